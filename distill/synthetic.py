@@ -1,0 +1,287 @@
+"""The synthetic set: a few images that stand for a whole data set, with all that is needed to train on them.
+
+One safetensors file holds everything and can execute nothing: the tensors `images`, `labels` and `preprocess.<name>`,
+and under the metadata key "ftdnas" one canonical JSON object with the rest and a checksum over the whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from distill.augment import parse_augment
+from distill.preprocess import Preprocess
+
+FORMAT = 1
+KEY = "ftdnas"
+PREFIX = "preprocess."
+SOFT_TOLERANCE = 1e-4  # how far the probabilities of one image may be from summing to 1
+MEMBERS = (
+    "format checksum preprocess step_size augment backbone class_names ipc target_size provenance".split()  # noqa: SIM905
+)
+
+
+@dataclass(frozen=True, eq=False)
+class SyntheticSet:
+    """Distilled images and how to train on them; checked, and copied to the CPU, when made.
+
+    `images` float32 (N, C, H, W) in preprocessed space; `labels` int64 (N,) in 0 .. K - 1, or float32 (N, K), a
+    distribution per image. `step_size`: the learning rate that was learned with them. `augment`: DSA operations joined
+    by "_", or "none". `backbone`: the architecture they were distilled with. `ipc`: images per class, at most.
+    `target_size`: the side in pixels at which the user will train, where that is larger than the images, else None.
+    `provenance`: a JSON object (no NaN) saying where they came from. Raises ValueError for anything else.
+    """
+
+    images: Tensor
+    labels: Tensor
+    step_size: float
+    preprocess: Preprocess
+    augment: str
+    backbone: str
+    class_names: tuple[str, ...]
+    ipc: int
+    target_size: int | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("images", "labels"):
+            tensor = getattr(self, name)
+            if not isinstance(tensor, Tensor):
+                raise ValueError(f"{name} are {_kind(tensor)}, not a tensor")
+            # A copy, because a distiller goes on changing its images in place.
+            kept = torch.empty_like(tensor, device="cpu", memory_format=torch.contiguous_format, requires_grad=False)
+            object.__setattr__(self, name, kept.copy_(tensor.detach()))
+        object.__setattr__(self, "provenance", _json_object(self.provenance))
+        _check_names(self.class_names)
+        _check_images(self.images)
+        _check_labels(self.labels, len(self.images), self.num_classes)
+        _check_settings(self)
+        self.preprocess.apply(torch.zeros(1, *self.image_shape))  # refuses images of another shape
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return len(self.class_names)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        _, channels, height, width = self.images.shape
+        return channels, height, width
+
+    @property
+    def hard_labels(self) -> bool:
+        """Whether every image has one class, not a distribution over all."""
+        return self.labels.ndim == 1
+
+    @cached_property
+    def identity(self) -> str:
+        """Hex sha256 of images, labels, step size and preprocessing: all that training on the set depends on."""
+        digest = hashlib.sha256()
+        for name, tensor in (("images", self.images), ("labels", self.labels)):
+            digest.update(f"/{name} {tensor.dtype} {tuple(tensor.shape)}/".encode())
+            digest.update(tensor.numpy().tobytes())
+        digest.update(f"/{self.step_size!r}/{self.preprocess.fingerprint}".encode())
+        return digest.hexdigest()
+
+    def equal(self, other: SyntheticSet) -> bool:
+        """Whether both hold the same tensors and step size, bit for bit; provenance and names may differ."""
+        return self.identity == other.identity
+
+    def as_tensors(self) -> tuple[Tensor, Tensor, float]:
+        """(images, labels, step size): copies, for anybody's training loop."""
+        return self.images.clone(), self.labels.clone(), self.step_size
+
+    def with_provenance(self, **more: Any) -> SyntheticSet:
+        """The same set with `more` written over its provenance."""
+        return replace(self, provenance={**self.provenance, **more})
+
+    def save(self, path: Path | str) -> None:
+        """Write one .safetensors file, whole or not at all; equal sets with equal provenance give equal bytes."""
+        path = Path(path)
+        tensors = {"images": self.images, "labels": self.labels}
+        tensors |= {PREFIX + name: tensor for name, tensor in self.preprocess.to_tensors().items()}
+        content = save(tensors, {KEY: _canonical({**self._settings(), "checksum": self._checksum()})})
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            beside.write_bytes(content)
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: Path | str) -> SyntheticSet:
+        """Read and check a file written by `save`.
+
+        Raises FileNotFoundError where there is none, and ValueError, naming the file and the reason, where it is not
+        exactly what was saved: damaged, cut short, of another format, or written by something else.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"no synthetic set at {path}")
+        try:
+            return cls._from_file(path)
+        except SafetensorError as error:
+            raise ValueError(f"{path}: not a readable safetensors file ({error})") from error
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    @classmethod
+    def _from_file(cls, path: Path) -> SyntheticSet:
+        with safe_open(path, framework="pt") as opened:
+            settings = _parse((opened.metadata() or {}).get(KEY))
+            names = set(opened.keys())
+            if surplus := sorted(name for name in names - {"images", "labels"} if not name.startswith(PREFIX)):
+                raise ValueError(f"unknown tensors {', '.join(surplus)}")
+            if missing := sorted({"images", "labels"} - names):
+                raise ValueError(f"no tensor {' and no tensor '.join(missing)}")
+            tensors = {name: opened.get_tensor(name) for name in names}
+        images = tensors["images"]
+        _check_images(images)
+        channels, height, width = images.shape[1:]
+        stored = {name.removeprefix(PREFIX): t.clone() for name, t in tensors.items() if name.startswith(PREFIX)}
+        made = cls(
+            images=images,
+            labels=tensors["labels"],
+            step_size=settings["step_size"],
+            preprocess=Preprocess.from_tensors(settings["preprocess"], stored, (channels, height, width)),
+            augment=settings["augment"],
+            backbone=settings["backbone"],
+            class_names=tuple(settings["class_names"]),
+            ipc=settings["ipc"],
+            target_size=settings["target_size"],
+            provenance=settings["provenance"],
+        )
+        if made._checksum() != settings["checksum"]:
+            raise ValueError("the checksum does not fit the content: the file was damaged or changed by hand")
+        return made
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "preprocess": self.preprocess.kind,
+            "step_size": self.step_size,
+            "augment": self.augment,
+            "backbone": self.backbone,
+            "class_names": list(self.class_names),
+            "ipc": self.ipc,
+            "target_size": self.target_size,
+            "provenance": self.provenance,
+        }
+
+    def _checksum(self) -> str:
+        return hashlib.sha256(f"{_canonical(self._settings())}{self.identity}".encode()).hexdigest()
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+
+
+def _parse(text: str | None) -> dict[str, Any]:
+    """The metadata's JSON object with exactly the members of this format; their values are checked by SyntheticSet."""
+    if text is None:
+        raise ValueError("not a synthetic set: a safetensors file without ftdnas metadata")
+    try:
+        settings = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"the metadata is not JSON ({error})") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"the metadata is {_kind(settings)}, not a JSON object")
+    if settings.get("format") != FORMAT:
+        raise ValueError(f"format {settings.get('format')!r} is not {FORMAT}, the only one read by this version")
+    if set(settings) != set(MEMBERS):
+        wrong = sorted(set(settings) ^ set(MEMBERS))
+        raise ValueError(f"the metadata has missing or unknown members: {', '.join(wrong)}")
+    if not isinstance(settings["preprocess"], str):
+        raise ValueError(f"preprocess is {_kind(settings['preprocess'])}, not a name")
+    if not isinstance(settings["class_names"], list):
+        raise ValueError(f"class_names is {_kind(settings['class_names'])}, not a list")
+    return settings
+
+
+def _json_object(value: object) -> dict[str, Any]:
+    """A copy of a JSON object, as it will be read back: tuples become lists."""
+    if not isinstance(value, Mapping):
+        raise ValueError(f"provenance is {_kind(value)}, not a JSON object")
+    try:
+        text = _canonical(dict(value))
+        text.encode()
+        copy: dict[str, Any] = json.loads(text)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"provenance cannot be written as JSON ({error})") from error
+    return copy
+
+
+def _check_names(names: object) -> None:
+    if not isinstance(names, tuple) or not names:
+        raise ValueError("class_names must be a tuple of at least one name")
+    for name in names:
+        if not isinstance(name, str) or not name or not name.isprintable():
+            raise ValueError(f"class name {name!r} is not printable text")
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"class name {twice!r} occurs twice")
+
+
+def _check_images(images: Tensor) -> None:
+    if images.dtype != torch.float32 or images.ndim != 4 or 0 in images.shape:
+        raise ValueError(f"images are {_describe(images)}, not float32 (N, C, H, W)")
+    if not torch.isfinite(images).all():
+        raise ValueError("images hold values that are not finite")
+
+
+def _check_labels(labels: Tensor, count: int, classes: int) -> None:
+    if labels.dtype == torch.int64 and tuple(labels.shape) == (count,):
+        wrong = labels[(labels < 0) | (labels >= classes)]
+        if len(wrong):
+            raise ValueError(f"label {int(wrong[0])} is outside 0 .. {classes - 1} ({classes} class names)")
+    elif labels.dtype == torch.float32 and tuple(labels.shape) == (count, classes):
+        sums = labels.double().sum(1)  # NaN and infinite labels fail the comparisons too
+        if not ((labels >= 0).all() and ((sums - 1).abs() <= SOFT_TOLERANCE).all()):
+            raise ValueError(
+                "soft labels are not distributions: values below 0, not finite, or rows that do not sum to 1"
+            )
+    else:
+        raise ValueError(
+            f"labels are {_describe(labels)}, not int64 ({count},) or float32 ({count}, {classes}) "
+            f"for {count} images of {classes} classes"
+        )
+
+
+def _check_settings(made: SyntheticSet) -> None:
+    if type(made.step_size) is not float or not (math.isfinite(made.step_size) and made.step_size > 0):
+        raise ValueError(f"step size {made.step_size!r} is not a positive finite float")
+    if type(made.ipc) is not int or made.ipc < 1:
+        raise ValueError(f"ipc {made.ipc!r} is not a positive integer")
+    if len(made.images) > made.ipc * made.num_classes:
+        raise ValueError(f"{len(made.images)} images are more than {made.ipc} for each of {made.num_classes} classes")
+    if made.target_size is not None and (type(made.target_size) is not int or made.target_size < 1):
+        raise ValueError(f"target size {made.target_size!r} is neither a positive integer nor None")
+    for name in ("augment", "backbone"):
+        value = getattr(made, name)
+        if not isinstance(value, str) or not value.isprintable():
+            raise ValueError(f"{name} {value!r} is not printable text")
+    parse_augment(made.augment)
+    if not isinstance(made.preprocess, Preprocess):
+        raise ValueError(f"preprocess is {_kind(made.preprocess)}, not a Preprocess")
+
+
+def _describe(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+
+
+def _kind(value: object) -> str:
+    return f"a {type(value).__name__}"
