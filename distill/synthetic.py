@@ -28,9 +28,18 @@ FORMAT = 1
 KEY = "ftdnas"
 PREFIX = "preprocess."
 SOFT_TOLERANCE = 1e-4  # how far the probabilities of one image may be from summing to 1
-MEMBERS = (
-    "format checksum preprocess step_size augment backbone class_names ipc target_size provenance".split()  # noqa: SIM905
-)
+MEMBERS = {
+    "format",
+    "checksum",
+    "preprocess",
+    "step_size",
+    "augment",
+    "backbone",
+    "class_names",
+    "ipc",
+    "target_size",
+    "provenance",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,8 +211,8 @@ def _parse(text: str | None) -> dict[str, Any]:
         raise ValueError(f"the metadata is {_kind(settings)}, not a JSON object")
     if settings.get("format") != FORMAT:
         raise ValueError(f"format {settings.get('format')!r} is not {FORMAT}, the only one read by this version")
-    if set(settings) != set(MEMBERS):
-        wrong = sorted(set(settings) ^ set(MEMBERS))
+    if set(settings) != MEMBERS:
+        wrong = sorted(set(settings) ^ MEMBERS)
         raise ValueError(f"the metadata has missing or unknown members: {', '.join(wrong)}")
     if not isinstance(settings["preprocess"], str):
         raise ValueError(f"preprocess is {_kind(settings['preprocess'])}, not a name")
