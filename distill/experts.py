@@ -1,0 +1,250 @@
+"""Expert trajectories: networks trained on real images along flat paths, their weights kept after every epoch."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from distill.augment import augment, draw, parse_augment
+from distill.datasets import ImageDataset
+from distill.examples import Examples
+from distill.flat import FlatNetwork, Network, initial_weights
+from distill.flatness import gsam_gradient
+from distill.preprocess import Preprocess
+from distill.randomness import generator
+from distill.recipe import ExpertRecipe, Recipe
+from distill.run import Progress, Run
+from distill.training import batches
+
+STORAGES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def epochs_needed(recipe: Recipe) -> int:
+    """The last epoch that matching can read: start epochs end at T+ - 1, targets lie M epochs further."""
+    return recipe.matching.max_start_epoch - 1 + recipe.matching.expert_epochs
+
+
+@dataclass(frozen=True)
+class ExpertBuffer:
+    """Stored trajectories of one backbone, one preprocessing and one recipe: a folder with one file per expert."""
+
+    folder: Path
+    num_experts: int
+    epochs: int  # rows 0 .. epochs are there
+
+    def weights(self, expert: int, epoch: int) -> Tensor:
+        """(P,) float32 weights of an expert after an epoch; 0 is its initialisation. Only that row is read."""
+        if not (0 <= expert < self.num_experts and 0 <= epoch <= self.epochs):
+            raise LookupError(
+                f"no expert {expert} at epoch {epoch}: {self.num_experts} experts of {self.epochs} epochs"
+            )
+        with safe_open(expert_file(self.folder, expert), framework="pt") as file:
+            row: Tensor = file.get_slice("weights")[epoch]
+        return row.float()
+
+    def seconds(self) -> float:
+        """Seconds of computation that these experts cost, whenever it was."""
+        return sum(_Trajectory.load(expert_file(self.folder, expert)).seconds for expert in range(self.num_experts))
+
+
+def expert_file(folder: Path, expert: int) -> Path:
+    return folder / f"expert-{expert:03d}.safetensors"
+
+
+def expert_folder(data: ImageDataset, preprocess: Preprocess, network: FlatNetwork, recipe: Recipe, run: Run) -> Path:
+    """Where experts of this identity lie: data, preprocessing, backbone and whatever else their weights depend on.
+
+    The number of experts and of epochs is not part of it: more of either are added to what is there.
+    """
+    identity = {
+        "data": data.fingerprint,
+        "preprocess": preprocess.fingerprint,
+        "backbone": recipe.backbone,
+        "weights": [[name, list(shape)] for name, shape in zip(network.names, network.shapes, strict=True)],
+        "recipe": {key: value for key, value in vars(recipe.experts).items() if key != "num_experts"},
+    }
+    text = json.dumps(identity, sort_keys=True)
+    folder = run.shared / "experts" / hashlib.sha256(text.encode()).hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    described = folder / "experts.json"
+    if not described.exists():
+        beside = folder / f".experts.json.{os.getpid()}"
+        beside.write_text(json.dumps(identity, indent=1, sort_keys=True) + "\n")
+        beside.replace(described)
+    return folder
+
+
+def train_experts(
+    data: ImageDataset, preprocess: Preprocess, network: Network, recipe: Recipe, run: Run
+) -> ExpertBuffer:
+    """Train the experts that are missing, and those that end too early further; the rest are reused.
+
+    After every epoch the trajectory is on disk: an interrupted expert goes on from its last epoch with the same result.
+    Processes that share the folder share the work, one expert each at a time.
+    Raises FloatingPointError where an expert's loss is not finite.
+    """
+    module = network()
+    flat = FlatNetwork(module).to(run.device)
+    folder = expert_folder(data, preprocess, flat, recipe, run)
+    count, epochs = recipe.experts.num_experts, epochs_needed(recipe)
+    buffer = ExpertBuffer(folder, count, epochs)
+    missing = [expert for expert in range(count) if _epochs_there(expert_file(folder, expert)) < epochs]
+    if not missing:
+        return buffer
+    examples = Examples.from_split(data.train, preprocess, run.device)
+    # Experts that another process is training come last: by then they are done.
+    for wait in (False, True):
+        for expert in list(missing):
+            with _locked(folder / f".expert-{expert:03d}.lock", wait) as ours:
+                if ours:
+                    _train_expert(examples, flat, network, recipe.experts, expert, epochs, folder, count, run)
+                    missing.remove(expert)
+    return buffer
+
+
+def estimate_seconds(data: ImageDataset, preprocess: Preprocess, network: Network, recipe: Recipe, run: Run) -> float:
+    """About how long `train_experts` will take, from two timed batches; 0 where all experts are there."""
+    flat = FlatNetwork(network()).to(run.device)
+    folder = expert_folder(data, preprocess, flat, recipe, run)
+    epochs = epochs_needed(recipe)
+    left = sum(
+        max(0, epochs - _epochs_there(expert_file(folder, expert))) for expert in range(recipe.experts.num_experts)
+    )
+    if left == 0:
+        return 0.0
+    weights = initial_weights(network, 0).to(run.device)
+    size = min(recipe.experts.batch_size, len(data.train))
+    some = Examples.from_split(data.train.take(torch.arange(size).numpy()), preprocess, run.device)
+    times = []
+    for attempt in range(3):  # the first warms up
+        begun = time.perf_counter()
+        _train_epoch(some, flat, weights, recipe.experts, generator(attempt, "estimate"))
+        times.append(time.perf_counter() - begun)
+    return min(times[1:]) * left * len(data.train) / size
+
+
+def _train_expert(
+    examples: Examples,
+    flat: FlatNetwork,
+    network: Network,
+    recipe: ExpertRecipe,
+    expert: int,
+    epochs: int,
+    folder: Path,
+    count: int,
+    run: Run,
+) -> None:
+    path = expert_file(folder, expert)
+    try:
+        trajectory = _Trajectory.load(path)
+    except FileNotFoundError:
+        initial = initial_weights(network, recipe.seed, "expert", expert)
+        trajectory = _Trajectory([initial.to(STORAGES[recipe.storage])], initial, [], 0.0)
+    weights = trajectory.last.to(run.device)
+    for epoch in range(len(trajectory.rows), epochs + 1):
+        begun = time.perf_counter()
+        weights, loss = _train_epoch(
+            examples, flat, weights, recipe, generator(recipe.seed, "expert", expert, "epoch", epoch)
+        )
+        last = weights.to("cpu", copy=True)
+        if not torch.isfinite(last).all():
+            raise FloatingPointError(
+                f"expert {expert} diverged in epoch {epoch}: "
+                f"use a smaller experts.lr than {recipe.lr} or experts.rho than {recipe.rho}"
+            )
+        trajectory = _Trajectory(
+            [*trajectory.rows, last.to(STORAGES[recipe.storage])],
+            last,
+            [*trajectory.losses, loss],
+            trajectory.seconds + time.perf_counter() - begun,
+        )
+        trajectory.save(path)
+        run.report(Progress("experts", expert * epochs + epoch, count * epochs, {"expert_loss": loss}))
+
+
+def _train_epoch(
+    examples: Examples, flat: FlatNetwork, weights: Tensor, recipe: ExpertRecipe, epoch_generator: torch.Generator
+) -> tuple[Tensor, float]:
+    """One pass over the images with SGD at a constant rate: new weights, and the mean loss at the perturbed weights."""
+    operations = parse_augment(recipe.augment)
+    total = torch.zeros((), device=examples.device)
+    for rows in batches(len(examples), recipe.batch_size, epoch_generator):
+        images, labels = examples.take(rows)
+        # One draw serves both passes of GSAM: they are two gradients of the same loss.
+        images = augment(images, draw(operations, len(rows), examples.image_shape, epoch_generator, examples.device))
+        losses: list[Tensor] = []
+
+        def gradient(at: Tensor, images: Tensor = images, labels: Tensor = labels) -> Tensor:
+            at = at.detach().requires_grad_()
+            loss = flat.loss(at, images, labels)
+            losses.append(loss.detach())  # noqa: B023
+            return torch.autograd.grad(loss, at)[0]
+
+        direction = gsam_gradient(gradient, weights, rho=recipe.rho, alpha=recipe.alpha, adaptive=recipe.adaptive)
+        weights = weights - recipe.lr * direction
+        total += losses[0] * len(rows)
+    return weights, float(total) / len(examples)
+
+
+@dataclass(frozen=True)
+class _Trajectory:
+    """What one file holds: rows (P,) in the storage type, and the last one exactly, from which training goes on."""
+
+    rows: list[Tensor]
+    last: Tensor
+    losses: list[float]  # mean training loss of each epoch
+    seconds: float
+
+    @classmethod
+    def load(cls, path: Path) -> _Trajectory:
+        """Raises FileNotFoundError where there is none and ValueError where the file is damaged."""
+        if not path.exists():
+            raise FileNotFoundError(f"{path} does not exist")
+        try:
+            with safe_open(path, framework="pt") as file:
+                facts: dict[str, Any] = json.loads(file.metadata()["ftdnas"])
+                return cls(list(file.get_tensor("weights")), file.get_tensor("last"), facts["losses"], facts["seconds"])
+        except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+            raise ValueError(f"{path} is not an expert trajectory ({error}): remove it to train it again") from error
+
+    def save(self, path: Path) -> None:
+        facts = json.dumps({"losses": self.losses, "seconds": self.seconds}, sort_keys=True)
+        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        save_file({"weights": torch.stack(self.rows), "last": self.last}, beside, metadata={"ftdnas": facts})
+        beside.replace(path)
+
+
+def _epochs_there(path: Path) -> int:
+    """Epochs stored in the file; -1 where there is none."""
+    if not path.exists():
+        return -1
+    try:
+        with safe_open(path, framework="pt") as file:
+            return int(file.get_slice("weights").get_shape()[0]) - 1
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not an expert trajectory ({error}): remove it to train it again") from error
+
+
+@contextlib.contextmanager
+def _locked(path: Path, wait: bool) -> Iterator[bool]:
+    """Hold an exclusive lock inside the block; False where another process holds it and we do not wait."""
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+        else:
+            yield True  # released by the system when the process ends, however it ends
