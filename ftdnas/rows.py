@@ -1,0 +1,64 @@
+"""A file of JSON rows, one a line: several processes may append to it, and it survives a kill at any moment."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+Row = Mapping[str, Any]
+
+
+class RowFile:
+    """Rows keyed by their "key"; of several with one key the last counts.
+
+    A row is appended by one write under a lock. A last line without its end was torn by a kill or a full disk: it is
+    not a row, and the next append removes it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> dict[str, dict[str, Any]]:
+        """Key -> row, in the order of first appearance. Raises ValueError naming a line that is not a row."""
+        try:
+            content = self.path.read_bytes()
+        except FileNotFoundError:
+            return {}
+        rows: dict[str, dict[str, Any]] = {}
+        for number, line in enumerate(content[: content.rfind(b"\n") + 1].splitlines(), start=1):
+            try:
+                row = json.loads(line)
+                rows[row["key"]] = row
+            except (ValueError, TypeError, KeyError) as error:
+                raise ValueError(f"{self.path}, line {number} is not a row of ours: remove that line") from error
+        return rows
+
+    def append(self, row: Row) -> None:
+        """Add one row, which must hold a "key" and no NaN, and have it on the disk."""
+        line = json.dumps({"key": row["key"], **row}, allow_nan=False, ensure_ascii=False) + "\n"
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # released by the system when the file is closed, however that happens
+            _cut_torn_line(file.fileno())
+            file.write(line.encode())
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _cut_torn_line(descriptor: int) -> None:
+    """Shorten the file to the end of its last whole line."""
+    size = os.fstat(descriptor).st_size
+    end = size
+    while end > 0:
+        start = max(0, end - 65536)
+        found = os.pread(descriptor, end - start, start).rfind(b"\n")
+        if found >= 0:
+            end = start + found + 1
+            break
+        end = start
+    if end < size:
+        os.ftruncate(descriptor, end)
