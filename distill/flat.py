@@ -44,7 +44,7 @@ class FlatNetwork:
 
     def __call__(self, weights: Tensor, images: Tensor) -> Tensor:
         """Logits (N, K) of images (N, C, H, W) at weights (P,)."""
-        parts = weights.split(list(self.sizes))
+        parts = torch.split(weights, list(self.sizes))
         named = {name: part.view(shape) for name, part, shape in zip(self.names, parts, self.shapes, strict=True)}
         return functional_call(self.module, named, (images,))  # type: ignore[no-any-return]
 

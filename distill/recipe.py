@@ -40,6 +40,7 @@ class MatchingRecipe:
     expert_epochs: int = 2  # M: how many epochs ahead the target lies
     max_start_epoch: int = 20  # T+: start epochs are drawn from 0 .. T+ - 1
     batch_size: int | None = None  # images per student step; None takes all
+    chunk_size: int | None = None  # images whose activations are held at once; None: the whole minibatch
     lr_images: float = 100.0
     lr_images_grid: tuple[float, ...] = ()  # if given, lr_images is chosen from it on validation after grid_steps each
     grid_steps: int = 0

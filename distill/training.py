@@ -25,7 +25,7 @@ READ_BATCH = 1000  # images per forward pass when no gradient is needed
 
 def batches(count: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
     """The rows 0 .. count - 1 in a fresh random order, int64 on the CPU, in pieces; the last, partial one is kept."""
-    yield from torch.randperm(count, generator=generator).split(batch_size)
+    yield from torch.split(torch.randperm(count, generator=generator), batch_size)
 
 
 def fit(
@@ -72,7 +72,7 @@ def accuracy(network: nn.Module, examples: Examples) -> float:
     """Fraction of the examples, labelled hard, that the network gets right in evaluation mode."""
     network.eval()
     right = 0
-    for rows in torch.arange(len(examples)).split(READ_BATCH):
+    for rows in torch.split(torch.arange(len(examples)), READ_BATCH):
         images, labels = examples.take(rows)
         right += int((network(images).argmax(dim=1) == labels).sum())
     return right / len(examples)

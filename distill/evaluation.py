@@ -1,0 +1,163 @@
+"""Judging a training set: fresh networks trained on it, read once on test images at the end."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from distill import coresets
+from distill.datasets import ImageDataset
+from distill.examples import Examples
+from distill.flat import Network
+from distill.preprocess import Preprocess
+from distill.randomness import generator, seeded
+from distill.recipe import EvaluationRecipe, Recipe, TrainingRecipe
+from distill.run import Progress, Run
+from distill.synthetic import SyntheticSet
+from distill.training import accuracy, fit
+
+AGAINST = (*coresets.CORESETS, "full")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Test accuracies, fractions, of networks trained on one set with different seeds."""
+
+    name: str
+    network: str
+    accuracies: tuple[float, ...]
+    lr: float
+    recipe: TrainingRecipe
+    train_images: int
+    seconds: float
+    note: str = ""
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.accuracies)
+
+    @property
+    def deviation(self) -> float:
+        """Sample standard deviation over the seeds; NaN for one seed."""
+        return statistics.stdev(self.accuracies) if len(self.accuracies) > 1 else math.nan
+
+
+@dataclass(frozen=True)
+class ChosenRate:
+    """A learning rate picked on held-out images, the accuracy it reached there, and a sentence about the choice."""
+
+    lr: float
+    accuracy: float | None
+    note: str
+
+
+def evaluate_set(
+    synthetic: SyntheticSet,
+    data: ImageDataset,
+    network: Network,
+    network_name: str,
+    recipe: TrainingRecipe,
+    seeds: Sequence[int],
+    run: Run,
+    name: str = "set",
+) -> Evaluation:
+    """Train fresh networks on the set at its step size (or the recipe's lr) and read the test images once each."""
+    examples = Examples(synthetic.images.to(run.device), synthetic.labels.to(run.device))
+    test = Examples.from_split(data.test, synthetic.preprocess, run.device)
+    lr = recipe.lr or synthetic.step_size
+    return _evaluate(name, [examples] * len(seeds), test, network, network_name, recipe, lr, seeds, run, "")
+
+
+def evaluate_against(
+    kind: str,
+    data: ImageDataset,
+    preprocess: Preprocess,
+    network: Network,
+    network_name: str,
+    backbone: Network,
+    recipe: Recipe,
+    seeds: Sequence[int],
+    run: Run,
+) -> Evaluation:
+    """The same for real images: "full", all of them; or a coreset of `recipe.ipc` images per class.
+
+    A coreset's learning rate is chosen on validation images from the recipe's grid; each seed has a coreset of its own
+    draw. `backbone` gives the features that herding and k-means choose by. Raises LookupError for an unknown kind.
+    """
+    test = Examples.from_split(data.test, preprocess, run.device)
+    if kind == "full":
+        full = recipe.evaluation.full
+        if full.lr is None:
+            raise ValueError("evaluation.full.lr is not set: training on real images needs a learning rate")
+        everything = Examples.from_split(data.train, preprocess, run.device)
+        note = f"{full.epochs} epochs, lr {full.lr:g}, not tuned"
+        return _evaluate(kind, [everything] * len(seeds), test, network, network_name, full, full.lr, seeds, run, note)
+    if kind not in coresets.CORESETS:
+        raise LookupError(f"unknown comparison {kind!r}: choose from {', '.join(AGAINST)}")
+    drawn: list[Examples] = []
+    for seed in seeds:
+        if drawn and kind == "herding":
+            drawn.append(drawn[0])  # it draws nothing
+            continue
+        own = dataclasses.replace(run, seed=seed)
+        rows = coresets.CORESETS[kind](data, preprocess, backbone, recipe, own).numpy()
+        images = preprocess.apply(data.train.images[rows]).to(run.device)
+        drawn.append(Examples(images, torch.from_numpy(data.train.labels[rows]).to(run.device)))
+    held = data.choose()
+    held_out = Examples.from_split(held, preprocess, run.device) if len(held) else None
+    chosen = choose_rate(drawn[0], held_out, network, recipe.evaluation, run)
+    train = recipe.evaluation.train
+    return _evaluate(kind, drawn, test, network, network_name, train, chosen.lr, seeds, run, chosen.note)
+
+
+def choose_rate(
+    examples: Examples, held_out: Examples | None, network: Network, recipe: EvaluationRecipe, run: Run
+) -> ChosenRate:
+    """The learning rate of `recipe.subset_lrs` that does best on held-out images after the validation training."""
+    rates = recipe.subset_lrs
+    if held_out is None:
+        middle = sorted(rates)[len(rates) // 2]
+        return ChosenRate(middle, None, f"step size {middle:g}, the middle of the grid: no validation images")
+    scores: dict[float, float] = {}
+    for done, lr in enumerate(rates):
+        module = _trained(examples, network, recipe.validation, lr, run.seed)
+        scores[lr] = accuracy(module, held_out)
+        run.report(Progress("step size", done + 1, len(rates), {"validation_accuracy": scores[lr]}))
+    best = max(rates, key=lambda lr: scores[lr])
+    tried = ", ".join(f"{lr:g}: {score:.3f}" for lr, score in scores.items())
+    return ChosenRate(best, scores[best], f"step size {best:g} chosen on validation ({tried})")
+
+
+def _evaluate(
+    name: str,
+    sets: Sequence[Examples],
+    test: Examples,
+    network: Network,
+    network_name: str,
+    recipe: TrainingRecipe,
+    lr: float,
+    seeds: Sequence[int],
+    run: Run,
+    note: str,
+) -> Evaluation:
+    begun = time.perf_counter()
+    accuracies: list[float] = []
+    for seed, examples in zip(seeds, sets, strict=True):
+        accuracies.append(accuracy(_trained(examples, network, recipe, lr, seed), test))
+        values = {"test_accuracy": accuracies[-1]}
+        run.report(Progress(f"evaluating {name}", len(accuracies), len(seeds), values))
+    seconds = time.perf_counter() - begun
+    return Evaluation(name, network_name, tuple(accuracies), lr, recipe, len(sets[0]), seconds, note)
+
+
+def _trained(examples: Examples, network: Network, recipe: TrainingRecipe, lr: float, seed: int) -> torch.nn.Module:
+    with seeded(seed, "evaluation", "weights"):
+        module = network().to(examples.device)
+    fit(module, examples, recipe, lr=lr, generator=generator(seed, "evaluation", "draws"))
+    return module

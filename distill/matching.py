@@ -1,0 +1,186 @@
+"""Trajectory matching: the unrolled student, its matching loss, and the exact gradient of that loss by the adjoint.
+
+The field keeps the graph of all N student steps (memory grows with N) or drops terms of the gradient (TESLA, arXiv
+2211.10586). Plain SGD has a discrete adjoint, which needs neither: the weights of each step are kept (P floats), and
+the backward recursion takes one Hessian-vector product of one minibatch at a time. With theta_(i+1) = theta_i - a g_i
+and lambda = d loss / d theta_N, for i = N-1 .. 0 and s_i = <g_i, lambda>:
+
+    d loss / d X += -a d s_i / d X;    d loss / d a += -s_i;    lambda -= a d s_i / d theta_i
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.func import grad, jvp
+
+from distill.augment import Draw, augment, draw
+from distill.flat import FlatNetwork
+
+# (weights (P,), images (B, C, H, W), labels) -> gradient (P,)
+Gradient = Callable[[Tensor, Tensor, Tensor], Tensor]
+# The same and a vector (P,): <gradient, vector>, and its derivatives by weights (P,) and images (B, C, H, W).
+Product = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class StudentStep:
+    """What one step of the student draws: the rows of its minibatch, (B,) int64, and its augmentation."""
+
+    rows: Tensor
+    drawn: Draw
+
+
+@dataclass(frozen=True)
+class Match:
+    """The matching loss and its exact gradient by the synthetic images (N, C, H, W) and by the step size ()."""
+
+    loss: Tensor
+    images_gradient: Tensor
+    step_size_gradient: Tensor
+
+
+def draw_steps(
+    count: int,
+    image_shape: tuple[int, int, int],
+    generator: torch.Generator,
+    *,
+    syn_steps: int,
+    batch_size: int | None,
+    operations: tuple[str, ...],
+    device: torch.device | str = "cpu",
+) -> list[StudentStep]:
+    """The minibatches and augmentations of `syn_steps` steps on `count` images.
+
+    Minibatches are pieces of a fresh permutation, which is redrawn when it is used up; `batch_size` None takes all.
+    """
+    size = count if batch_size is None else min(batch_size, count)
+    steps: list[StudentStep] = []
+    pieces: list[Tensor] = []
+    while len(steps) < syn_steps:
+        if not pieces:
+            pieces = list(torch.split(torch.randperm(count, generator=generator), size))
+        rows = pieces.pop(0)
+        steps.append(StudentStep(rows.to(device), draw(operations, len(rows), image_shape, generator, device)))
+    return steps
+
+
+def match(
+    derivatives: Derivatives,
+    images: Tensor,
+    labels: Tensor,
+    step_size: Tensor,
+    start: Tensor,
+    target: Tensor,
+    steps: Sequence[StudentStep],
+) -> Match:
+    """Run the student from `start` (P,) along `steps` and differentiate ||end - target||^2 / ||start - target||^2.
+
+    images: (N, C, H, W); labels: (N,) or (N, K); step_size: (), the student's learning rate. Activations of one
+    minibatch are held at a time, whatever the number of steps.
+    Raises ValueError where `start` equals `target`: the loss is not defined there.
+    """
+    distance = (start - target).square().sum()
+    if float(distance) == 0:
+        raise ValueError("an expert did not move between a start epoch and its target: its learning rate is too small")
+    weights = [start]
+    for step in steps:
+        batch = augment(images[step.rows], step.drawn)
+        weights.append(weights[-1] - step_size * derivatives.gradient(weights[-1], batch, labels[step.rows]))
+    loss = (weights[-1] - target).square().sum() / distance
+
+    adjoint = 2 * (weights[-1] - target) / distance
+    images_gradient = torch.zeros_like(images)
+    step_size_gradient = torch.zeros_like(step_size)
+    for at, step in zip(reversed(weights[:-1]), reversed(steps), strict=True):
+        rows = images[step.rows].requires_grad_()
+        batch = augment(rows, step.drawn)
+        product, by_weights, by_batch = derivatives.product(at, batch.detach(), labels[step.rows], adjoint)
+        # The rows of a minibatch are distinct, so an indexed addition loses none.
+        images_gradient[step.rows] -= step_size * torch.autograd.grad(batch, rows, by_batch)[0]
+        step_size_gradient = step_size_gradient - product
+        adjoint = adjoint - step_size * by_weights
+    return Match(loss, images_gradient, step_size_gradient)
+
+
+class Derivatives:
+    """Gradient and Hessian-vector product of a network's loss on a minibatch.
+
+    `compiled`: by torch.compile, about 1.5 times as fast on a CPU after a minute of compiling; results agree to
+    rounding. `chunk_size`: a minibatch that does not fit is accumulated in chunks of so many images, which is exact as
+    both are sums over images. Raises ValueError for chunks with batch norm, which mixes the images of a minibatch.
+    """
+
+    def __init__(self, network: FlatNetwork, *, compiled: bool = False, chunk_size: int | None = None):
+        if chunk_size is not None and network.mixes_batch:
+            raise ValueError(
+                f"chunk_size {chunk_size}: a minibatch cannot be cut in chunks with batch norm: leave it out"
+            )
+        self._gradient, self._product = _compiled(network) if compiled else _eager(network)
+        self.chunk_size = chunk_size
+
+    def gradient(self, weights: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+        """(P,) gradient of the mean loss of a minibatch by the weights."""
+        parts = self._chunks(images, labels)
+        if len(parts) == 1:
+            return self._gradient(weights, images, labels)
+        total = torch.zeros_like(weights)
+        for part, targets in parts:
+            total += self._gradient(weights, part, targets) * (len(part) / len(images))
+        return total
+
+    def product(self, weights: Tensor, images: Tensor, labels: Tensor, vector: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """<gradient, vector> (), and its derivatives by the weights (P,) and by the images (B, C, H, W)."""
+        parts = self._chunks(images, labels)
+        if len(parts) == 1:
+            return self._product(weights, images, labels, vector)
+        total, by_weights, by_images = torch.zeros_like(weights[0]), torch.zeros_like(weights), []
+        for part, targets in parts:
+            share = len(part) / len(images)
+            product, over_weights, over_images = self._product(weights, part, targets, vector)
+            total += share * product
+            by_weights += share * over_weights
+            by_images.append(share * over_images)
+        return total, by_weights, torch.cat(by_images)
+
+    def _chunks(self, images: Tensor, labels: Tensor) -> list[tuple[Tensor, Tensor]]:
+        if self.chunk_size is None or self.chunk_size >= len(images):
+            return [(images, labels)]
+        return list(zip(torch.split(images, self.chunk_size), torch.split(labels, self.chunk_size), strict=True))
+
+
+def _eager(network: FlatNetwork) -> tuple[Gradient, Product]:
+    """Reverse over reverse, in eager mode the fastest."""
+
+    def gradient(weights: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+        weights = weights.detach().requires_grad_()
+        return torch.autograd.grad(network.loss(weights, images, labels), weights)[0]
+
+    def product(weights: Tensor, images: Tensor, labels: Tensor, vector: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        weights, images = weights.detach().requires_grad_(), images.detach().requires_grad_()
+        (first,) = torch.autograd.grad(network.loss(weights, images, labels), weights, create_graph=True)
+        value = torch.dot(first, vector)
+        by_weights, by_images = torch.autograd.grad(value, (weights, images))
+        return value.detach(), by_weights, by_images
+
+    return gradient, product
+
+
+def _compiled(network: FlatNetwork) -> tuple[Gradient, Product]:
+    """Forward over reverse, the form that torch.compile takes whole; one static shape per size of minibatch.
+
+    The derivative of (gradient by weights, gradient by images) along (vector, 0) is what `Product` asks for, because
+    second derivatives commute.
+    """
+
+    def product(weights: Tensor, images: Tensor, labels: Tensor, vector: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        def gradients(at: Tensor) -> tuple[Tensor, Tensor]:
+            return grad(network.loss, argnums=(0, 1))(at, images, labels)  # type: ignore[no-any-return]
+
+        (first, _), (by_weights, by_images) = jvp(gradients, (weights,), (vector,))  # type: ignore[misc]
+        return torch.dot(first, vector), by_weights, by_images
+
+    return torch.compile(grad(network.loss), dynamic=False), torch.compile(product, dynamic=False)

@@ -1,0 +1,180 @@
+"""The registry of methods that make a synthetic set from real images.
+
+A method is one function (data, network, recipe, run) -> SyntheticSet. To add one: write it, and add a line to METHODS
+(or `METHODS["mine"] = mine` from outside).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import time
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from distill import coresets, distiller, experts
+from distill.datasets import ImageDataset, Split
+from distill.evaluation import choose_rate
+from distill.examples import Examples
+from distill.flat import Network
+from distill.preprocess import Preprocess, fit_preprocess
+from distill.recipe import Recipe
+from distill.run import Run
+from distill.synthetic import SyntheticSet
+
+Method = Callable[[ImageDataset, Network, Recipe, Run], SyntheticSet]
+
+
+def ftd(data: ImageDataset, network: Network, recipe: Recipe, run: Run) -> SyntheticSet:
+    """Flat Trajectory Distillation (Du et al., CVPR 2023, arXiv 2211.11004)."""
+    return _matched("ftd", data, network, recipe, run)
+
+
+def mtt(data: ImageDataset, network: Network, recipe: Recipe, run: Run) -> SyntheticSet:
+    """Matching Training Trajectories (Cazenavette et al., CVPR 2022, arXiv 2203.11932): experts of plain SGD."""
+    plain = dataclasses.replace(recipe, experts=dataclasses.replace(recipe.experts, rho=0.0, alpha=0.0))
+    return _matched("mtt", data, network, plain, run)
+
+
+def coreset(name: str) -> Method:
+    """A method that takes real images as they are; see `distill.coresets`. Its step size is chosen on validation."""
+
+    def method(data: ImageDataset, network: Network, recipe: Recipe, run: Run) -> SyntheticSet:
+        return _chosen(name, coresets.CORESETS[name], data, network, recipe, run)
+
+    return method
+
+
+METHODS: dict[str, Method] = {"ftd": ftd, "mtt": mtt, **{name: coreset(name) for name in coresets.CORESETS}}
+
+
+def initial_images(data: ImageDataset, preprocess: Preprocess, recipe: Recipe, run: Run) -> tuple[Tensor, Tensor]:
+    """The real images that distilling starts from, preprocessed (N, C, H, W), and their labels (N,), class by class.
+
+    A class with fewer images than ipc gives all it has, over and over: the copies part as soon as they are augmented.
+    """
+    rows = coresets.random_rows(data.train, recipe.ipc, run.seed, repeat=True)
+    return preprocess.apply(data.train.images[rows.numpy()]), torch.from_numpy(data.train.labels[rows.numpy()])
+
+
+def fitted_preprocess(data: ImageDataset, recipe: Recipe, run: Run) -> Preprocess:
+    return fit_preprocess(recipe.preprocess, data.train.images, cache=run.shared / "preprocess", report=run.report)
+
+
+def _matched(method: str, data: ImageDataset, network: Network, recipe: Recipe, run: Run) -> SyntheticSet:
+    begun = time.perf_counter()
+    preprocess = fitted_preprocess(data, recipe, run)
+    fitted = time.perf_counter() - begun
+    buffer = experts.train_experts(data, preprocess, network, recipe, run)
+    images, labels = initial_images(data, preprocess, recipe, run)
+    held_out = _held_out(data.choose(), preprocess, run)
+    result = distiller.distil(images, labels, held_out, buffer, network, recipe, run)
+    recipe = dataclasses.replace(recipe, matching=dataclasses.replace(recipe.matching, lr_images=result.lr_images))
+    return _synthetic_set(
+        result.images,
+        labels,
+        result.step_size,
+        recipe.matching.augment,
+        preprocess,
+        data,
+        recipe,
+        {
+            **_origin(method, data, recipe, run),
+            "seconds": {"preprocess": fitted, "experts": buffer.seconds(), "matching": result.seconds},
+            "losses": result.losses,
+            "validation": result.validation,
+            "validation_accuracy": result.validation_accuracy,
+            "published": result.published,
+            "notes": result.notes,
+        },
+    )
+
+
+def _chosen(
+    method: str, choose: coresets.Coreset, data: ImageDataset, network: Network, recipe: Recipe, run: Run
+) -> SyntheticSet:
+    begun = time.perf_counter()
+    preprocess = fitted_preprocess(data, recipe, run)
+    rows = choose(data, preprocess, network, recipe, run).numpy()
+    images, labels = preprocess.apply(data.train.images[rows]), torch.from_numpy(data.train.labels[rows])
+    selected = time.perf_counter() - begun
+    held_out = _held_out(data.choose(), preprocess, run)
+    chosen = choose_rate(
+        Examples(images.to(run.device), labels.to(run.device)), held_out, network, recipe.evaluation, run
+    )
+    return _synthetic_set(
+        images,
+        labels,
+        chosen.lr,
+        recipe.matching.augment,
+        preprocess,
+        data,
+        recipe,
+        {
+            **_origin(method, data, recipe, run),
+            "seconds": {"selection": selected, "step size": time.perf_counter() - begun - selected},
+            "losses": [],
+            "validation": [],
+            "validation_accuracy": chosen.accuracy,
+            "published": "real images",
+            "notes": [chosen.note],
+        },
+    )
+
+
+def _synthetic_set(
+    images: Tensor,
+    labels: Tensor,
+    step_size: float,
+    augment: str,
+    preprocess: Preprocess,
+    data: ImageDataset,
+    recipe: Recipe,
+    provenance: dict[str, Any],
+) -> SyntheticSet:
+    return SyntheticSet(
+        images=images,
+        labels=labels,
+        step_size=step_size,
+        preprocess=preprocess,
+        augment=augment,
+        backbone=recipe.backbone,
+        class_names=data.class_names,
+        ipc=recipe.ipc,
+        target_size=data.target_size,
+        provenance=provenance,
+    )
+
+
+def _origin(method: str, data: ImageDataset, recipe: Recipe, run: Run) -> dict[str, Any]:
+    return {
+        "dataset": data.name,
+        "source": data.source,
+        "data_fingerprint": data.fingerprint,
+        "split_note": data.split_note,
+        "method": method,
+        "recipe": dataclasses.asdict(recipe),
+        "seed": run.seed,
+        "expert_seed": recipe.experts.seed,
+        "versions": versions(),
+        "device": str(run.device) if run.device.type == "cpu" else torch.cuda.get_device_name(run.device),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of everything that a set's numbers depend on."""
+    try:
+        ours = version("ftdnas")
+    except PackageNotFoundError:  # run from a checkout that was not installed
+        ours = "not installed"
+    return {"ftdnas": ours, "torch": torch.__version__, "numpy": np.__version__, "python": platform.python_version()}
+
+
+def _held_out(split: Split, preprocess: Preprocess, run: Run) -> Examples | None:
+    return Examples.from_split(split, preprocess, run.device) if len(split) else None
