@@ -1,0 +1,157 @@
+"""What every architecture of every space and every named network promises."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+import torch
+from torch.nn import functional
+
+from search_spaces.base import (
+    NETWORKS,
+    SPACES,
+    Architecture,
+    flops,
+    parameter_count,
+    parse_architecture,
+    stratified_sample,
+)
+
+DRAWN = [architecture for space in SPACES.values() for architecture in stratified_sample(space, 12, (3, 16, 16), 0)]
+ARCHITECTURES = [pytest.param(architecture, id=architecture.name) for architecture in [*DRAWN, *NETWORKS.values()]]
+everyone = pytest.mark.parametrize("architecture", ARCHITECTURES)
+
+
+@everyone
+def test_its_name_describes_it_completely(architecture: Architecture) -> None:
+    assert parse_architecture(architecture.name) == architecture
+    assert hash(parse_architecture(architecture.name)) == hash(architecture)
+    assert pickle.loads(pickle.dumps(architecture)) == architecture
+
+
+@everyone
+@pytest.mark.parametrize(("shape", "classes"), [((3, 16, 16), 10), ((1, 28, 20), 3)])
+def test_it_maps_images_of_any_shape_to_logits(
+    architecture: Architecture, shape: tuple[int, int, int], classes: int
+) -> None:
+    network = architecture.build(shape, classes)
+    logits = network(torch.randn(2, *shape))
+    assert logits.shape == (2, classes)
+    assert torch.isfinite(logits).all()
+    assert (logits[0] - logits[1]).abs().max() > 1e-4  # a norm over one pixel would make them equal
+
+
+@everyone
+def test_costs_are_those_of_the_network_built(architecture: Architecture) -> None:
+    network = architecture.build((3, 16, 16), 10)
+    assert parameter_count(architecture, (3, 16, 16), 10) == sum(p.numel() for p in network.parameters())
+    multiplied = 0  # multiply-accumulates, counted from the outputs' sizes
+
+    def count(module: torch.nn.Module, _: object, output: torch.Tensor) -> None:
+        nonlocal multiplied
+        assert isinstance(module.weight, torch.Tensor)
+        multiplied += output[0].numel() * module.weight[0].numel()
+
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
+            module.register_forward_hook(count)
+    with torch.no_grad():
+        network(torch.randn(2, 3, 16, 16))
+    assert flops(architecture, (3, 16, 16), 10) == 2 * multiplied
+
+
+@everyone
+def test_counting_costs_leaves_the_random_state_alone(architecture: Architecture) -> None:
+    before = torch.get_rng_state()
+    parameter_count(architecture, (3, 16, 16), 10)
+    flops(architecture, (3, 16, 16), 10)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@everyone
+def test_the_initialisation_depends_on_the_seed_alone(architecture: Architecture) -> None:
+    def weights(seed: int) -> torch.Tensor:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return torch.nn.utils.parameters_to_vector(architecture.build((3, 16, 16), 10).parameters()).detach()
+
+    first = weights(1)
+    assert torch.equal(first, weights(1))
+    assert not torch.equal(first, weights(2))
+
+
+@everyone
+def test_gradients_of_gradients_reach_the_images(architecture: Architecture) -> None:
+    network = architecture.build((3, 8, 8), 4) if architecture.obstacle((3, 8, 8)) is None else None
+    shape = (3, 8, 8) if network is not None else (3, 16, 16)
+    network = network or architecture.build(shape, 4)
+    weights = {name: value.detach().requires_grad_() for name, value in network.named_parameters()}
+    images = torch.randn(3, *shape, requires_grad=True)
+
+    logits = torch.func.functional_call(network, weights, (images,))
+    loss = functional.cross_entropy(logits, torch.tensor([0, 1, 2]))
+    gradients = torch.autograd.grad(loss, list(weights.values()), create_graph=True)
+    (second,) = torch.autograd.grad(sum(g.square().sum() for g in gradients), images)
+    assert torch.isfinite(second).all()
+    assert second.abs().max() > 0
+    assert gradients[0].abs().max() > 0  # the first layer learns
+
+
+@everyone
+def test_it_says_what_it_cannot_build(architecture: Architecture) -> None:
+    with pytest.raises(ValueError, match="1 classes"):
+        architecture.build((3, 16, 16), 1)
+    with pytest.raises(ValueError, match="image shape"):
+        architecture.build((0, 16, 16), 10)
+    obstacle = architecture.obstacle((3, 1, 1))
+    if obstacle is not None:
+        with pytest.raises(ValueError, match=f"{architecture.name} cannot carry 3 x 1 x 1 images: "):
+            architecture.build((3, 1, 1), 10)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_a_space_lists_each_of_its_architectures_once_in_a_fixed_order(name: str) -> None:
+    space = SPACES[name]
+    architectures = space.architectures()
+    assert space.name == name
+    assert len(architectures) == space.size == len({a.name for a in architectures}) == len(set(architectures))
+    assert architectures == space.architectures()
+    assert all(architecture.space == name for architecture in architectures)
+    assert [parse_architecture(architecture.name) for architecture in architectures] == list(architectures)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_what_a_space_calls_feasible_can_be_built_and_nothing_else(name: str) -> None:
+    space = SPACES[name]
+    for architecture in space.architectures()[::7]:
+        if space.feasible(architecture, (3, 8, 8)):
+            assert parameter_count(architecture, (3, 8, 8), 10) > 0
+        else:
+            with pytest.raises(ValueError, match="cannot carry"):
+                parameter_count(architecture, (3, 8, 8), 10)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_neighbours_differ_in_one_choice_and_are_mutual(name: str) -> None:
+    space = SPACES[name]
+    for architecture in space.architectures()[:: space.size // 5]:
+        neighbours = space.neighbours(architecture)
+        assert len(set(neighbours)) == len(neighbours) > 0
+        for other in neighbours:
+            assert sum(architecture.choices[key] != value for key, value in other.choices.items()) == 1
+            assert architecture in space.neighbours(other)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("convet:width=64", r"unknown architecture 'convet:width=64': did you mean convnet\?"),
+        ("resnet-18", r"did you mean resnet18"),
+        ("", "choose from convnet, resnet18, vgg11, alexnet"),
+        ("vgg11:width=3", "vgg11 has no settings"),
+    ],
+)
+def test_an_unknown_architecture_names_the_nearest(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_architecture(text)
