@@ -16,11 +16,9 @@ from numpy.typing import NDArray
 
 from distill.datasets import ImageDataset, Split
 from distill.examples import Examples
-from distill.preprocess import Preprocess, fit_preprocess
+from distill.preprocess import Preprocess
 from distill.randomness import generator
 from distill.synthetic import SyntheticSet
-
-TRUTH_PREPROCESS = "standardize"  # of real training: what a user will do, whatever the set was whitened with
 
 
 @dataclass(frozen=True)
@@ -67,22 +65,6 @@ def random_material(data: ImageDataset, synthetic: SyntheticSet, seed: int, draw
     identity = f"{data.fingerprint}/{synthetic.preprocess.fingerprint}/{hashlib.sha256(taken.tobytes()).hexdigest()}"
     label = Label(f"random subset {draw + 1}", f"random/{_digest(identity)}", len(taken), data.num_classes)
     return Material(label, Examples.from_split(data.train.take(taken), synthetic.preprocess))
-
-
-def real_material(data: ImageDataset, cache: Path) -> Material:
-    """All real training images, standardised."""
-    preprocess = truth_preprocess(data, cache)
-    label = Label("real training images", truth_fingerprint(data), len(data.train), data.num_classes)
-    return Material(label, Examples.from_split(data.train, preprocess))
-
-
-def truth_fingerprint(data: ImageDataset) -> str:
-    """The identity of all real training images as truth sees them."""
-    return f"train/{data.fingerprint}/{TRUTH_PREPROCESS}"
-
-
-def truth_preprocess(data: ImageDataset, cache: Path) -> Preprocess:
-    return fit_preprocess(TRUTH_PREPROCESS, data.train.images, cache=cache)
 
 
 def held_out_material(data: ImageDataset, preprocess: Preprocess) -> Material:
