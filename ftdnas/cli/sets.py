@@ -1,0 +1,205 @@
+"""ftdnas sets: the library of synthetic sets."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from distill.recipe import Recipe, TrainingRecipe
+from ftdnas.cli.options import data_options, json_option
+from ftdnas.cli.progress import progress
+from ftdnas.library import Entry, Library, curve_of, facts, home, sheet_of
+
+if TYPE_CHECKING:
+    from distill.synthetic import SyntheticSet
+
+FORMATS = ("set", "tensors", "sheet", "folder")  # of ftdnas.export, which needs torch
+FAILED = 1
+
+
+@click.group()
+def sets() -> None:
+    """The library of synthetic sets in FTDNAS_HOME.
+
+    A set is named by its name, by the beginning of it, or by the path of its file.
+    """
+
+
+@sets.command("list")
+@json_option
+def list_sets(as_json: bool) -> None:
+    """Every set with its size and validation accuracy."""
+    entries = library().list()
+    if as_json:
+        click.echo(json.dumps([entry.to_json() for entry in entries]))
+    elif entries:
+        print_table(entries)
+    else:
+        click.echo("the library is empty: ftdnas distill makes a set")
+
+
+@sets.command()
+@click.argument("name")
+@json_option
+def show(name: str, as_json: bool) -> None:
+    """What a set is, where it came from and what training it was made for."""
+    path = library().path(name)
+    synthetic = library().load(path)
+    described = describe(path, synthetic)
+    if as_json:
+        click.echo(json.dumps({**described, "provenance": synthetic.provenance}))
+        return
+    for key, value in described.items():
+        click.echo(f"{key.replace('_', ' ') + ':':<21}{shown(key, value)}")
+
+
+@sets.command()
+@click.argument("names", nargs=-1)
+@json_option
+@click.pass_context
+def verify(ctx: click.Context, names: Sequence[str], as_json: bool) -> None:
+    """Read sets (all of them, if none is named) and recompute every hash in them; exit code 1 if one is damaged."""
+    entries = [library().entry(name) for name in names] if names else library().list()
+    if as_json:
+        click.echo(json.dumps([entry.to_json() for entry in entries]))
+    for entry in () if as_json else entries:
+        click.echo(f"{entry.name}  {entry.problem or 'sound, identity ' + entry.facts['identity'][:12]}")
+    if any(entry.problem for entry in entries):
+        ctx.exit(FAILED)
+
+
+@sets.command()
+@click.argument("name")
+@click.argument("place", type=click.Path(path_type=Path))
+@click.option(
+    "--as",
+    "form",
+    type=click.Choice(FORMATS),
+    default="set",
+    show_default=True,
+    help="The set's own file; plain tensors (.safetensors); a contact sheet (PNG); a folder of PNGs per class.",
+)
+@json_option
+def export(name: str, place: Path, form: str, as_json: bool) -> None:
+    """Write a set to PLACE for other programs, or to look at."""
+    from ftdnas.export import export_set
+
+    export_set(library().load(name), form, place)
+    click.echo(json.dumps({"path": str(place), "form": form}) if as_json else f"written to {place}")
+
+
+def _numbers(ctx: click.Context, parameter: click.Parameter, text: str | None) -> tuple[float, ...]:  # noqa: ARG001
+    try:
+        return tuple(float(part) for part in text.split(",")) if text else ()
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not numbers with commas between them") from None
+
+
+def _names(ctx: click.Context, parameter: click.Parameter, text: str | None) -> tuple[str, ...]:  # noqa: ARG001
+    return tuple(part.strip() for part in text.split(",")) if text else ()
+
+
+@sets.command("import")
+@click.argument("images", metavar="PATH", type=click.Path(path_type=Path))
+@click.option("--name", help="What to call it (default: made of data set, ipc, method and identity).")
+@click.option("--labels", type=click.Path(path_type=Path), help="The labels' .pt file.")
+@click.option("--lr", type=click.Path(path_type=Path), help="The learning rate's .pt file.")
+@click.option("--step-size", type=float, help="The learning rate as a number.")
+@click.option("--logits", is_flag=True, help="The labels are logits, as DATM's.")
+@click.option(
+    "--preprocess",
+    type=click.Choice(["none", "standardize", "zca"]),
+    default="none",
+    show_default=True,
+    help="The space the images are in; fitted on --dataset unless --mean and --std are given.",
+)
+@click.option("--mean", callback=_numbers, metavar="A,B,C", help="Per channel, of pixels in [0, 1].")
+@click.option("--std", callback=_numbers, metavar="A,B,C", help="Per channel.")
+@click.option("--class-names", callback=_names, metavar="A,B,...", help="In the order of the labels.")
+@click.option("--augment", default=TrainingRecipe().augment, show_default=True, help="DSA operations, or none.")
+@click.option("--backbone", default=Recipe().backbone, show_default=True, help="What it was distilled with.")
+@data_options()
+@json_option
+def import_set(name: str | None, as_json: bool, **told: Any) -> None:
+    """Take a set into the library: a .safetensors file, or the .pt tensors that the field publishes.
+
+    PATH is the set's file, or images_best.pt and the like (or the folder that holds it) with the labels and the
+    learning rate beside it.
+    """
+    from ftdnas.published import Published, import_set
+
+    with progress(as_json) as report:
+        path = import_set(library(), Published(**told), name, report)
+    imported = describe(path, library().load(path))
+    click.echo(json.dumps(imported) if as_json else f"{imported['name']}\ncontact sheet: {imported['contact_sheet']}")
+
+
+@sets.command()
+@click.argument("names", nargs=-1, required=True)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+def remove(names: Sequence[str], yes: bool, as_json: bool) -> None:
+    """Delete sets and their figures."""
+    found = [library().path(name).stem for name in names]
+    if not yes:
+        click.confirm(f"Delete {', '.join(found)}?", abort=True, err=True)
+    removed = [str(path) for name in dict.fromkeys(found) for path in library().remove(name)]
+    click.echo(json.dumps({"removed": removed}) if as_json else "\n".join(f"removed {path}" for path in removed))
+
+
+def library() -> Library:
+    """The user's library."""
+    return Library(home() / "sets")
+
+
+def describe(path: Path, synthetic: SyntheticSet) -> dict[str, Any]:
+    """The facts of a set and where its files are, as JSON."""
+    figures = {"contact_sheet": sheet_of(path), "curve": curve_of(path)}
+    there = {key: str(figure) if figure.exists() else None for key, figure in figures.items()}
+    names = {"class_names": list(synthetic.class_names)}
+    return {"name": path.stem, "path": str(path), **facts(synthetic), **names, **there}
+
+
+def print_table(entries: Sequence[Entry]) -> None:
+    """A table on stdout, as wide as the terminal or as it needs to be where there is none; problems on stderr."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("name", no_wrap=True)
+    for heading in ("images", "classes", "size", "preprocess", "step size", "validation"):
+        table.add_column(heading, justify="right")
+    for entry in entries:
+        table.add_row(Text(entry.name), *(("damaged",) if entry.problem else _cells(entry.facts)))
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    for entry in entries:
+        if entry.problem:
+            click.echo(entry.problem, err=True)
+
+
+def _cells(known: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        f"{known['images']:,}",
+        f"{known['classes']:,}",
+        f"{known['width']} x {known['height']}",
+        known["preprocess"],
+        f"{known['step_size']:.4g}",
+        shown("validation_accuracy", known["validation_accuracy"]),
+    )
+
+
+def shown(key: str, value: object) -> str:
+    """A fact as text: accuracies in percent, what is not known as a dash, no control characters."""
+    if value is None:
+        return "-"
+    if key.endswith("accuracy") and isinstance(value, float):
+        return f"{100 * value:.1f} %"
+    if isinstance(value, list):
+        value = ", ".join(map(str, value[:12])) + (f", ... ({len(value)})" if len(value) > 12 else "")
+    return "".join(letter if letter.isprintable() else " " for letter in str(value))
