@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from distill.downloads import list_published
+from distill.folders import list_folder
 from distill.listing import Listing, from_arrays
 from distill.photos import dimensions
 from distill.pixel_cache import CacheEntry, cached_pixels
@@ -83,51 +85,83 @@ class ImageDataset:
 
 @dataclass(frozen=True)
 class Request:
-    """Where a loader may look."""
+    """A registered name and where its loader may look."""
 
+    name: str
+    title: str
     root: Path | None
     downloads: Path
     offline: bool
     report: Callable[[Progress], None]
 
 
-Loader = Callable[[Request], Listing]
-
-
-def _digits(request: Request) -> Listing:  # noqa: ARG001
+def _digits(request: Request) -> Listing:
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
     pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)  # 0 .. 16 to 0 .. 255
-    names = [str(digit) for digit in range(10)]
-    place = "bundled with scikit-learn"
-    parts = [("", pixels, bunch.target)]
-    content = "digits " + hashlib.sha256(pixels.tobytes()).hexdigest()
-    return from_arrays("digits", "digits", place, names, parts, content=content, test_fraction=0.2)
+    return from_arrays(
+        request.name,
+        request.title,
+        "bundled with scikit-learn",
+        [str(digit) for digit in range(10)],
+        [("", pixels, bunch.target)],
+        content=f"digits {hashlib.sha256(pixels.tobytes()).hexdigest()}",
+        test_fraction=0.2,
+    )
 
 
-def _parquet(path: Path, request: Request) -> Listing:  # noqa: ARG001
-    return list_tables(path, path.stem if path.is_file() else path.name, path.stem, path.name)
+def _published(request: Request) -> Listing:
+    return list_published(
+        request.name,
+        request.title,
+        root=request.root,
+        downloads=request.downloads,
+        offline=request.offline,
+        report=request.report,
+    )
 
 
-def _downloaded(request: Request) -> Listing:
-    raise FileNotFoundError(f"not under {request.root}")
+def _unpacked(address: str, *folders: str) -> Callable[[Request], Listing]:
+    """A loader of what the user has unpacked: the archive at `address`, as one of `folders`."""
+
+    def load(request: Request) -> Listing:
+        places = [place for place in (request.root, request.downloads) if place is not None]
+        for place in places:
+            for folder in folders:
+                if (place / folder / "train").is_dir():
+                    return list_folder(
+                        place / folder, name=request.name, title=request.title, place=f"unpacked as {folder}"
+                    )
+        raise FileNotFoundError(
+            f"{request.title} is not here: looked for {' and '.join(folders)} in {' and '.join(map(str, places))}; "
+            f"unpack {address} there"
+        )
+
+    return load
 
 
-DATASETS: dict[str, Loader] = {
-    "digits": _digits,
-    "cifar10": _downloaded,
-}
-PREFIXES: dict[str, Callable[[Path, Request], Listing]] = {
-    "parquet": _parquet,
-}
-TITLES: dict[str, str] = {
-    "digits": "digits",
-    "cifar10": "CIFAR-10",
-    "cifar100": "CIFAR-100",
-    "svhn": "SVHN",
-    "mnist": "MNIST",
-    "fashionmnist": "Fashion-MNIST",
+_FAST_AI = "https://s3.amazonaws.com/fast-ai-imageclas"
+# name -> proper name, loader
+DATASETS: dict[str, tuple[str, Callable[[Request], Listing]]] = {
+    "digits": ("digits", _digits),
+    "cifar10": ("CIFAR-10", _published),
+    "cifar100": ("CIFAR-100", _published),
+    "svhn": ("SVHN", _published),
+    "mnist": ("MNIST", _published),
+    "fashionmnist": ("Fashion-MNIST", _published),
+    "tiny-imagenet": (
+        "Tiny ImageNet",
+        _unpacked("http://cs231n.stanford.edu/tiny-imagenet-200.zip", "tiny-imagenet-200", "tiny-imagenet"),
+    ),
+    "imagenette": (
+        "ImageNette",
+        _unpacked(f"{_FAST_AI}/imagenette2-160.tgz", "imagenette2-160", "imagenette2-320", "imagenette2", "imagenette"),
+    ),
+    "imagewoof": (
+        "ImageWoof",
+        _unpacked(f"{_FAST_AI}/imagewoof2-160.tgz", "imagewoof2-160", "imagewoof2-320", "imagewoof2", "imagewoof"),
+    ),
 }
 
 
@@ -138,7 +172,7 @@ def load_dataset(
     cache: Path,
     image_size: int | None = None,
     validation: float = 0.1,
-    split_file: Path | None = None,  # noqa: ARG001
+    split_file: Path | None = None,
     seed: int = 0,
     offline: bool = False,
     downloads: Path | None = None,
@@ -156,8 +190,7 @@ def load_dataset(
     """
     if image_size is not None and not 4 <= image_size <= 1024:
         raise ValueError(f"image size {image_size} is not between 4 and 1024 pixels")
-    request = Request(root, downloads or cache.parent / "data", offline, report)
-    listing = _listing(spec, request)
+    listing = _listing(spec, root, downloads or cache.parent / "data", split_file, offline, report)
     size = _size(listing, image_size, report)
     parts = partition(listing, validation=validation, seed=seed)
     order = np.concatenate([parts.test, parts.validation, parts.train])
@@ -181,24 +214,39 @@ def load_dataset(
     )
 
 
-def _listing(spec: str, request: Request) -> Listing:
+def _listing(
+    spec: str,
+    root: Path | None,
+    downloads: Path,
+    split_file: Path | None,
+    offline: bool,
+    report: Callable[[Progress], None],
+) -> Listing:
     kind, colon, rest = spec.partition(":")
+    if split_file is not None and kind != "folder":
+        raise ValueError(f"a split file is for folder:PATH, {spec!r} has its own split")
     if colon:
-        if kind not in PREFIXES or not rest:
-            raise LookupError(f"unknown data set {spec!r}: write {' or '.join(f'{known}:PATH' for known in PREFIXES)}")
-        return PREFIXES[kind](Path(rest).expanduser(), request)
+        path = Path(rest).expanduser()
+        if kind == "folder" and rest:
+            return list_folder(path, split_file=split_file)
+        if kind == "parquet" and rest:
+            return list_tables(path, path.stem if path.is_file() else path.resolve().name, path.stem, path.name)
+        raise LookupError(f"unknown data set {spec!r}: write folder:PATH or parquet:PATH")
     if spec not in DATASETS:
-        near = difflib.get_close_matches(spec.lower().replace("-", ""), DATASETS, n=3, cutoff=0.5)
+        near = difflib.get_close_matches(spec.lower(), DATASETS, n=3)
+        near = near or difflib.get_close_matches(spec.lower().replace("-", ""), DATASETS, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else f"choose one of {', '.join(DATASETS)}"
         raise LookupError(f"unknown data set {spec!r}: {hint} (your own images: folder:PATH or parquet:PATH)")
-    if request.root is not None:
-        own = request.root / spec
-        tables = find_tables(own) if own.is_dir() else {}
+    title, load = DATASETS[spec]
+    if root is not None:
+        if not root.is_dir():
+            raise FileNotFoundError(f"the data root {root} is not a folder")
+        tables = find_tables(root / spec)
         if tables:
-            files = [f"{file.relative_to(request.root).as_posix()}" for several in tables.values() for file in several]
+            files = [file.relative_to(root).as_posix() for several in tables.values() for file in several]
             place = f"{files[0]}{f' and {len(files) - 1} more' if len(files) > 1 else ''} under the data root"
-            return list_tables(own, spec, TITLES.get(spec, spec), place)
-    return DATASETS[spec](request)
+            return list_tables(root / spec, spec, title, place)
+    return load(Request(spec, title, root, downloads, offline, report))
 
 
 def _size(listing: Listing, asked: int | None, report: Callable[[Progress], None]) -> int:
@@ -224,6 +272,8 @@ def _target_size(listing: Listing, entry: CacheEntry, size: int) -> int | None:
 def _source(listing: Listing, entry: CacheEntry) -> str:
     """The proper name, the lossy encoding of its pixels if there is one, and the place."""
     lossy = [name for name in entry.encodings if name.startswith("JPEG") or name == "WEBP"]
+    if listing.photos:
+        return f"{listing.title}, {listing.place}"
     if len(entry.encodings) == len(lossy) == 1:
         title = f"{listing.title} ({lossy[0]})"
     elif lossy:

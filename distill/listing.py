@@ -12,6 +12,11 @@ from numpy.typing import NDArray
 
 Encoded = Path | bytes | NDArray[np.uint8]  # a file, an encoded image, or pixels (H, W) or (H, W, C)
 SPLITS = ("train", "validation", "test")
+SPLIT_WORDS = {
+    "train": "train",
+    **dict.fromkeys(("validation", "valid", "val"), "validation"),
+    "test": "test",
+}  # how folders, files and split tables write them
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +42,6 @@ class Listing:
     photos: bool = False  # always RGB, and 64 pixels unless asked otherwise
     own_split: bool = False  # the split was written by the user, row by row: nothing is moved
     test_fraction: float = 0.1  # held out for testing where the source makes no split
-    files: tuple[str, ...] = ()  # row -> path relative to the folder, where there is one
 
 
 def from_arrays(

@@ -1,13 +1,12 @@
 """All images of a data set, decoded once into one memory-mapped uint8 file and reused ever after.
 
 The file holds the images in the order of their split (test, validation, train), so every split is one contiguous piece
-of it and nothing is ever copied into memory. Another order of the same images (another seed, another fraction) is taken from
-a file that is there instead of being decoded again.
+of it and nothing is ever copied into memory. Another order of the same images (another seed, another fraction) is taken
+from a file that is there instead of being decoded again.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -26,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.listing import Encoded, Listing
+from distill.locks import locked
 from distill.photos import ColourFoundError, decode
 from distill.run import Progress
 
@@ -65,8 +65,7 @@ def cached_pixels(
     folder = home / f"{stem}-{arrangement}"
     entry = _entry(folder)
     if entry is None:
-        home.mkdir(parents=True, exist_ok=True)
-        with _locked(home / f"{stem}.lock"):
+        with locked(home / f"{stem}.lock"):
             entry = _entry(folder)
             if entry is None:
                 entry = _build(listing, order, skipped, size, folder, home.glob(f"{stem}-*"), report)
@@ -210,11 +209,4 @@ def _quiet_decoders() -> Iterator[None]:
     """Pillow warns of odd metadata in images that it reads perfectly well."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL(\..*)?")
-        yield
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # released by the system when the process ends, however it ends
         yield

@@ -93,11 +93,14 @@ def _complete(listing: Listing, validation: float) -> tuple[NDArray[np.str_], st
 def _check_classes(listing: Listing, given: NDArray[np.str_]) -> None:
     drawn = not np.any(listing.given != "")
     usable = listing.labels if drawn else listing.labels[given != "test"]
-    for name, count in zip(listing.class_names, np.bincount(usable, minlength=len(listing.class_names)), strict=True):
-        if count < MIN_CLASS_IMAGES:
+    counts = np.bincount(usable, minlength=len(listing.class_names))
+    trained = np.bincount(listing.labels[given == "train"], minlength=len(listing.class_names))
+    for name, count, training in zip(listing.class_names, counts, trained, strict=True):
+        if count < MIN_CLASS_IMAGES or training == 0:
+            kind = "images" if drawn else "images that are not for testing"
             raise ValueError(
-                f"class {name!r} of {listing.name} has {count} training images, {MIN_CLASS_IMAGES} are the least: "
-                "add some or leave the class out"
+                f"class {name!r} of {listing.name} has {count} {kind}, {training} of them to train on; "
+                f"{MIN_CLASS_IMAGES} and 1 are the least: add some or leave the class out"
             )
 
 

@@ -13,11 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from distill.listing import Encoded, Listing
+from distill.listing import SPLIT_WORDS, Encoded, Listing
 
-BATCH = 256  # rows decoded as one task
+BATCH = 64  # rows decoded as one task: a few batches wait in memory, of large photos too
 _LABELS = ("label", "labels", "fine_label", "target", "class")
-_SPLIT_OF = {"train": "train", "test": "test", "validation": "validation", "valid": "validation", "val": "validation"}
 
 
 def find_tables(path: Path) -> dict[str, list[Path]]:
@@ -28,7 +27,7 @@ def find_tables(path: Path) -> dict[str, list[Path]]:
     if not files:
         return {}
     # "train.parquet" and the hub's "train-00000-of-00002.parquet".
-    splits = [_SPLIT_OF.get(file.stem.split("-")[0].lower(), "") for file in files]
+    splits = [SPLIT_WORDS.get(file.stem.split("-")[0].lower(), "") for file in files]
     if not any(splits):
         return {"": files}
     found: dict[str, list[Path]] = {}
