@@ -97,8 +97,8 @@ class Library:
     def add(self, synthetic: SyntheticSet, name: str | None = None) -> Path:
         """Write a set with its contact sheet and, where it was distilled, the course of that; return the set's path.
 
-        `name` is by default `set_name` of it. The same images under the same name are written again; for others the
-        name must be free, else ValueError (`check_free` asks before the work).
+        `name` is by default `set_name` of it. The same images under the same name are written again, and so is a
+        damaged file; otherwise the name must be free, else ValueError (`check_free` asks before the work).
         """
         from ftdnas.report.figures import contact_sheet, curve
 
@@ -106,7 +106,7 @@ class Library:
         path = self.folder / f"{name}{SUFFIX}"
         if path.exists():
             there = self.entry(path)
-            if there.facts.get("identity") != synthetic.identity:
+            if there.problem is None and there.facts["identity"] != synthetic.identity:
                 raise ValueError(
                     f"the library has another set {name}: choose another name, or remove it (ftdnas sets remove {name})"
                 )

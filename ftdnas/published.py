@@ -28,11 +28,11 @@ MOST_CLASSES = 100_000  # labels above this are no class numbers
 class Published:
     """The files, and what they do not say about themselves.
 
-    `images` is a .pt file, or the folder that holds images_best.pt. Labels and step size, where not given, are looked for
-    beside it, under the same name with "labels" and "lr" in it. `preprocess` is the space the images are in: "none";
-    "standardize" with `mean` and `std` per channel, or fitted on the data set of `source`; "zca" fitted on that. The data
-    set also names the classes, unless `class_names` does; else they are called by their numbers. `logits`:
-    two-dimensional labels are logits, not distributions (DATM publishes such).
+    `images` is a .pt file, or the folder that holds images_best.pt. Labels and step size, where not given, are looked
+    for beside it, under the same name with "labels" and "lr" in it. `preprocess` is the space the images are in:
+    "none"; "standardize" with `mean` and `std` per channel, or fitted on the data set of `source`; "zca" fitted on
+    that. The data set also names the classes, unless `class_names` does; else they are called by their numbers.
+    `logits`: two-dimensional labels are logits, not distributions (DATM publishes such).
     """
 
     images: Path

@@ -54,7 +54,8 @@ def show(name: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({**described, "provenance": synthetic.provenance}))
         return
-    for key, value in described.items():
+    told = {key: synthetic.provenance.get(key) for key in ("split_note", "device", "seconds", "versions", "notes")}
+    for key, value in {**described, **told}.items():
         click.echo(f"{key.replace('_', ' ') + ':':<21}{shown(key, value)}")
 
 
@@ -146,10 +147,19 @@ def import_set(name: str | None, as_json: bool, **told: Any) -> None:
 def remove(names: Sequence[str], yes: bool, as_json: bool) -> None:
     """Delete sets and their figures."""
     found = [library().path(name).stem for name in names]
-    if not yes:
-        click.confirm(f"Delete {', '.join(found)}?", abort=True, err=True)
+    if not yes and not agreed(f"Delete {', '.join(found)}?"):
+        raise click.ClickException("nothing was removed")
     removed = [str(path) for name in dict.fromkeys(found) for path in library().remove(name)]
     click.echo(json.dumps({"removed": removed}) if as_json else "\n".join(f"removed {path}" for path in removed))
+
+
+def agreed(question: str) -> bool:
+    """Ask on stderr; no answer is a no."""
+    try:
+        return click.confirm(question, err=True)
+    except click.Abort:
+        click.echo(err=True)
+        return False
 
 
 def library() -> Library:
@@ -200,6 +210,10 @@ def shown(key: str, value: object) -> str:
         return "-"
     if key.endswith("accuracy") and isinstance(value, float):
         return f"{100 * value:.1f} %"
+    if isinstance(value, Mapping):
+        value = [f"{name} {shown(key, one)}" for name, one in value.items()]
+    if isinstance(value, float):
+        return f"{value:.6g}"
     if isinstance(value, list):
         value = ", ".join(map(str, value[:12])) + (f", ... ({len(value)})" if len(value) > 12 else "")
     return "".join(letter if letter.isprintable() else " " for letter in str(value))
