@@ -144,7 +144,7 @@ def _optimise(
 ) -> Distilled:
     matching = recipe.matching
     flat = FlatNetwork(network()).to(run.device)
-    derivatives = Derivatives(flat, compiled=run.compiled, chunk_size=matching.chunk_size)
+    derivatives = Derivatives(flat, chunk_size=matching.chunk_size)
     labels = labels.to(run.device)
     run.folder.mkdir(parents=True, exist_ok=True)
     point, best = run.folder / "matching.safetensors", run.folder / "best.safetensors"

@@ -10,20 +10,14 @@ and lambda = d loss / d theta_N, for i = N-1 .. 0 and s_i = <g_i, lambda>:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.func import grad, jvp
 
 from distill.augment import Draw, augment, draw
 from distill.flat import FlatNetwork
-
-# (weights (P,), images (B, C, H, W), labels) -> gradient (P,)
-Gradient = Callable[[Tensor, Tensor, Tensor], Tensor]
-# The same and a vector (P,): <gradient, vector>, and its derivatives by weights (P,) and images (B, C, H, W).
-Product = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -109,78 +103,40 @@ def match(
 class Derivatives:
     """Gradient and Hessian-vector product of a network's loss on a minibatch.
 
-    `compiled`: by torch.compile, about 1.5 times as fast on a CPU after a minute of compiling; results agree to
-    rounding. `chunk_size`: a minibatch that does not fit is accumulated in chunks of so many images, which is exact as
-    both are sums over images. Raises ValueError for chunks with batch norm, which mixes the images of a minibatch.
+    `chunk_size`: a minibatch that does not fit is accumulated in chunks of so many images, which is exact, as both are
+    sums over images. Raises ValueError for chunks with batch norm, which mixes the images of a minibatch.
     """
 
-    def __init__(self, network: FlatNetwork, *, compiled: bool = False, chunk_size: int | None = None):
+    def __init__(self, network: FlatNetwork, *, chunk_size: int | None = None):
         if chunk_size is not None and network.mixes_batch:
-            raise ValueError(
-                f"chunk_size {chunk_size}: a minibatch cannot be cut in chunks with batch norm: leave it out"
-            )
-        self._gradient, self._product = _compiled(network) if compiled else _eager(network)
+            raise ValueError(f"chunk_size {chunk_size}: batch norm does not allow to cut a minibatch: leave it out")
+        self.network = network
         self.chunk_size = chunk_size
 
     def gradient(self, weights: Tensor, images: Tensor, labels: Tensor) -> Tensor:
-        """(P,) gradient of the mean loss of a minibatch by the weights."""
-        parts = self._chunks(images, labels)
-        if len(parts) == 1:
-            return self._gradient(weights, images, labels)
+        """(P,) gradient of the mean loss of a minibatch (B, C, H, W) by the weights (P,)."""
         total = torch.zeros_like(weights)
-        for part, targets in parts:
-            total += self._gradient(weights, part, targets) * (len(part) / len(images))
+        at = weights.detach().requires_grad_()
+        for part, targets, share in self._chunks(images, labels):
+            total += share * torch.autograd.grad(self.network.loss(at, part, targets), at)[0]
         return total
 
     def product(self, weights: Tensor, images: Tensor, labels: Tensor, vector: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """<gradient, vector> (), and its derivatives by the weights (P,) and by the images (B, C, H, W)."""
-        parts = self._chunks(images, labels)
-        if len(parts) == 1:
-            return self._product(weights, images, labels, vector)
         total, by_weights, by_images = torch.zeros_like(weights[0]), torch.zeros_like(weights), []
-        for part, targets in parts:
-            share = len(part) / len(images)
-            product, over_weights, over_images = self._product(weights, part, targets, vector)
-            total += share * product
-            by_weights += share * over_weights
-            by_images.append(share * over_images)
+        at = weights.detach().requires_grad_()
+        for part, targets, share in self._chunks(images, labels):
+            part = part.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(self.network.loss(at, part, targets), at, create_graph=True)
+            value = share * torch.dot(gradient, vector)
+            over_weights, over_images = torch.autograd.grad(value, (at, part))
+            total += value.detach()
+            by_weights += over_weights
+            by_images.append(over_images)
         return total, by_weights, torch.cat(by_images)
 
-    def _chunks(self, images: Tensor, labels: Tensor) -> list[tuple[Tensor, Tensor]]:
-        if self.chunk_size is None or self.chunk_size >= len(images):
-            return [(images, labels)]
-        return list(zip(torch.split(images, self.chunk_size), torch.split(labels, self.chunk_size), strict=True))
-
-
-def _eager(network: FlatNetwork) -> tuple[Gradient, Product]:
-    """Reverse over reverse, in eager mode the fastest."""
-
-    def gradient(weights: Tensor, images: Tensor, labels: Tensor) -> Tensor:
-        weights = weights.detach().requires_grad_()
-        return torch.autograd.grad(network.loss(weights, images, labels), weights)[0]
-
-    def product(weights: Tensor, images: Tensor, labels: Tensor, vector: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        weights, images = weights.detach().requires_grad_(), images.detach().requires_grad_()
-        (first,) = torch.autograd.grad(network.loss(weights, images, labels), weights, create_graph=True)
-        value = torch.dot(first, vector)
-        by_weights, by_images = torch.autograd.grad(value, (weights, images))
-        return value.detach(), by_weights, by_images
-
-    return gradient, product
-
-
-def _compiled(network: FlatNetwork) -> tuple[Gradient, Product]:
-    """Forward over reverse, the form that torch.compile takes whole; one static shape per size of minibatch.
-
-    The derivative of (gradient by weights, gradient by images) along (vector, 0) is what `Product` asks for, because
-    second derivatives commute.
-    """
-
-    def product(weights: Tensor, images: Tensor, labels: Tensor, vector: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        def gradients(at: Tensor) -> tuple[Tensor, Tensor]:
-            return grad(network.loss, argnums=(0, 1))(at, images, labels)  # type: ignore[no-any-return]
-
-        (first, _), (by_weights, by_images) = jvp(gradients, (weights,), (vector,))  # type: ignore[misc]
-        return torch.dot(first, vector), by_weights, by_images
-
-    return torch.compile(grad(network.loss), dynamic=False), torch.compile(product, dynamic=False)
+    def _chunks(self, images: Tensor, labels: Tensor) -> list[tuple[Tensor, Tensor, float]]:
+        """The pieces of a minibatch, and the share of each in its mean loss."""
+        size = self.chunk_size or len(images)
+        pieces = zip(torch.split(images, size), torch.split(labels, size), strict=True)
+        return [(part, targets, len(part) / len(images)) for part, targets in pieces]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import struct
-import zlib
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +19,6 @@ _LUMINANCE = (
     *(14, 17, 22, 29, 51, 87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92),
     *(49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99),
 )
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
 
 class ColourFoundError(Exception):
@@ -50,7 +47,9 @@ def decode(encoded: Encoded, size: int, channels: int, where: str) -> Decoded:
                 raise ColourFoundError
             upright = ImageOps.exif_transpose(_convert(image, channels))
             pixels = np.asarray(_square(upright, size))
-    except _UNREADABLE as error:
+    except ColourFoundError:
+        raise
+    except Exception as error:  # damaged files make Pillow raise whatever comes
         raise ValueError(f"{where} cannot be read as an image: {_reason(error)}") from error
     return Decoded(
         pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1)), short_side, encoding
@@ -62,7 +61,7 @@ def dimensions(encoded: Encoded, where: str) -> tuple[int, int]:
     try:
         with _open(encoded) as image:
             return image.size
-    except _UNREADABLE as error:
+    except Exception as error:
         raise ValueError(f"{where} cannot be read as an image: {_reason(error)}") from error
 
 
@@ -103,11 +102,10 @@ def _around(image: Image.Image, side: int) -> tuple[int, int]:
 def _convert(image: Image.Image, channels: int) -> Image.Image:
     mode = "L" if channels == 1 else "RGB"
     if image.mode == "I" or image.mode.startswith("I;"):
-        # Pillow clips 16 bits to 8 instead of scaling them.
-        sixteen = np.asarray(image).astype(np.int64)
-        grey = Image.fromarray(
-            (sixteen >> 8 if sixteen.max(initial=0) > 255 else sixteen).clip(0, 255).astype(np.uint8)
-        )
+        # Pillow clips 16 bits to 8 instead of scaling them. Its older versions read a PNG of 16 bits as 32.
+        values = np.asarray(image).astype(np.int64)
+        sixteen = image.mode != "I" or image.format == "PNG" or values.max(initial=0) > 255
+        grey = Image.fromarray((values >> 8 if sixteen else values).clip(0, 255).astype(np.uint8))
         grey.info.update(image.info)
         return grey.convert(mode)
     if image.mode == "F":
@@ -139,4 +137,6 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
         return str(error.strerror).lower()
     text = str(error) or type(error).__name__
-    return "not an image format that Pillow reads" if "cannot identify" in text else text.splitlines()[0]
+    if "cannot identify" in text:
+        return "damaged, or of a format that Pillow does not read (JPEG and PNG are the safest)"
+    return text.splitlines()[0]

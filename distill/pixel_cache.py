@@ -93,13 +93,12 @@ def _build(
     report: Callable[[Progress], None],
 ) -> CacheEntry:
     partial = folder.with_name(folder.name + ".partial")
-    sources = [(other, _entry(other)) for other in others if other.suffix != ".partial"]
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
-    source = next(((other, entry) for other, entry in sources if entry is not None), None)
     pixels = partial / "pixels.u8"
+    source = next(filter(None, map(_arranged, others)), None)
     if source is not None:
-        facts = _copy(source[0], source[1], order, pixels, report)
+        facts = _copy(*source, order, pixels, report)
     else:
         try:
             facts = _decode(listing, order, size, 3 if listing.photos else 1, pixels, report)
@@ -174,12 +173,25 @@ def _decode(
     return shape, int(np.median(sides)), dict(sorted(encodings.items()))
 
 
+def _arranged(folder: Path) -> tuple[Path, CacheEntry, NDArray[np.int64]] | None:
+    """The entry in `folder` with the order of its rows, if it is whole."""
+    entry = None if folder.suffix == ".partial" else _entry(folder)
+    try:
+        return entry and (folder, entry, np.load(folder / "order.npy"))
+    except (OSError, ValueError, EOFError):
+        return None
+
+
 def _copy(
-    source: Path, entry: CacheEntry, order: NDArray[np.int64], path: Path, report: Callable[[Progress], None]
+    source: Path,
+    entry: CacheEntry,
+    there: NDArray[np.int64],
+    order: NDArray[np.int64],
+    path: Path,
+    report: Callable[[Progress], None],
 ) -> Facts:
     """Rearrange the rows of an entry that is there."""
     rows: NDArray[Any] = np.memmap(source / "pixels.u8", dtype=np.uint8, mode="r", shape=entry.shape)
-    there = np.load(source / "order.npy")
     place = np.empty(len(there), np.int64)
     place[there] = np.arange(len(there))
     with path.open("wb") as file:

@@ -35,14 +35,12 @@ class Run:
     """Where and how one computation runs.
 
     `folder` holds its checkpoints and nothing else's; `shared` holds what runs reuse (experts/, preprocess/).
-    `compiled` lets matching use torch.compile: faster after a minute, equal to rounding but not bit for bit.
     """
 
     seed: int
     folder: Path
     shared: Path
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    compiled: bool = False
     report: Callable[[Progress], None] = ignore
 
     def generator(self, *path: str | int) -> torch.Generator:

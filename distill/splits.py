@@ -96,12 +96,14 @@ def _check_classes(listing: Listing, given: NDArray[np.str_]) -> None:
     counts = np.bincount(usable, minlength=len(listing.class_names))
     trained = np.bincount(listing.labels[given == "train"], minlength=len(listing.class_names))
     for name, count, training in zip(listing.class_names, counts, trained, strict=True):
-        if count < MIN_CLASS_IMAGES or training == 0:
-            kind = "images" if drawn else "images that are not for testing"
+        if count < MIN_CLASS_IMAGES:
+            kind = "images" if drawn else "images for training and validation"
             raise ValueError(
-                f"class {name!r} of {listing.name} has {count} {kind}, {training} of them to train on; "
-                f"{MIN_CLASS_IMAGES} and 1 are the least: add some or leave the class out"
+                f"class {name!r} of {listing.name} has {count} {kind}, {MIN_CLASS_IMAGES} are the least: "
+                "add some or leave the class out"
             )
+        if training == 0 and not drawn:
+            raise ValueError(f"class {name!r} of {listing.name} has no training image, only validation images")
 
 
 def _hold_out(rows: Rows, labels: NDArray[np.int64], fraction: float, seed: int, purpose: str) -> tuple[Rows, Rows]:

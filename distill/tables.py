@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +69,10 @@ def list_tables(path: Path, name: str, title: str, place: str) -> Listing:
     def fetch() -> Iterator[Sequence[tuple[int, Encoded]]]:
         for start, (_, file) in zip(starts, files, strict=False):
             row = int(start)
-            for batch in pq.ParquetFile(file).iter_batches(BATCH, columns=[image]):
-                yield [(row + i, _bytes(value)) for i, value in enumerate(batch.column(0).to_pylist())]
-                row += batch.num_rows
+            with _readable(file):
+                for batch in pq.ParquetFile(file).iter_batches(BATCH, columns=[image]):
+                    yield [(row + i, _bytes(value)) for i, value in enumerate(batch.column(0).to_pylist())]
+                    row += batch.num_rows
 
     def sample() -> Sequence[tuple[int, Encoded]]:
         return list(itertools.chain(*itertools.islice(fetch(), 1)))
@@ -96,11 +98,17 @@ def list_tables(path: Path, name: str, title: str, place: str) -> Listing:
     )
 
 
-def _schema(file: Path) -> Any:
+@contextmanager
+def _readable(file: Path) -> Iterator[None]:
     try:
-        return pq.read_schema(file)
-    except (pa.ArrowInvalid, OSError) as error:
+        yield
+    except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{file} is not a readable parquet file: {str(error).splitlines()[0]}") from error
+
+
+def _schema(file: Path) -> Any:
+    with _readable(file):
+        return pq.read_schema(file)
 
 
 def _columns(schema: Any, file: Path) -> tuple[str, str]:
@@ -146,7 +154,8 @@ def _class_names(schema: Any, label: str) -> tuple[str, ...]:
 def _labels(file: Path, label: str) -> NDArray[np.int64]:
     if label not in _schema(file).names:
         raise ValueError(f"{file.name} has no label column {label!r}")
-    column = pq.read_table(file, columns=[label]).column(0)
+    with _readable(file):
+        column = pq.read_table(file, columns=[label]).column(0)
     if column.null_count:
         row = int(np.flatnonzero(column.is_null().to_numpy())[0])
         raise ValueError(f"row {row} of {file.name} has no label")
