@@ -1,0 +1,46 @@
+"""Real digits as a small synthetic set, for every test that needs one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from distill.preprocess import fit_preprocess
+from distill.synthetic import SyntheticSet
+
+MakeSet = Callable[..., SyntheticSet]
+
+
+@pytest.fixture(scope="session")
+def make_set() -> MakeSet:
+    """make_set(classes=3, ipc=2, channels=1, kind="standardize", soft=False, **fields): real digits, 8 x 8 pixels."""
+    digits = load_digits()
+    grey = (digits.images * 255 / 16).astype(np.uint8)[:, None]
+
+    def make(
+        classes: int = 3, ipc: int = 2, channels: int = 1, kind: str = "standardize", soft: bool = False, **fields: Any
+    ) -> SyntheticSet:
+        rows = np.concatenate([np.flatnonzero(digits.target == label % 10)[:ipc] for label in range(classes)])
+        # Channels that differ, so that a wrong order of colours would show.
+        pixels = np.concatenate([grey[rows] // (channel + 1) for channel in range(channels)], axis=1)
+        preprocess = fit_preprocess(kind, pixels)
+        hard = torch.arange(classes).repeat_interleave(ipc)
+        given: dict[str, Any] = {
+            "images": preprocess.apply(pixels),
+            "labels": torch.nn.functional.one_hot(hard, classes) * 0.9 + 0.1 / classes if soft else hard,
+            "step_size": 0.02,
+            "preprocess": preprocess,
+            "augment": "color_crop",
+            "backbone": "convnet:width=32,depth=2",
+            "class_names": tuple(f"digit {label}" for label in range(classes)),
+            "ipc": ipc,
+            "provenance": {"dataset": "digits", "method": "ftd", "recipe": {"name": "quick"}, "seed": 0},
+        }
+        return SyntheticSet(**(given | fields))
+
+    return make
