@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -23,7 +23,7 @@ from distill.training import accuracy, fit
 from ftdnas.executors import Failure, LocalProcesses
 from ftdnas.materials import Label, Shelf
 from ftdnas.rows import RowFile
-from search_spaces.base import flops, parameter_count, parse_architecture
+from search_spaces.base import parse_architecture
 
 LATE = 0.1  # the late loss is the mean training loss of this last part of the epochs
 TIMED_FLOPS = 2e10  # about the work of a timed step, so that timing a large network stays short
@@ -141,33 +141,25 @@ class Score:
         )
 
 
-def evaluate_candidates(
-    trainings: Sequence[Training],
+def known_scores(trainings: Iterable[Training], file: RowFile) -> dict[str, Score]:
+    """Key -> score of those trainings whose row is in the file; one that crashed is to be tried again."""
+    rows = file.read()
+    found = (rows[training.key] for training in trainings if training.key in rows)
+    return {row["key"]: Score.from_row(row) for row in found if not row["crashed"]}
+
+
+def train_candidates(
+    trainings: Sequence[tuple[Training, RowFile]],
     processes: LocalProcesses[Shelf],
-    file_of: Callable[[Training], RowFile],
     report: Callable[[Score], None],
 ) -> dict[str, Score]:
-    """Key -> score of every training; those whose row is in their file are not done again, but for crashed ones.
-
-    Each row is in its file before it is reported. Trainings are started in the order given.
-    """
-    files = {training.key: file_of(training) for training in trainings}
-    known = {file.path: file.read() for file in files.values()}
+    """Key -> score of every training, started in the order given; its row is in its file before it is reported."""
     scores: dict[str, Score] = {}
-    missing: dict[str, Training] = {}
-    for training in trainings:
-        row = known[files[training.key].path].get(training.key)
-        if row is None or row["crashed"]:
-            missing[training.key] = training
-        else:
-            scores[training.key] = Score.from_row(row)
-            report(scores[training.key])
-    waiting = list(missing.values())
-    for index, outcome in processes.map(waiting):
-        training = waiting[index]
+    for index, outcome in processes.map([training for training, _ in trainings]):
+        training, file = trainings[index]
         score = training.failed(outcome) if isinstance(outcome, Failure) else outcome
-        files[training.key].append(score.to_row())
-        scores[training.key] = score
+        file.append(score.to_row())
+        scores[score.key] = score
         report(score)
     return scores
 
@@ -231,15 +223,6 @@ def images_seen(training: Training) -> float:
 def late_loss(losses: Sequence[float]) -> float:
     """Mean of the last tenth of the losses, of one at least."""
     return float(np.mean(losses[-max(1, round(len(losses) * LATE)) :]))
-
-
-def describe(name: str, image_shape: tuple[int, int, int], num_classes: int) -> dict[str, int]:
-    """Parameters and FLOPs of one forward pass of one image."""
-    architecture = parse_architecture(name)
-    return {
-        "parameters": parameter_count(architecture, image_shape, num_classes),
-        "flops": flops(architecture, image_shape, num_classes),
-    }
 
 
 def _tenths(losses: Sequence[float]) -> list[float | None]:

@@ -39,15 +39,16 @@ class Unprepared:
 class LocalProcesses(Generic[Context]):
     """Long-lived worker processes that share nothing but what `prepare` reads.
 
-    Every process is spawned, holds the context that `prepare` returns there, and does one piece of work at a time: a
-    picklable callable of the context. Processes start when there is work. They end with the block, and with the
-    process that started them, however that ends; Ctrl-C is left to it.
+    `lay_out` is called once, when there is work, and gives the picklable `prepare`. Every process is spawned, holds the
+    context that `prepare` returns there, and does one piece of work at a time: a picklable callable of the context.
+    Processes end with the block, and with the one that started them, however that ends; Ctrl-C is left to it.
     """
 
-    def __init__(self, prepare: Callable[[], Context], jobs: int) -> None:
+    def __init__(self, lay_out: Callable[[], Callable[[], Context]], jobs: int) -> None:
         if jobs < 1:
             raise ValueError(f"{jobs} jobs: at least one process must do the work")
-        self._prepare = prepare
+        self._lay_out = lay_out
+        self._prepare: Callable[[], Context] | None = None
         self._jobs = jobs
         self._workers: list[_Worker] = []
 
@@ -71,6 +72,7 @@ class LocalProcesses(Generic[Context]):
         while waiting or any(worker.index is not None for worker in self._workers):
             self._workers = [worker for worker in self._workers if worker.alive]
             while len(self._workers) < min(self._jobs, len(waiting) + self._busy()):
+                self._prepare = self._prepare or self._lay_out()
                 self._workers.append(_Worker(self._prepare))
             for worker in self._workers:
                 if worker.index is None and waiting:

@@ -1,0 +1,154 @@
+"""Which architectures a study looks at, and about how long that takes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from distill.recipe import TrainingRecipe
+from ftdnas.candidates import CostModel, TimedStep, fit_cost
+from ftdnas.executors import Failure, LocalProcesses
+from ftdnas.materials import Material, Shelf
+from search_spaces.base import (
+    Choice,
+    ImageShape,
+    Restriction,
+    SearchSpace,
+    feasible_architectures,
+    flops,
+    stratified_sample,
+)
+
+TIMED = 6  # architectures that are timed, the cheapest and the dearest of those that are looked at among them
+LOOKED_AT = 24
+FEWEST = 4  # candidates, where fewer fit the time: from less nothing is learned
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`candidates`: canonical names in the order of the stratified sample; `size` counts the whole space.
+
+    `feasible` of the architectures asked for can carry the images, `infeasible` cannot. `why` says in a clause why
+    there are so many candidates: because `wanted` were asked for, or fit the time `minutes`.
+    """
+
+    candidates: tuple[str, ...]
+    size: int
+    feasible: int
+    infeasible: int
+    why: str
+    wanted: int | None
+    minutes: float | None
+
+    def describe(self, image_shape: ImageShape) -> str:
+        """How many are looked at, why, and what is left out."""
+        left_out = f"; {self.infeasible} cannot carry {image_shape[1]} x {image_shape[2]} pixels and are left out"
+        asked = self.feasible + self.infeasible
+        return (
+            f"{len(self.candidates)} of {self.feasible} feasible architectures, stratified: {self.why}"
+            f"{left_out if self.infeasible else ''}"
+            f"{f'; the space has {self.size}, {asked} were asked for' if asked < self.size else ''}"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "candidates": list(self.candidates)}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Plan:
+        return cls(**{**stored, "candidates": tuple(stored["candidates"])})
+
+
+def make_plan(
+    space: SearchSpace,
+    restrict: Restriction,
+    image_shape: ImageShape,
+    num_classes: int,
+    seed: int,
+    *,
+    cost: CostModel,
+    loads: Sequence[float],
+    jobs: int,
+    wanted: int | None,
+    minutes: float | None,
+) -> Plan:
+    """As many stratified candidates as asked for (`wanted`) or as fit `minutes`; all where neither is given.
+
+    `loads`: images seen by each training that every candidate goes through; `jobs` trainings run at once. Raises
+    ValueError where no architecture is feasible or the restriction names what the space does not have.
+    """
+    feasible, infeasible = feasible_architectures(space, image_shape, restrict)
+    names: list[str] = []
+    total = largest = 0.0
+    limit = len(feasible) if wanted is None else min(wanted, len(feasible))
+    fits = True
+    budget_s = math.inf if minutes is None else 60 * minutes
+    for architecture in stratified_sample(space, max(1, limit), image_shape, seed, restrict, num_classes):
+        count = flops(architecture, image_shape, num_classes)
+        parts = [cost.seconds(count, load) for load in loads]
+        over = max(largest, *parts, (total + sum(parts)) / jobs) > budget_s
+        if over and wanted is None and len(names) >= FEWEST:
+            break
+        fits &= not over
+        names.append(architecture.name)
+        total, largest = total + sum(parts), max(largest, *parts)
+    return Plan(
+        candidates=tuple(names),
+        size=space.size,
+        feasible=len(feasible),
+        infeasible=infeasible,
+        why=_why(len(names), len(feasible), wanted, minutes, fits),
+        wanted=wanted,
+        minutes=minutes,
+    )
+
+
+def _why(taken: int, feasible: int, wanted: int | None, minutes: float | None, fits: bool) -> str:
+    if wanted is not None:
+        return "as many as were asked for" if taken == wanted else f"all; {wanted} were asked for"
+    if taken == feasible:
+        return "all of them"
+    if not fits:
+        return f"the fewest that say anything, though they do not fit {minutes:g} minutes"
+    return f"as many as fit {minutes:g} minutes, by a few timed steps"
+
+
+def measure_cost(
+    space: SearchSpace,
+    restrict: Restriction,
+    material: Material,
+    recipe: TrainingRecipe,
+    seed: int,
+    processes: LocalProcesses[Shelf],
+) -> CostModel:
+    """Time a few steps of a few architectures of different FLOPs. Raises RuntimeError where none could be timed."""
+    shape, classes = material.examples.image_shape, material.label.classes
+    sample = stratified_sample(space, LOOKED_AT, shape, seed, restrict, classes)
+    counted = sorted((flops(architecture, shape, classes), architecture.name) for architecture in sample)
+    picked = sorted({round(i * (len(counted) - 1) / (TIMED - 1)) for i in range(TIMED)})
+    steps = [TimedStep(counted[i][1], material.label.fingerprint, counted[i][0], recipe) for i in picked]
+    outcomes = [(steps[index].flops, outcome) for index, outcome in processes.map(steps)]
+    timed = [(count, outcome) for count, outcome in outcomes if not isinstance(outcome, Failure)]
+    if not timed:
+        failures = [outcome.error for _, outcome in outcomes if isinstance(outcome, Failure)]
+        raise RuntimeError(f"no candidate could be trained for a single step: {failures[0]}")
+    return fit_cost(timed)
+
+
+def parse_restriction(space: SearchSpace, texts: Sequence[str]) -> Restriction:
+    """What "width=32,64" and "norm=batch" say of a space's choices. Raises ValueError for what it does not have."""
+    known: dict[str, dict[str, Choice]] = {}
+    for architecture in space.architectures():
+        for key, value in architecture.choices.items():
+            known.setdefault(key, {})[str(value)] = value
+    restriction: dict[str, tuple[Choice, ...]] = {}
+    for text in texts:
+        key, equals, values = (part.strip() for part in text.partition("="))
+        if not equals or key not in known:
+            raise ValueError(f"{text!r} is not KEY=VALUE,VALUE with a key of {', '.join(known)}")
+        for value in values.split(","):
+            if value.strip() not in known[key]:
+                raise ValueError(f"{space.name} has no {key} {value.strip()!r}: choose from {', '.join(known[key])}")
+        restriction[key] = tuple(known[key][value.strip()] for value in values.split(","))
+    return restriction

@@ -1,0 +1,160 @@
+"""What a search found: the candidates in order, how far to trust that order, what was left out, what it cost."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ftdnas.candidates import Score
+from ftdnas.comparison import Comparison, compare
+from ftdnas.plan import Plan
+
+SCREENING, TRUTH = "screening", "truth"
+SET_BY_LOSS, PARAMETERS = "the set, by late training loss", "the parameter count"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of an architecture without training it; FLOPs of one forward pass of one image."""
+
+    parameters: int
+    flops: int
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """One candidate. Accuracies are fractions on the half of validation that scores; None where training failed."""
+
+    architecture: str
+    parameters: int
+    flops: int
+    score: float | None
+    late_loss: float | None
+    error: str | None
+    random_scores: tuple[float | None, ...]
+    truth: float | None
+    truth_error: str | None
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The outcome of a search; `candidates` best first, those that failed last.
+
+    `seconds`: of computation, stage by stage, whenever it was and in however many processes. `scored_images`: N of
+    the images that scored.
+    """
+
+    study: str
+    folder: Path
+    settings: Mapping[str, Any]
+    plan: Plan
+    candidates: tuple[Ranked, ...]
+    scored_images: int
+    truth_recipe: Mapping[str, Any] | None
+    seconds: Mapping[str, float]
+    comparison: Comparison | None
+
+    @property
+    def failures(self) -> int:
+        """Candidates that have no score."""
+        return sum(candidate.score is None for candidate in self.candidates)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "study": self.study,
+            "folder": str(self.folder),
+            "settings": dict(self.settings),
+            "plan": self.plan.to_json(),
+            "candidates": [asdict(candidate) for candidate in self.candidates],
+            "scored_images": self.scored_images,
+            "truth_recipe": self.truth_recipe,
+            "seconds": dict(self.seconds),
+            "failures": self.failures,
+            "comparison": self.comparison.to_json() if self.comparison else None,
+        }
+
+
+def rank(
+    study: str,
+    folder: Path,
+    settings: Mapping[str, Any],
+    plan: Plan,
+    facts: Mapping[str, Facts],
+    scores: Mapping[str, Sequence[Score]],
+    seed: int,
+) -> Ranking:
+    """Join the scores of all stages, each in the plan's order, and order the candidates.
+
+    By score; where that is equal, as few images make it often, by the lower late training loss.
+    """
+    random = [several for stage, several in scores.items() if stage not in (SCREENING, TRUTH)]
+    truth: Sequence[Score | None] = scores.get(TRUTH, [None] * len(plan.candidates))
+    candidates = [
+        Ranked(
+            architecture=name,
+            parameters=facts[name].parameters,
+            flops=facts[name].flops,
+            score=screened.score,
+            late_loss=screened.late_loss,
+            error=screened.error,
+            random_scores=tuple(several[row].score for several in random),
+            truth=true.score if true else None,
+            truth_error=true.error if true else None,
+        )
+        for row, (name, screened, true) in enumerate(zip(plan.candidates, scores[SCREENING], truth, strict=True))
+    ]
+    comparison = None
+    if TRUTH in scores:
+        columns: dict[str, list[float | None]] = {
+            SET_BY_LOSS: [None if c.late_loss is None else -c.late_loss for c in candidates],
+            PARAMETERS: [float(c.parameters) for c in candidates],
+        }
+        for draw in range(len(random)):
+            columns[f"random subset {draw + 1}"] = [c.random_scores[draw] for c in candidates]
+        baselines = [name for name in columns if name != SET_BY_LOSS]
+        comparison = compare([c.score for c in candidates], columns, baselines, [c.truth for c in candidates], seed)
+    return Ranking(
+        study=study,
+        folder=folder,
+        settings=settings,
+        plan=plan,
+        candidates=tuple(sorted(candidates, key=_order)),
+        scored_images=scores[SCREENING][0].scored_on.images,
+        truth_recipe=asdict(scores[TRUTH][0].recipe) if TRUTH in scores else None,
+        seconds={stage: sum(score.seconds for score in several) for stage, several in scores.items()},
+        comparison=comparison,
+    )
+
+
+def write_ranking(ranking: Ranking) -> None:
+    """ranking.csv and ranking.json in the study's folder."""
+    table = io.StringIO()
+    draws = len(ranking.candidates[0].random_scores)
+    columns = [name for name in Ranked.__dataclass_fields__ if name != "random_scores"]
+    names = [f"random_{draw + 1}" for draw in range(draws)]
+    writer = csv.DictWriter(table, ["rank", *columns, *names], lineterminator="\n")
+    writer.writeheader()
+    for place, candidate in enumerate(ranking.candidates, start=1):
+        row = {name: getattr(candidate, name) for name in columns}
+        writer.writerow({"rank": place, **row, **dict(zip(names, candidate.random_scores, strict=True))})
+    _write(ranking.folder / "ranking.csv", table.getvalue())
+    _write(ranking.folder / "ranking.json", json.dumps(ranking.to_json(), indent=1, allow_nan=False) + "\n")
+
+
+def _order(candidate: Ranked) -> tuple[float, float, str]:
+    if candidate.score is None:
+        return 1.0, 0.0, candidate.architecture
+    loss = candidate.late_loss if candidate.late_loss is not None else float("inf")
+    return -candidate.score, loss, candidate.architecture
+
+
+def _write(path: Path, content: str) -> None:
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_text(content, encoding="utf-8")
+    beside.replace(path)
