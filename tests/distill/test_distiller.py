@@ -1,0 +1,202 @@
+"""The outer loop on real digits: it learns, survives interruption bit for bit, and guards itself."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from distill import distiller
+from distill.datasets import ImageDataset
+from distill.distiller import Distilled, distil, estimate_seconds
+from distill.examples import Examples
+from distill.experts import ExpertBuffer, train_experts
+from distill.methods import fitted_preprocess, initial_images
+from distill.recipe import MatchingRecipe, Recipe
+from distill.run import Progress, Run
+
+BuildTiny = Callable[..., Callable[[], nn.Module]]
+MakeRun = Callable[..., Run]
+
+
+class Setting:
+    """Digits, their experts and the real images to start from, made once per module."""
+
+    def __init__(self, data: ImageDataset, network: Callable[[], nn.Module], recipe: Recipe, run: Run):
+        self.network, self.recipe = network, recipe
+        preprocess = fitted_preprocess(data, recipe, run)
+        self.buffer: ExpertBuffer = train_experts(data, preprocess, network, recipe, run)
+        self.images, self.labels = initial_images(data, preprocess, recipe, run)
+        self.held_out = Examples.from_split(data.choose(), preprocess)
+
+    def with_matching(self, **changes: Any) -> Recipe:
+        return dataclasses.replace(self.recipe, matching=dataclasses.replace(self.recipe.matching, **changes))
+
+    def distil(self, run: Run, recipe: Recipe | None = None, held_out: bool = True) -> Distilled:
+        return distil(
+            self.images,
+            self.labels,
+            self.held_out if held_out else None,
+            self.buffer,
+            self.network,
+            recipe or self.recipe,
+            run,
+        )
+
+
+@pytest.fixture
+def setting(digits: ImageDataset, tiny_network: BuildTiny, small_recipe: Recipe, make_run: MakeRun) -> Setting:
+    return Setting(digits, tiny_network(), small_recipe, make_run())
+
+
+def test_matching_follows_the_experts_and_reports(setting: Setting, make_run: MakeRun) -> None:
+    seen: list[Progress] = []
+    result = setting.distil(make_run(report=seen.append), setting.with_matching(outer_steps=40))
+    still = setting.distil(
+        make_run("still"), setting.with_matching(outer_steps=40, lr_images=0.0, lr_step_size=0.0), held_out=False
+    )
+    # Both draw the same segments: only what was learned tells their losses apart.
+    assert len(result.losses) == len(still.losses) == 40
+    learned, unlearned = (sum(loss for _, loss in run.losses[20:]) for run in (result, still))
+    assert learned < 0.9 * unlearned
+    assert not torch.equal(result.images, setting.images)
+    assert [row[0] for row in result.validation] == [0, 6, 12, 18, 24, 30, 36, 40]
+    assert result.validation_accuracy == max(max(row[1:]) for row in result.validation)
+    assert result.seconds > 0
+    assert {progress.stage for progress in seen} == {"matching"}
+    assert seen[-1].done == seen[-1].total == 40
+    assert {"matching_loss", "step_size", "validation_accuracy"} <= set(seen[-2].values)
+
+
+class _StoppedError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("stop_at", [1, 5, 6, 11])
+def test_an_interrupted_run_ends_in_the_same_set(setting: Setting, make_run: MakeRun, stop_at: int) -> None:
+    def stop(progress: Progress) -> None:
+        if progress.done == stop_at:
+            raise _StoppedError
+
+    with pytest.raises(_StoppedError):
+        setting.distil(make_run("broken", report=stop))
+    resumed = setting.distil(make_run("broken"))
+    undisturbed = setting.distil(make_run("whole"))
+    assert torch.equal(resumed.images, undisturbed.images)
+    for name in ("step_size", "published", "losses", "validation", "notes"):
+        assert getattr(resumed, name) == getattr(undisturbed, name)
+
+
+def test_a_finished_run_is_not_repeated(setting: Setting, make_run: MakeRun) -> None:
+    first = setting.distil(make_run())
+    seen: list[Progress] = []
+    again = setting.distil(make_run(report=seen.append))
+    assert seen == []
+    assert torch.equal(first.images, again.images)
+
+
+def test_without_validation_the_last_averaged_images_are_taken(setting: Setting, make_run: MakeRun) -> None:
+    result = setting.distil(make_run(), held_out=False)
+    assert (result.published, result.validation_accuracy, result.validation) == ("averaged", None, [])
+    raw = setting.distil(make_run("raw"), setting.with_matching(ema_decay=0.0), held_out=False)
+    assert result.losses == raw.losses
+    assert not torch.equal(result.images, raw.images)
+
+
+def test_the_average_is_corrected_for_its_start(setting: Setting, make_run: MakeRun) -> None:
+    """One step: the average of one image is that image, whatever the decay."""
+    one, raw = (
+        setting.distil(
+            make_run(f"decay {decay}"), setting.with_matching(outer_steps=1, ema_decay=decay), held_out=False
+        )
+        for decay in (0.999, 0.0)
+    )
+    assert torch.allclose(one.images, raw.images, atol=1e-4)
+
+
+def test_real_images_are_published_where_distilling_made_them_worse(setting: Setting, make_run: MakeRun) -> None:
+    good_start = setting.with_matching(outer_steps=2, lr_images=3000.0, validate_every=1)
+    result = setting.distil(make_run(), good_start)
+    scores = [max(row[1:]) for row in result.validation]
+    if scores[0] >= max(scores[1:]):
+        assert result.published == "initial"
+        assert torch.equal(result.images, setting.images)
+    else:
+        assert result.published in ("raw", "averaged")
+
+
+def test_divergence_rolls_back_shrinks_the_rates_and_says_so(setting: Setting, make_run: MakeRun) -> None:
+    seen: list[Progress] = []
+    recipe = setting.with_matching(lr_step_size=0.05)
+    result = setting.distil(make_run(report=seen.append), recipe, held_out=False)
+    assert result.notes
+    assert "went back to step" in result.notes[0]
+    assert "rates x 0.5" in result.notes[0]
+    assert result.notes[0] in [progress.message for progress in seen]
+    assert torch.isfinite(result.images).all()
+    assert result.step_size > 0
+    assert len(result.losses) == 12
+
+
+def test_divergence_without_end_is_an_error_that_names_the_way_out(setting: Setting, make_run: MakeRun) -> None:
+    with pytest.raises(FloatingPointError, match=r"diverged 11 times.*matching\.lr_images"):
+        setting.distil(make_run(), setting.with_matching(lr_images=1e38), held_out=False)
+
+
+def test_the_rate_of_the_images_is_chosen_on_validation(setting: Setting, make_run: MakeRun) -> None:
+    recipe = setting.with_matching(lr_images_grid=(0.1, 30.0), grid_steps=8, lr_images=7.0)
+    seen: list[Progress] = []
+    result = setting.distil(make_run(report=seen.append), recipe)
+    assert result.lr_images in (0.1, 30.0)
+    assert result.notes[0].startswith(f"lr_images {result.lr_images:g} chosen on validation after 8 outer steps each")
+    assert result.notes[0] in [progress.message for progress in seen]
+    alone = setting.distil(make_run("alone"), setting.with_matching(lr_images=result.lr_images))
+    assert torch.equal(alone.images, result.images)
+    with pytest.raises(ValueError, match="needs validation images"):
+        setting.distil(make_run("none"), recipe, held_out=False)
+
+
+def test_soft_labels_go_through_the_whole_loop(setting: Setting, make_run: MakeRun) -> None:
+    soft = torch.full((20, 10), 0.02)
+    soft[torch.arange(20), setting.labels] = 0.82
+    result = distil(setting.images, soft, setting.held_out, setting.buffer, setting.network, setting.recipe, make_run())
+    assert result.validation_accuracy is not None
+    hard = setting.distil(make_run("hard"))
+    assert len(result.losses) == len(hard.losses)
+    assert result.losses != hard.losses
+
+
+def test_the_estimate_grows_with_the_work(setting: Setting, make_run: MakeRun) -> None:
+    def seconds(**changes: Any) -> float:
+        return estimate_seconds(
+            setting.images, setting.labels, setting.network, setting.with_matching(**changes), make_run()
+        )
+
+    assert seconds(outer_steps=10_000, validate_every=10_000) > 20 * seconds(outer_steps=100, validate_every=100) > 0
+
+
+def test_checkpoints_are_written_whole(setting: Setting, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failure between writing and renaming leaves the last whole restart point."""
+    run = make_run()
+    setting.distil(run, setting.with_matching(outer_steps=3))
+    before = (run.folder / "matching.safetensors").read_bytes()
+
+    def fail(self: Path, target: Path) -> Path:
+        raise OSError(f"cannot rename {self} to {target}")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", fail)
+        with pytest.raises(OSError, match="cannot rename"):
+            setting.distil(run)
+    assert (run.folder / "matching.safetensors").read_bytes() == before
+    assert distiller._load(run.folder / "matching.safetensors", torch.device("cpu")) is not None
+
+
+def test_settings_of_the_papers_are_the_defaults() -> None:
+    matching = MatchingRecipe()
+    assert (matching.outer_steps, matching.syn_steps, matching.expert_epochs, matching.momentum) == (5000, 30, 2, 0.5)

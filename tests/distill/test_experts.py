@@ -1,0 +1,151 @@
+"""Expert trajectories: what is stored, that interruption changes nothing, and that GSAM finds flatter weights."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from distill import experts
+from distill.datasets import ImageDataset
+from distill.examples import Examples
+from distill.experts import ExpertBuffer, epochs_needed, estimate_seconds, train_experts
+from distill.flat import FlatNetwork, initial_weights
+from distill.preprocess import Preprocess, fit_preprocess
+from distill.recipe import Recipe
+from distill.run import Progress, Run
+
+BuildTiny = Callable[..., Callable[[], nn.Module]]
+MakeRun = Callable[..., Run]
+
+
+@pytest.fixture
+def preprocess(digits: ImageDataset) -> Preprocess:
+    return fit_preprocess("standardize", digits.train.images)
+
+
+def _all(buffer: ExpertBuffer) -> torch.Tensor:
+    return torch.stack(
+        [buffer.weights(i, epoch) for i in range(buffer.num_experts) for epoch in range(buffer.epochs + 1)]
+    )
+
+
+def test_row_0_is_the_initialisation_and_only_needed_epochs_are_trained(
+    digits: ImageDataset, preprocess: Preprocess, tiny_network: BuildTiny, small_recipe: Recipe, make_run: MakeRun
+) -> None:
+    seen: list[Progress] = []
+    buffer = train_experts(digits, preprocess, tiny_network(), small_recipe, make_run(report=seen.append))
+    assert (buffer.num_experts, buffer.epochs) == (2, epochs_needed(small_recipe)) == (2, 2)
+    assert torch.equal(buffer.weights(1, 0), initial_weights(tiny_network(), 0, "expert", 1))
+    rows = _all(buffer)
+    assert len(torch.unique(rows, dim=0)) == 6  # snapshots do not alias each other
+    assert (seen[-1].done, seen[-1].total) == (4, 4)
+    assert seen[1].values["expert_loss"] < seen[0].values["expert_loss"]
+    assert buffer.seconds() > 0
+    with pytest.raises(LookupError, match="no expert 0 at epoch 3"):
+        buffer.weights(0, 3)
+
+
+def test_what_is_there_is_reused_and_extended_exactly(
+    digits: ImageDataset, preprocess: Preprocess, tiny_network: BuildTiny, small_recipe: Recipe, make_run: MakeRun
+) -> None:
+    further = dataclasses.replace(small_recipe, matching=dataclasses.replace(small_recipe.matching, max_start_epoch=3))
+    train_experts(digits, preprocess, tiny_network(), small_recipe, make_run())
+    seen: list[Progress] = []
+    extended = train_experts(digits, preprocess, tiny_network(), further, make_run(report=seen.append))
+    assert len(seen) == 2  # one epoch more of each expert
+    at_once = train_experts(digits, preprocess, tiny_network(), further, make_run(shared="elsewhere"))
+    assert torch.equal(_all(extended), _all(at_once))
+    seen.clear()
+    train_experts(digits, preprocess, tiny_network(), small_recipe, make_run(report=seen.append))
+    assert seen == []
+
+
+class _StoppedError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("storage", ["float32", "bfloat16"])
+def test_an_interrupted_expert_goes_on_with_the_same_result(
+    digits: ImageDataset,
+    preprocess: Preprocess,
+    tiny_network: BuildTiny,
+    small_recipe: Recipe,
+    make_run: MakeRun,
+    storage: str,
+) -> None:
+    recipe = dataclasses.replace(small_recipe, experts=dataclasses.replace(small_recipe.experts, storage=storage))
+
+    def stop(progress: Progress) -> None:
+        if progress.done == 1:
+            raise _StoppedError
+
+    with pytest.raises(_StoppedError):
+        train_experts(digits, preprocess, tiny_network(), recipe, make_run(report=stop))
+    resumed = train_experts(digits, preprocess, tiny_network(), recipe, make_run())
+    undisturbed = train_experts(digits, preprocess, tiny_network(), recipe, make_run(shared="elsewhere"))
+    assert torch.equal(_all(resumed), _all(undisturbed))
+
+
+def test_another_recipe_has_other_experts(
+    digits: ImageDataset, preprocess: Preprocess, tiny_network: BuildTiny, small_recipe: Recipe, make_run: MakeRun
+) -> None:
+    flat = FlatNetwork(tiny_network()())
+    folders = set()
+    for change in ({}, {"rho": 0.0}, {"seed": 1}, {"lr": 0.1}, {"storage": "bfloat16"}):
+        recipe = dataclasses.replace(small_recipe, experts=dataclasses.replace(small_recipe.experts, **change))
+        folders.add(experts.expert_folder(digits, preprocess, flat, recipe, make_run()))
+    assert len(folders) == 5
+    more = dataclasses.replace(small_recipe, experts=dataclasses.replace(small_recipe.experts, num_experts=7))
+    assert experts.expert_folder(digits, preprocess, flat, more, make_run()) in folders
+
+
+def test_gsam_experts_are_flatter_than_those_of_plain_sgd(
+    digits: ImageDataset, preprocess: Preprocess, tiny_network: BuildTiny, small_recipe: Recipe, make_run: MakeRun
+) -> None:
+    """The rise of the training loss at the worst point of a small ball, relative to the loss."""
+    examples = Examples.from_split(digits.train, preprocess)
+    images, labels = examples.take(torch.arange(len(examples)))
+    rises = []
+    for rho in (0.0, 0.1):
+        recipe = dataclasses.replace(
+            small_recipe,
+            experts=dataclasses.replace(small_recipe.experts, num_experts=3, rho=rho, augment="none"),
+            matching=dataclasses.replace(small_recipe.matching, max_start_epoch=15),
+        )
+        buffer = train_experts(digits, preprocess, tiny_network(), recipe, make_run())
+        flat = FlatNetwork(tiny_network()())
+        total = 0.0
+        for expert in range(3):
+            weights = buffer.weights(expert, buffer.epochs).requires_grad_()
+            loss = flat.loss(weights, images, labels)
+            (gradient,) = torch.autograd.grad(loss, weights)
+            with torch.no_grad():
+                worst = flat.loss(weights + 0.1 * gradient / gradient.norm(), images, labels)
+            total += float((worst - loss.detach()) / loss.detach())
+        rises.append(total / 3)
+    assert rises[1] < rises[0]
+
+
+def test_divergence_and_damage_are_said_clearly(
+    digits: ImageDataset, preprocess: Preprocess, tiny_network: BuildTiny, small_recipe: Recipe, make_run: MakeRun
+) -> None:
+    wild = dataclasses.replace(small_recipe, experts=dataclasses.replace(small_recipe.experts, lr=1e30))
+    with pytest.raises(FloatingPointError, match=r"expert 0 diverged in epoch 1: use a smaller experts\.lr"):
+        train_experts(digits, preprocess, tiny_network(), wild, make_run())
+    buffer = train_experts(digits, preprocess, tiny_network(), small_recipe, make_run())
+    path = experts.expert_file(buffer.folder, 1)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ValueError, match=r"expert-001.safetensors is not an expert trajectory .* remove it"):
+        train_experts(digits, preprocess, tiny_network(), small_recipe, make_run())
+
+
+def test_the_estimate_is_zero_once_all_are_there(
+    digits: ImageDataset, preprocess: Preprocess, tiny_network: BuildTiny, small_recipe: Recipe, make_run: MakeRun
+) -> None:
+    assert estimate_seconds(digits, preprocess, tiny_network(), small_recipe, make_run()) > 0
+    train_experts(digits, preprocess, tiny_network(), small_recipe, make_run())
+    assert estimate_seconds(digits, preprocess, tiny_network(), small_recipe, make_run()) == 0

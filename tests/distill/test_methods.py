@@ -1,0 +1,103 @@
+"""What every method of the registry promises, and what tells them apart."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from distill.datasets import ImageDataset, Split
+from distill.methods import METHODS, fitted_preprocess, initial_images
+from distill.recipe import Recipe
+from distill.run import Run
+from distill.synthetic import SyntheticSet
+
+BuildTiny = Callable[..., Callable[[], nn.Module]]
+MakeRun = Callable[..., Run]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_gives_a_whole_set_with_its_provenance(
+    digits: ImageDataset, tiny_network: BuildTiny, small_recipe: Recipe, make_run: MakeRun, name: str, tmp_path: Path
+) -> None:
+    made = METHODS[name](digits, tiny_network(), small_recipe, make_run())
+    assert made.images.shape == (20, 1, 8, 8)
+    assert made.labels.tolist() == [label for label in range(10) for _ in range(2)]
+    assert made.ipc == 2
+    assert made.step_size > 0
+    provenance = made.provenance
+    assert provenance["method"] == name
+    assert provenance["data_fingerprint"] == digits.fingerprint
+    assert provenance["recipe"]["matching"]["syn_steps"] == 4
+    assert provenance["seed"] == 0
+    assert provenance["versions"]["torch"] == torch.__version__
+    assert 0 < provenance["validation_accuracy"] <= 1
+    assert all(seconds >= 0 for seconds in provenance["seconds"].values())
+    made.save(tmp_path / "made.safetensors")
+    assert SyntheticSet.load(tmp_path / "made.safetensors").equal(made)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_seed_decides(
+    digits: ImageDataset, tiny_network: BuildTiny, small_recipe: Recipe, make_run: MakeRun, name: str
+) -> None:
+    sets = [
+        METHODS[name](digits, tiny_network(), small_recipe, make_run(f"run {i}", seed=seed))
+        for i, seed in enumerate((0, 0, 1))
+    ]
+    assert sets[0].equal(sets[1])
+    assert torch.equal(sets[0].images, sets[2].images) == (name == "herding")
+
+
+def test_ftd_and_mtt_differ_by_their_experts_alone(
+    digits: ImageDataset, tiny_network: BuildTiny, small_recipe: Recipe, make_run: MakeRun
+) -> None:
+    ftd, mtt = (METHODS[name](digits, tiny_network(), small_recipe, make_run(name)) for name in ("ftd", "mtt"))
+    assert mtt.provenance["recipe"]["experts"]["rho"] == 0
+    assert len(ftd.provenance["losses"]) == len(mtt.provenance["losses"]) == 12
+    assert ftd.provenance["losses"] != mtt.provenance["losses"]
+    plain = dataclasses.replace(small_recipe, experts=dataclasses.replace(small_recipe.experts, rho=0.0, alpha=0.0))
+    assert METHODS["ftd"](digits, tiny_network(), plain, make_run("plain")).equal(mtt)
+
+
+def test_the_start_is_real_and_a_rare_class_starts_from_what_it_has(
+    digits: ImageDataset, small_recipe: Recipe, make_run: MakeRun
+) -> None:
+    kept = np.flatnonzero((digits.train.labels != 3) | (np.cumsum(digits.train.labels == 3) <= 6))
+    rare = dataclasses.replace(digits, train=digits.train.take(kept))
+    recipe = dataclasses.replace(small_recipe, ipc=10)
+    run = make_run()
+    preprocess = fitted_preprocess(rare, recipe, run)
+    images, labels = initial_images(rare, preprocess, recipe, run)
+    assert torch.bincount(labels).tolist() == [10] * 10
+    real = {image.numpy().tobytes() for image in preprocess.apply(rare.train.images)}
+    assert all(image.numpy().tobytes() in real for image in images)
+    assert len(torch.unique(images[labels == 3], dim=0)) == 6
+
+
+def test_without_validation_a_set_says_so(
+    digits: ImageDataset, tiny_network: BuildTiny, small_recipe: Recipe, make_run: MakeRun
+) -> None:
+    nothing = Split(digits.train.images[:0], digits.train.labels[:0])
+    papers = dataclasses.replace(digits, validation=nothing)
+    made = METHODS["ftd"](papers, tiny_network(), small_recipe, make_run())
+    assert made.provenance["validation_accuracy"] is None
+    assert made.provenance["published"] == "averaged"
+
+
+def test_someone_elses_method_is_one_function(
+    digits: ImageDataset, tiny_network: BuildTiny, small_recipe: Recipe, make_run: MakeRun
+) -> None:
+    def soft_means(data: ImageDataset, network: Callable[[], nn.Module], recipe: Recipe, run: Run) -> SyntheticSet:
+        base = METHODS["random"](data, network, recipe, run)
+        labels = torch.full((len(base.labels), 10), 0.01)
+        labels[torch.arange(len(labels)), base.labels] = 0.91
+        return dataclasses.replace(base, labels=labels)
+
+    made = soft_means(digits, tiny_network(), small_recipe, make_run())
+    assert not made.hard_labels
