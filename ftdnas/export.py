@@ -68,9 +68,13 @@ def folder_names(class_names: Sequence[str]) -> list[str]:
 
     Names come from files that strangers may have made: none may lead out of the folder.
     """
-    names: list[str] = []
+    names: dict[str, str] = {}  # by how a file system that ignores case sees them
     for label, name in enumerate(class_names):
         safe = re.sub(r"[^\w .()+-]", "_", name)[:60].strip(". ")
-        unique = safe == name and name.casefold() not in {taken.casefold() for taken in names}
-        names.append(name if unique else f"{label:04d} {safe}".rstrip())
-    return names
+        chosen = name
+        if safe != name or name.casefold() in names:
+            chosen = f"{label:04d} {safe}".rstrip()
+        while chosen.casefold() in names:
+            chosen += "_"
+        names[chosen.casefold()] = chosen
+    return list(names.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -110,10 +111,10 @@ def _count(labels: Tensor) -> int:
     """The number of classes that labels know of."""
     if labels.ndim == 2:
         return labels.shape[1]
-    highest = int(labels.max()) if len(labels) else 0
-    if highest >= MOST_CLASSES:
-        raise ValueError(f"label {highest} is no class number")
-    return highest + 1
+    wrong = labels[(labels < 0) | (labels >= MOST_CLASSES)]
+    if len(wrong):
+        raise ValueError(f"label {int(wrong[0])} is no class number")
+    return int(labels.max()) + 1 if len(labels) else 1
 
 
 def _real_images(published: Published, images: Tensor, report: Callable[[Progress], None]) -> ImageDataset | None:
@@ -194,7 +195,8 @@ def _read_torch(path: Path) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of old formats: no concern of who imports the file
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or hostile file makes it raise almost anything
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
         raise ValueError(f"{path}: not plain tensors as torch.save writes them ({reason})") from error
