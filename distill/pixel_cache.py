@@ -176,8 +176,10 @@ def _decode(
 def _arranged(folder: Path) -> tuple[Path, CacheEntry, NDArray[np.int64]] | None:
     """The entry in `folder` with the order of its rows, if it is whole."""
     entry = None if folder.suffix == ".partial" else _entry(folder)
+    if entry is None:
+        return None
     try:
-        return entry and (folder, entry, np.load(folder / "order.npy"))
+        return folder, entry, np.load(folder / "order.npy")
     except (OSError, ValueError, EOFError):
         return None
 

@@ -1,0 +1,92 @@
+"""What every test gets: a home of its own, one thread, and two real data sets."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from distill.datasets import ImageDataset, load_dataset
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is ever read from or written to the user's library."""
+    monkeypatch.setenv("FTDNAS_HOME", str(tmp_path_factory.mktemp("home")))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)  # results are bit for bit only at an equal number
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> ImageDataset:
+    return load_dataset("digits", root=None, cache=tmp_path_factory.mktemp("digits") / "cache")
+
+
+@pytest.fixture(scope="session")
+def _photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos") / "photos"
+    _write_photos(folder)
+    return folder
+
+
+@pytest.fixture
+def photo_folder(_photos: Path, tmp_path: Path) -> Path:
+    """67 photos in four classes, 224 pixels and odd sizes, PNG and JPEG, some grey, some EXIF-rotated, one class rare.
+
+    A copy for each test, which may damage it.
+    """
+    return Path(shutil.copytree(_photos, tmp_path / "photos"))
+
+
+def _write_photos(folder: Path) -> None:
+    from sklearn.datasets import load_sample_images
+
+    temple, flower = load_sample_images().images
+    draw = np.random.default_rng(7)
+    classes: dict[str, tuple[int, Callable[[int, int], NDArray[np.uint8]]]] = {
+        "temple": (25, lambda height, width: _crop(temple, height, width, draw)),
+        "flower": (20, lambda height, width: _crop(flower, height, width, draw)),
+        "stripes": (16, lambda height, width: _pattern(height, width, draw, rings=False)),
+        "rings": (6, lambda height, width: _pattern(height, width, draw, rings=True)),
+    }
+    for name, (count, make) in classes.items():
+        (folder / name).mkdir(parents=True)
+        for number in range(count):
+            height, width = (224, 224) if number % 3 else map(int, draw.integers(97, 301, size=2))
+            image = Image.fromarray(make(height, width))
+            if number % 5 == 1:
+                image = image.convert("L")
+            exif = image.getexif()
+            if number % 7 == 2:  # stored lying on its side, as a phone held upright does
+                image = image.transpose(Image.Transpose.ROTATE_90)
+                exif[0x0112] = 6
+            file = folder / name / f"{name}{number:02d}.{'png' if number % 4 == 0 else 'jpg'}"
+            image.save(file, exif=exif, **({} if file.suffix == ".png" else {"quality": 90}))
+
+
+def _crop(photo: NDArray[np.uint8], height: int, width: int, draw: np.random.Generator) -> NDArray[np.uint8]:
+    top, left = draw.integers(photo.shape[0] - height), draw.integers(photo.shape[1] - width)
+    crop = photo[top : top + height, left : left + width]
+    return np.ascontiguousarray(crop[:, ::-1] if draw.integers(2) else crop)
+
+
+def _pattern(height: int, width: int, draw: np.random.Generator, *, rings: bool) -> NDArray[np.uint8]:
+    y, x = np.mgrid[0:height, 0:width].astype(np.float64)
+    if rings:
+        distance = np.hypot(y - draw.uniform(0, height), x - draw.uniform(0, width))
+    else:
+        angle = draw.uniform(0, np.pi)
+        distance = np.cos(angle) * y + np.sin(angle) * x
+    wave = 0.5 + 0.5 * np.sin(2 * np.pi * distance / draw.uniform(24, 60) + draw.uniform(0, 6))
+    colours = draw.uniform(0, 255, size=(2, 3))
+    pixels = colours[0] + wave[..., None] * (colours[1] - colours[0]) + draw.normal(0, 8, size=(height, width, 3))
+    return pixels.clip(0, 255).astype(np.uint8)
