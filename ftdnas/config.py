@@ -1,6 +1,7 @@
 """Recipes as TOML: one file is one `distill.recipe.Recipe`.
 
-Unknown keys, wrong types and values out of range are refused. A key that is left out keeps the default of its dataclass. Where a value may be None, TOML writes it "none".
+Unknown keys, wrong types and values out of range are refused. A key that is left out keeps the default of its
+dataclass. Where a value may be None, TOML writes it "none".
 """
 
 from __future__ import annotations

@@ -1,0 +1,3 @@
+from ftdnas.cli.main import main
+
+main()

@@ -1,0 +1,104 @@
+"""The command `ftdnas`: commands are imported when used, and errors become one line on stderr."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+
+import click
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    # name: (module:attribute, what it does)
+    "distill": ("ftdnas.cli.distill:distill", "Make a synthetic set from real images."),
+    "experts": ("ftdnas.cli.distill:experts", "Train the expert trajectories of a distillation alone."),
+    "evaluate": ("ftdnas.cli.evaluate:evaluate", "Judge a synthetic set on test images, beside real ones."),
+    "search": ("ftdnas.cli.search:search", "Rank architectures with a synthetic set."),
+    "sets": ("ftdnas.cli.sets:sets", "The library of synthetic sets: list, show, verify, export, import, remove."),
+    "recipes": ("ftdnas.cli.recipes:recipes", "The recipes: list them, show one as TOML."),
+}
+INTERRUPTED = 130
+WRONG_INPUT = 2
+
+
+class LazyGroup(click.Group):
+    """Imports a command only when it is run or asked for its own help."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(COMMANDS)}"
+            raise click.UsageError(f"no command {args[0]!r}: {hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_text) for name, (_, help_text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(version("ftdnas"), message="ftdnas %(version)s")
+@click.option("--traceback", is_flag=True, expose_value=False, help="Show where in the code an error was found.")
+def cli() -> None:
+    """Neural architecture search on distilled data.
+
+    Distil a few synthetic images from a data set, then train many candidate networks on them instead of on all of it.
+    The first thing to try: ftdnas distill --dataset digits
+    """
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code; an error of the user's becomes one line, a bug its traceback."""
+    try:
+        result = cli.main(args=list(arguments), prog_name="ftdnas", standalone_mode=False)
+        sys.stdout.flush()
+    except (click.Abort, KeyboardInterrupt):
+        _say("interrupted: the same command goes on from here")
+        return INTERRUPTED
+    except click.ClickException as error:
+        _say(error.format_message())
+        return error.exit_code
+    except BrokenPipeError:
+        # Whoever read our output has enough (`| head`). Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (ValueError, LookupError, OSError) as error:
+        if isinstance(error, IndexError) or "--traceback" in arguments:  # nobody raises IndexError on purpose
+            raise
+        _say(describe(error))
+        return WRONG_INPUT
+    return result if isinstance(result, int) else 0
+
+
+def describe(error: Exception) -> str:
+    """An exception's message without the quotes that KeyError adds and the number that OSError adds."""
+    if isinstance(error, KeyError) and error.args:
+        return str(error.args[0])
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return str(error) or type(error).__name__
+
+
+def main() -> None:
+    """The entry point of the installed command."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def _say(message: str) -> None:
+    click.echo(f"ftdnas: {' '.join(message.split())}", err=True)

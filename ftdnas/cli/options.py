@@ -1,0 +1,102 @@
+"""Options that several commands share, and the values they become."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from ftdnas.real_images import Source
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def data_options(default: str | None = None) -> Callable[[Command], Any]:
+    """Which real images: one argument `source`, a `Source`, whose spec is `default` or "" where none is given."""
+
+    def decorate(command: Command) -> Any:
+        @functools.wraps(command)
+        def wrapper(
+            dataset: str | None,
+            data_root: Path | None,
+            image_size: int | None,
+            validation: float | None,
+            split: Path | None,
+            split_seed: int,
+            offline: bool,
+            **others: Any,
+        ) -> Any:
+            source = Source(dataset or "", data_root, image_size, validation, split, split_seed, offline)
+            return command(source=source, **others)
+
+        given = "the set's own" if default is None else default
+        return _with(
+            wrapper,
+            click.option(
+                "--dataset",
+                metavar="NAME",
+                default=default,
+                help=f"A known data set, folder:PATH or parquet:PATH (default: {given}).",
+            ),
+            click.option(
+                "--data-root",
+                type=click.Path(path_type=Path, file_okay=False),
+                envvar="FTDNAS_DATA",
+                help="Folder with NAME/train.parquet of known data sets; also FTDNAS_DATA.",
+            ),
+            click.option("--image-size", type=int, metavar="PIXELS", help="Bring the images to this side."),
+            click.option(
+                "--validation",
+                type=float,
+                metavar="FRACTION",
+                help="Training images held back for every choice; 0 is the papers' protocol.",
+            ),
+            click.option(
+                "--split",
+                type=click.Path(path_type=Path, dir_okay=False),
+                help="CSV of file,split: which photo is for train, validation, test.",
+            ),
+            click.option(
+                "--split-seed", type=click.IntRange(0), default=0, show_default=True, help="Of the split, if drawn."
+            ),
+            click.option("--offline", is_flag=True, help="Never download."),
+        )
+
+    return decorate
+
+
+def recipe_options(command: Command) -> Any:
+    """--recipe and --set, as `recipe` (None where not given) and `settings`."""
+    return _with(
+        command,
+        click.option("--recipe", metavar="NAME|FILE", help="A shipped recipe or a TOML file; see ftdnas recipes."),
+        click.option(
+            "--set",
+            "settings",
+            multiple=True,
+            metavar="SECTION.KEY=VALUE",
+            help="Change one setting of the recipe; may be repeated.",
+        ),
+    )
+
+
+def machine_options(command: Command) -> Any:
+    """--device and --threads."""
+    return _with(
+        command,
+        click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
+        click.option("--threads", type=click.IntRange(1), help="CPU threads (default: one per core)."),
+    )
+
+
+seed_option = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of every draw.")
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout and nothing else.")
+
+
+def _with(command: Any, *options: Callable[[Any], Any]) -> Any:
+    for option in reversed(options):
+        command = option(command)
+    return command

@@ -1,0 +1,114 @@
+"""Progress on stderr: live bars on a terminal, plain lines elsewhere, nothing in the way of --json."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+from distill.run import Progress, ignore
+
+INTERVAL_S = 5.0  # between plain lines
+
+
+@contextlib.contextmanager
+def progress(as_json: bool = False, stream: TextIO | None = None) -> Iterator[Callable[[Progress], None]]:
+    """A listener for a computation's progress; `stream` is stderr unless given."""
+    stream = stream or sys.stderr
+    if stream.isatty():
+        with _bars(stream) as report:
+            yield report
+    elif as_json:
+        yield ignore
+    else:
+        yield PlainLines(stream)
+
+
+class PlainLines:
+    """Prints every message, and where the computation stands at most once in INTERVAL_S."""
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic):
+        self.stream = stream
+        self.clock = clock
+        self.printed = clock()
+        self.stage = ""
+        self.begun = (0.0, 0)  # when this stage was first heard of, and how far it was
+
+    def __call__(self, progress: Progress) -> None:
+        now = self.clock()
+        if progress.stage != self.stage:
+            self.stage, self.begun = progress.stage, (now, progress.done)
+        if progress.message:
+            self._print(progress.message)
+        elif now - self.printed >= INTERVAL_S:
+            self.printed = now
+            self._print("  ".join(filter(None, [position(progress), figures(progress), self._left(progress, now)])))
+
+    def _left(self, progress: Progress, now: float) -> str:
+        begun, before = self.begun
+        if progress.done <= before or progress.done >= progress.total:
+            return ""
+        return f"{duration((now - begun) / (progress.done - before) * (progress.total - progress.done))} left"
+
+    def _print(self, line: str) -> None:
+        print(line, file=self.stream, flush=True)
+
+
+def position(progress: Progress) -> str:
+    """ "matching 120/400", or only the stage where its length is not known."""
+    return f"{progress.stage} {progress.done:,}/{progress.total:,}" if progress.total else progress.stage
+
+
+def figures(progress: Progress) -> str:
+    """The values of the moment: "matching loss 0.471  step size 0.0204  validation accuracy 46.5 %"."""
+    shown = []
+    for name, value in progress.values.items():
+        text = f"{100 * value:.1f} %" if name.endswith("accuracy") else f"{value:.3g}"
+        shown.append(f"{name.replace('_', ' ')} {text}")
+    return "  ".join(shown)
+
+
+def duration(seconds: float) -> str:
+    """ "40 s", "12 min", "2 h 30 min"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+@contextlib.contextmanager
+def _bars(stream: TextIO) -> Iterator[Callable[[Progress], None]]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[figures]}"),
+    )
+    tasks: dict[str, TaskID] = {}
+    with Bars(*columns, console=Console(file=stream), transient=True) as bars:
+
+        def report(progress: Progress) -> None:
+            if progress.message:
+                bars.console.print(progress.message, markup=False, highlight=False)
+            if not progress.total:
+                return
+            if progress.stage not in tasks:
+                # What an earlier run finished is no measure of speed: it is there from the start.
+                tasks[progress.stage] = bars.add_task(
+                    progress.stage, total=progress.total, completed=progress.done, figures=figures(progress)
+                )
+            task = tasks[progress.stage]
+            bars.update(task, total=progress.total, completed=progress.done)
+            if progress.values:
+                bars.update(task, figures=figures(progress))
+
+        yield report

@@ -1,0 +1,41 @@
+"""ftdnas recipes: what is shipped, and every setting of one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import click
+
+from ftdnas.cli.options import json_option
+from ftdnas.config import load_recipe, recipe_names, recipe_to_toml
+
+
+@click.group()
+def recipes() -> None:
+    """The settings of a distillation: one recipe is one TOML file."""
+
+
+@recipes.command("list")
+@json_option
+def list_recipes(as_json: bool) -> None:
+    """The shipped recipes and what hardware each needs."""
+    shipped = [load_recipe(name) for name in recipe_names()]
+    if as_json:
+        click.echo(
+            json.dumps([{"name": r.name, "description": r.description, "hardware": r.hardware} for r in shipped])
+        )
+        return
+    for recipe in shipped:
+        click.echo(f"{recipe.name}\n  {recipe.description}\n  needs {recipe.hardware}")
+
+
+@recipes.command()
+@click.argument("recipe", metavar="NAME|FILE")
+@click.option("--set", "settings", multiple=True, metavar="SECTION.KEY=VALUE", help="Change one setting.")
+@json_option
+def show(recipe: str, settings: Sequence[str], as_json: bool) -> None:
+    """Every setting of a recipe, as TOML: the start of one's own."""
+    loaded = load_recipe(recipe, settings)
+    click.echo(json.dumps(asdict(loaded)) if as_json else recipe_to_toml(loaded), nl=as_json)

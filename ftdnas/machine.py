@@ -1,0 +1,29 @@
+"""On what a computation runs: the device and the number of CPU threads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device "cpu" or "cuda"; "auto" takes a GPU where there is one. Raises ValueError where there is none."""
+    import torch
+
+    if name not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"device {name!r} is not one of auto, cpu, cuda")
+    there = torch.cuda.is_available()
+    if name == "cuda" and not there:
+        raise ValueError("device cuda is asked for, but PyTorch finds no GPU here: use --device cpu")
+    return torch.device("cuda" if there and name != "cpu" else "cpu")
+
+
+def use_threads(threads: int | None) -> int:
+    """Let PyTorch use so many CPU threads (None: as many as it does already), and say how many."""
+    import torch
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return torch.get_num_threads()

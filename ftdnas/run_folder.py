@@ -1,0 +1,95 @@
+"""The folder of one run: its checkpoints, a lock, and what was chosen by the machine when it began.
+
+`run.json` keeps what is not determined by the request (device, threads, compilation), so that an interrupted run ends
+in the set that an undisturbed one would have made. Once the set is in the library its name is all that stays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a run was begun on."""
+
+    device: str  # "cpu" or "cuda"
+    threads: int
+    compiled: bool
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    path: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        """For the method alone."""
+        return self.path / "checkpoints"
+
+    @property
+    def begun(self) -> bool:
+        """Whether a run was interrupted here after its first checkpoint."""
+        return self.checkpoints.exists()
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run inside the block; the system lets go when the process ends, however it ends.
+
+        Raises ValueError where another process holds it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / "lock").open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ValueError(
+                    "another process is making this very set: let it finish, or give another --seed or setting"
+                ) from None
+            yield
+
+    def machine(self) -> Machine | None:
+        """What an unfinished run was begun on; None where there is none."""
+        facts = self._read()
+        return Machine(**facts["machine"]) if facts.get("machine") else None
+
+    def finished(self) -> str | None:
+        """The name of the set that this run ended in."""
+        name = self._read().get("set")
+        return None if name is None else str(name)
+
+    def begin(self, machine: Machine) -> None:
+        """Write down, before the first step, what the run is made on."""
+        self._write({"machine": dataclasses.asdict(machine)})
+
+    def finish(self, name: str) -> None:
+        """Write down the set's name, then drop the checkpoints."""
+        self._write({"set": name})
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+
+    def _read(self) -> dict[str, Any]:
+        path = self.path / "run.json"
+        try:
+            facts = json.loads(path.read_text())
+        except FileNotFoundError:
+            return {}
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged ({error}): remove {self.path} to start again") from None
+        if not isinstance(facts, dict):
+            raise ValueError(f"{path} is damaged: remove {self.path} to start again")
+        return facts
+
+    def _write(self, facts: Mapping[str, object]) -> None:
+        beside = self.path / f".run.json.{os.getpid()}"
+        beside.write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
+        beside.replace(self.path / "run.json")
