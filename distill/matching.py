@@ -80,16 +80,18 @@ def match(
     distance = (start - target).square().sum()
     if float(distance) == 0:
         raise ValueError("an expert did not move between a start epoch and its target: its learning rate is too small")
-    weights = [start]
-    for step in steps:
+    # One block for all weights: pieces allocated between the activations of the steps would fragment the heap.
+    weights = start.new_empty(len(steps) + 1, len(start))
+    weights[0] = start
+    for i, step in enumerate(steps):
         batch = augment(images[step.rows], step.drawn)
-        weights.append(weights[-1] - step_size * derivatives.gradient(weights[-1], batch, labels[step.rows]))
+        weights[i + 1] = weights[i] - step_size * derivatives.gradient(weights[i], batch, labels[step.rows])
     loss = (weights[-1] - target).square().sum() / distance
 
     adjoint = 2 * (weights[-1] - target) / distance
     images_gradient = torch.zeros_like(images)
     step_size_gradient = torch.zeros_like(step_size)
-    for at, step in zip(reversed(weights[:-1]), reversed(steps), strict=True):
+    for at, step in zip(reversed(weights[:-1].unbind()), reversed(steps), strict=True):
         rows = images[step.rows].requires_grad_()
         batch = augment(rows, step.drawn)
         product, by_weights, by_batch = derivatives.product(at, batch.detach(), labels[step.rows], adjoint)
