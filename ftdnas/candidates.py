@@ -72,7 +72,7 @@ class Training:
         elif not all(torch.isfinite(weights).all() for weights in network.parameters()):
             error = f"weights were not finite after {self.recipe.epochs} epochs"
         score = None if error else accuracy(network, held_out.examples)
-        return self.score(
+        return self._record(
             score=score,
             error=error,
             losses=tuple(_tenths(losses)),
@@ -83,9 +83,9 @@ class Training:
 
     def failed(self, failure: Failure) -> Score:
         """The row of a training without a result."""
-        return self.score(error=failure.error, crashed=failure.crashed)
+        return self._record(error=failure.error, crashed=failure.crashed)
 
-    def score(self, **outcome: Any) -> Score:
+    def _record(self, **outcome: Any) -> Score:
         return Score(
             key=self.key,
             architecture=self.architecture,

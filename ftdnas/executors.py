@@ -1,4 +1,4 @@
-"""Many independent pieces of work in local processes, one torch thread each."""
+"""Many independent pieces of work in local processes."""
 
 from __future__ import annotations
 
@@ -139,9 +139,6 @@ def _serve(connection: Connection, prepare: Callable[[], Any], parent: int) -> N
     """A worker process: its life is to receive work and send outcomes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the parent decides what ends
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    import torch
-
-    torch.set_num_threads(1)
     try:
         context = prepare()
     except Exception as error:

@@ -44,7 +44,7 @@ Shelf = Mapping[str, Material]  # by fingerprint
 
 def set_material(synthetic: SyntheticSet, name: str) -> Material:
     """The synthetic images themselves."""
-    label = Label(f"set {name}", f"set/{synthetic.identity}", len(synthetic.images), synthetic.num_classes)
+    label = Label(f"the set {name}", f"set/{synthetic.identity}", len(synthetic.images), synthetic.num_classes)
     return Material(label, Examples(synthetic.images, synthetic.labels))
 
 
@@ -79,7 +79,9 @@ def held_out_material(data: ImageDataset, preprocess: Preprocess) -> Material:
             "hold some back (--validation 0.1)"
         )
     identity = f"{data.fingerprint}/{preprocess.fingerprint}"
-    label = Label("validation images, score half", f"score/{_digest(identity)}", len(split), data.num_classes)
+    label = Label(
+        "validation images (the half that scores)", f"score/{_digest(identity)}", len(split), data.num_classes
+    )
     return Material(label, Examples.from_split(split, preprocess))
 
 
@@ -146,6 +148,7 @@ def _lay_down(array: NDArray[Any], path: Path) -> _Array:
 
 
 def _receive(parcels: Sequence[_Parcel], device: str) -> Shelf:
+    torch.set_num_threads(1)  # there are as many processes as cores
     shelf = {}
     for parcel in parcels:
         images, labels = parcel.images.open(), torch.from_numpy(parcel.labels.open()).to(device)

@@ -59,6 +59,7 @@ class Ranking:
     truth_recipe: Mapping[str, Any] | None
     seconds: Mapping[str, float]
     comparison: Comparison | None
+    notes: tuple[str, ...]
 
     @property
     def failures(self) -> int:
@@ -77,6 +78,7 @@ class Ranking:
             "seconds": dict(self.seconds),
             "failures": self.failures,
             "comparison": self.comparison.to_json() if self.comparison else None,
+            "notes": list(self.notes),
         }
 
 
@@ -88,6 +90,7 @@ def rank(
     facts: Mapping[str, Facts],
     scores: Mapping[str, Sequence[Score]],
     seed: int,
+    notes: Sequence[str] = (),
 ) -> Ranking:
     """Join the scores of all stages, each in the plan's order, and order the candidates.
 
@@ -129,6 +132,7 @@ def rank(
         truth_recipe=asdict(scores[TRUTH][0].recipe) if TRUTH in scores else None,
         seconds={stage: sum(score.seconds for score in several) for stage, several in scores.items()},
         comparison=comparison,
+        notes=(*notes, *_notes(scores)),
     )
 
 
@@ -145,6 +149,26 @@ def write_ranking(ranking: Ranking) -> None:
         writer.writerow({"rank": place, **row, **dict(zip(names, candidate.random_scores, strict=True))})
     _write(ranking.folder / "ranking.csv", table.getvalue())
     _write(ranking.folder / "ranking.json", json.dumps(ranking.to_json(), indent=1, allow_nan=False) + "\n")
+
+
+def _notes(scores: Mapping[str, Sequence[Score]]) -> list[str]:
+    """What a reader must know to read the numbers."""
+    screened = scores[SCREENING][0]
+    images = screened.scored_on.images
+    notes = [
+        f"scores are accuracies on {images:,} validation images that chose nothing before (one image is "
+        f"{100 / images:.2g} points); equal ones are ordered by training loss"
+    ]
+    if TRUTH in scores:
+        epochs = scores[TRUTH][0].recipe.epochs
+        random = [several[0] for stage, several in scores.items() if stage not in (SCREENING, TRUTH)]
+        subsets = f"{len(random)} random subset{'s' if len(random) != 1 else ''}"
+        notes += [
+            f"the truth is accuracy after {epochs} epochs on all {scores[TRUTH][0].trained_on.images:,} training "
+            "images, read on the same validation images; test images were not read",
+            f"{subsets} of real images: as many of each class as the set, the same recipe and learning rate",
+        ]
+    return notes
 
 
 def _order(candidate: Ranked) -> tuple[float, float, str]:

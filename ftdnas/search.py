@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +25,10 @@ from ftdnas.candidates import CostModel, Score, Training, images_seen, known_sco
 from ftdnas.config import recipe_from_dict
 from ftdnas.distillation import rough
 from ftdnas.executors import LocalProcesses
-from ftdnas.library import home
+from ftdnas.library import Library, home
 from ftdnas.machine import pick_device
 from ftdnas.materials import Material, Shelf, hand_over, held_out_material, random_material, set_material
-from ftdnas.plan import Plan, make_plan, measure_cost
+from ftdnas.plan import Plan, make_plan, measure_cost, parse_restriction
 from ftdnas.ranking import SCREENING, TRUTH, Facts, Ranking, rank, write_ranking
 from ftdnas.rows import RowFile
 from ftdnas.study import StudyFolder
@@ -58,13 +58,13 @@ RANDOM_DRAWS = {"cpu": 2, "cuda": 5}
 class Request:
     """What to rank and how thoroughly; None leaves the choice to the search, which says what it chose.
 
-    `restrict`: choice -> the values that are looked at. `epochs`: of training on the set. `truth_epochs`: of training
-    on all real images, for the agreement; None does without. `random_draws`: random real subsets of the set's size that
-    are compared with, when there is a truth.
+    `where`: texts such as "width=32,64", the choices of the space that are looked at. `epochs`: of training on the set.
+    `truth_epochs`: of training on all real images, for the agreement; None does without. `random_draws`: random real
+    subsets of the set's size that are compared with, when there is a truth.
     """
 
     space: str = "convnet"
-    restrict: Restriction = field(default_factory=dict)
+    where: tuple[str, ...] = ()
     candidates: int | None = None
     minutes: float | None = None
     epochs: int | None = None
@@ -86,13 +86,20 @@ def search(
     """
     if request.space not in SPACES:
         raise LookupError(f"unknown search space {request.space!r}: {hint(request.space, SPACES)}")
+    if (synthetic.image_shape, synthetic.num_classes) != (data.image_shape, data.num_classes):
+        raise ValueError(
+            f"the set has images {synthetic.image_shape} in {synthetic.num_classes} classes, "
+            f"{data.name} has {data.image_shape} in {data.num_classes}"
+        )
     device = pick_device(request.device).type
     jobs = request.jobs or (1 if device == "cuda" else os.cpu_count() or 1)
-    folder, stages = _stages(request, synthetic, set_name, data, device)
-    job = _Job(request, SPACES[request.space], data, folder, stages, device, jobs, report)
+    space = SPACES[request.space]
+    restrict = parse_restriction(space, request.where)
+    folder, stages = _stages(request, restrict, synthetic, set_name, data, device)
+    job = _Job(request, space, restrict, data, folder, stages, device, jobs, report)
     job.say(f"study {folder.name}; trainings run in {jobs} process{'es' if jobs > 1 else ''} on {device}")
-    for stage in stages:
-        job.say(stage.describe())
+    for number, stage in enumerate(stages):
+        job.say(stage.describe("the same recipe" if number and stage.recipe == stages[0].recipe else ""))
     with folder.locked(), LocalProcesses(job.lay_out, jobs) as processes, open_study(folder.name) as study:
         try:
             plan, cost = job.plan(processes)
@@ -100,9 +107,27 @@ def search(
             scores = job.evaluate(plan, cost, facts, processes, study)
         finally:
             shutil.rmtree(folder.materials, ignore_errors=True)
-        ranking = rank(folder.name, folder.path, folder.settings, plan, facts, scores, request.seed)
+        notes = _origin_notes(synthetic, data)
+        ranking = rank(folder.name, folder.path, folder.settings, plan, facts, scores, request.seed, notes)
         write_ranking(ranking)
     return ranking
+
+
+def choose_set(library: Library, name: str | None, spec: str) -> tuple[str, SyntheticSet]:
+    """The set of that name, or else the newest sound one of the library, of the data set `spec` where that is given.
+
+    Raises LookupError where there is none, and what `Library.load` raises.
+    """
+    if name is None:
+        wanted = {None, spec, Path(spec.partition(":")[2]).stem} if ":" in spec else {spec}
+        entries = [entry for entry in library.list() if not entry.problem]
+        fitting = [entry for entry in entries if not spec or entry.facts["dataset"] in wanted]
+        if not fitting:
+            what = f"set of {spec}" if spec else "set"
+            raise LookupError(f"the library has no {what} yet: ftdnas distill --dataset {spec or 'digits'} makes one")
+        name = max(fitting, key=lambda entry: entry.path.stat().st_mtime).name
+    path = library.path(name)
+    return path.stem, library.load(path)
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,16 +148,17 @@ class Stage:
         """Images seen by one training of it."""
         return images_seen(self.training("", 0))
 
-    def describe(self) -> str:
-        images = f"{self.material.label.images:,} images of {self.material.label.name}"
-        return f"{self.name}: {self.recipe.epochs} epochs on {images}, {describe_recipe(self.recipe)}"
+    def describe(self, recipe: str = "") -> str:
+        """One line; `recipe` stands for it in words that are shorter than its own."""
+        trained = f"{self.material.label.images:,} images, {recipe or describe_recipe(self.recipe)}"
+        return f"{self.name}: {trained}; scored on {self.held_out.label.images:,} {self.held_out.label.name}"
 
 
 def describe_recipe(recipe: TrainingRecipe) -> str:
-    """All but the epochs, in words."""
+    """In words."""
     return (
-        f"SGD at {recipe.lr:.4g} ({recipe.schedule}), momentum {recipe.momentum:g}, weight decay "
-        f"{recipe.weight_decay:g}, batch {recipe.batch_size}, augmentation {recipe.augment}"
+        f"{recipe.epochs} epochs, SGD at {recipe.lr:.4g} ({recipe.schedule}), momentum {recipe.momentum:g}, "
+        f"weight decay {recipe.weight_decay:g}, batch {recipe.batch_size}, augmentation {recipe.augment}"
     )
 
 
@@ -154,6 +180,7 @@ class _Job:
 
     request: Request
     space: SearchSpace
+    restrict: Restriction
     data: ImageDataset
     folder: StudyFolder
     stages: Sequence[Stage]
@@ -185,10 +212,10 @@ class _Job:
         if stored is None or not kept:
             first = self.stages[0]
             self.say("timing a few architectures ...")
-            cost = measure_cost(self.space, asked.restrict, first.material, first.recipe, asked.seed, processes)
+            cost = measure_cost(self.space, self.restrict, first.material, first.recipe, asked.seed, processes)
             plan = make_plan(
                 self.space,
-                asked.restrict,
+                self.restrict,
                 self.data.image_shape,
                 self.data.num_classes,
                 asked.seed,
@@ -248,7 +275,12 @@ class _Job:
 
 
 def _stages(
-    request: Request, synthetic: SyntheticSet, set_name: str, data: ImageDataset, device: str
+    request: Request,
+    restrict: Restriction,
+    synthetic: SyntheticSet,
+    set_name: str,
+    data: ImageDataset,
+    device: str,
 ) -> tuple[StudyFolder, list[Stage]]:
     """The study's folder, and what every candidate goes through: screening first, truth last."""
     evaluation = _recipe(synthetic).evaluation
@@ -256,7 +288,7 @@ def _stages(
     held_out = held_out_material(data, synthetic.preprocess)
     settings = {
         "space": request.space,
-        "restrict": {key: sorted(values, key=str) for key, values in sorted(request.restrict.items())},
+        "restrict": {key: sorted(values, key=str) for key, values in sorted(restrict.items())},
         "set": synthetic.identity,
         "data": data.fingerprint,
         "source": data.source,
@@ -280,6 +312,16 @@ def _stages(
         rows = TruthPool(home() / "truth").file(data.fingerprint)
         stages.append(Stage(TRUTH, images, scored, real, rows))
     return folder, stages
+
+
+def _origin_notes(synthetic: SyntheticSet, data: ImageDataset) -> list[str]:
+    """Whether images that score candidates may have been distilled."""
+    fingerprint = synthetic.provenance.get("data_fingerprint")
+    if fingerprint == data.fingerprint:
+        return []
+    if fingerprint is None:
+        return ["the set does not say what it was made from: the images that score may be among those"]
+    return ["the set was made from other images than these: check that none of those that score are among them"]
 
 
 def _recipe(synthetic: SyntheticSet) -> Recipe:

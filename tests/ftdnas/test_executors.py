@@ -1,0 +1,98 @@
+"""Work in processes: outcomes, failures, crashes, and that nothing outlives the process that asked for it.
+
+The pieces of work are built-in functions: a spawned process does not know the modules of the tests.
+"""
+
+from __future__ import annotations
+
+import operator
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from ftdnas.executors import Failure, LocalProcesses
+
+
+def _nine() -> partial[int]:
+    return partial(int, "9")  # SIGKILL
+
+
+def test_every_piece_of_work_has_its_outcome_whatever_happens_to_the_others() -> None:
+    works = [
+        partial(operator.mul, 3),
+        partial(operator.getitem, [1, 2]),  # an IndexError
+        signal.raise_signal,  # takes its process down, twice
+        partial(operator.sub, 10),
+        partial(operator.add, 1),
+    ]
+    with LocalProcesses(_nine, 2) as processes:
+        outcomes = dict(processes.map(works))
+        again = dict(processes.map([partial(operator.mul, 2)]))
+    crash = outcomes.pop(2)
+    assert isinstance(crash, Failure)
+    assert crash.crashed
+    assert "SIGKILL" in crash.error
+    assert outcomes == {0: 27, 1: Failure("IndexError: list index out of range"), 3: 1, 4: 10}
+    assert again == {0: 18}
+
+
+def test_nothing_is_laid_out_without_work() -> None:
+    def never() -> partial[int]:
+        raise AssertionError("laid out without work")
+
+    with LocalProcesses(never, 2) as processes:
+        assert list(processes.map([])) == []
+    with pytest.raises(ValueError, match="0 jobs"):
+        LocalProcesses(_nine, 0)
+
+
+def test_a_context_that_cannot_be_made_is_an_error() -> None:
+    def broken() -> partial[int]:
+        return partial(int, "seven")
+
+    with LocalProcesses(broken, 1) as processes, pytest.raises(RuntimeError, match="not be prepared: ValueError"):
+        list(processes.map([operator.neg]))
+
+
+PARENT = """
+import time
+from functools import partial
+from ftdnas.executors import LocalProcesses
+
+if __name__ == "__main__":
+    with LocalProcesses(lambda: partial(float, 60), 1) as processes:
+        outcomes = processes.map([partial(max, 3), time.sleep])
+        print(next(outcomes), flush=True)
+        list(outcomes)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_processes_end_with_the_one_that_started_them(number: signal.Signals, tmp_path: Path) -> None:
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT)
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == b"(0, 60.0)\n"
+        children = _children(parent.pid)
+        assert children
+        parent.send_signal(number)
+        assert parent.wait(20) != 0
+    assert _soon(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _soon(condition: Callable[[], bool], timeout_s: float = 20.0) -> bool:
+    end = time.monotonic() + timeout_s
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.1)
+    return condition()
