@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from distill.synthetic import SyntheticSet
 
 Report = Callable[[Progress], None]
+RUN = "run"  # key of a set's provenance: the identity of the run that made it
 LEARNED = ("ftd", "mtt")  # methods that train experts and match them; the others pick real images
 
 
@@ -44,7 +45,6 @@ class Request:
     name: str | None = None  # of the set; None: made of data set, ipc, method, recipe and identity
     device: str = "auto"
     threads: int | None = None
-    compiled: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,15 +89,16 @@ def distil(request: Request, report: Report = ignore) -> Distilled:
             name, path, synthetic = finished
             report(Progress("distill", 1, 1, message=f"{name} was made before with these settings"))
             return Distilled(name, path, synthetic, new=False, seconds=0.0)
+        if request.name is not None:
+            _check_name(request.name, job.identity, library)
         machine = _settled(request, folder, report)
         run = _run(request, machine, folder.checkpoints, report)
         announce(job, run)
         synthetic = job.method(job.data, job.network, job.recipe, run)
-        synthetic = synthetic.with_provenance(**{KEY: job.source.to_json()})
-        name = request.name or set_name(job)
-        path = library.add(synthetic, name)
-        folder.finish(name)
-    return Distilled(name, path, synthetic, new=True, seconds=time.perf_counter() - begun)
+        synthetic = synthetic.with_provenance(**{KEY: job.source.to_json(), RUN: job.identity})
+        path = library.add(synthetic, request.name)
+        folder.finish(path.stem)
+    return Distilled(path.stem, path, synthetic, new=True, seconds=time.perf_counter() - begun)
 
 
 def train_experts(request: Request, report: Report = ignore) -> ExpertBuffer:
@@ -108,7 +109,7 @@ def train_experts(request: Request, report: Report = ignore) -> ExpertBuffer:
     if request.method not in LEARNED:
         raise ValueError(f"method {request.method} has no experts: choose from {', '.join(LEARNED)}")
     job = prepare(request, report)
-    machine = Machine(pick_device(request.device).type, use_threads(request.threads), False, versions())
+    machine = Machine(pick_device(request.device).type, use_threads(request.threads), versions())
     run = _run(request, machine, home() / "experts", report)
     preprocess = fitted_preprocess(job.data, job.recipe, run)
     recipe = expert_recipe(job)
@@ -167,12 +168,6 @@ def expert_recipe(job: Job) -> Recipe:
     if job.request.method != "mtt":
         return job.recipe
     return dataclasses.replace(job.recipe, experts=dataclasses.replace(job.recipe.experts, rho=0.0, alpha=0.0))
-
-
-def set_name(job: Job) -> str:
-    """`<dataset>-ipc<ipc>-<method>-<recipe>-<6 hex of the identity>`."""
-    recipe = job.recipe
-    return f"{job.data.name}-ipc{recipe.ipc}-{job.request.method}-{recipe.name}-{job.identity[:6]}"
 
 
 def announce(job: Job, run: Run) -> None:
@@ -244,7 +239,6 @@ def _run(request: Request, machine: Machine, folder: Path, report: Report) -> Ru
         folder=folder,
         shared=home(),
         device=torch.device(machine.device),
-        compiled=machine.compiled,
         report=report,
     )
 
@@ -259,6 +253,13 @@ def _finished(folder: RunFolder, library: Library) -> tuple[str, Path, Synthetic
         return None  # removed since: it is made again
 
 
+def _check_name(name: str, identity: str, library: Library) -> None:
+    """Refuse, before the work, a name that another set has; a kill may have left ours there, unfinished business."""
+    if name in library.names() and library.load(name).provenance.get(RUN) == identity:
+        return
+    library.check_free(name)
+
+
 def _settled(request: Request, folder: RunFolder, report: Report) -> Machine:
     """What the machine decides: as it was when the run began, else as it is now; written down before the work."""
     from distill.methods import versions
@@ -267,7 +268,7 @@ def _settled(request: Request, folder: RunFolder, report: Report) -> Machine:
     elsewhere = earlier is not None and request.device not in ("auto", earlier.device)
     if earlier is None or (elsewhere and not folder.begun):
         device = pick_device(request.device).type
-        machine = Machine(device, use_threads(request.threads), request.compiled, versions())
+        machine = Machine(device, use_threads(request.threads), versions())
         folder.begin(machine)
         return machine
     if elsewhere:

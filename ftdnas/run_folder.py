@@ -1,6 +1,6 @@
 """The folder of one run: its checkpoints, a lock, and what was chosen by the machine when it began.
 
-`run.json` keeps what is not determined by the request (device, threads, compilation), so that an interrupted run ends
+`run.json` keeps what is not determined by the request (device, threads), so that an interrupted run ends
 in the set that an undisturbed one would have made. Once the set is in the library its name is all that stays.
 """
 
@@ -24,7 +24,6 @@ class Machine:
 
     device: str  # "cpu" or "cuda"
     threads: int
-    compiled: bool
     versions: Mapping[str, str]
 
 

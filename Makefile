@@ -1,0 +1,41 @@
+# On a fresh machine with Python 3.11 or newer, make, gcc and git:
+#   make demo    installs into .venv, distils a synthetic set from handwritten digits and ranks architectures with it
+#   make test    installs into .venv and runs every check and test
+PYTHON := $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+
+.PHONY: demo test check bench install system-packages
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+# The library of the demo is .demo: a second `make demo` finds everything done; remove it to begin again.
+demo: export FTDNAS_HOME := .demo
+demo: $(INSTALLED)
+	$(BIN)/ftdnas distill --dataset digits --name demo
+	$(BIN)/ftdnas evaluate demo --against random,herding,kmeans,full --seeds 5
+	@echo "contact sheet of the distilled images: .demo/sets/demo.png"
+	$(BIN)/ftdnas search --space convnet --set demo --widths 32,64 --candidates 16 --truth-epochs 10
+
+test: $(INSTALLED)
+	$(MAKE) check
+
+# The one gate, here and in CI.
+check:
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+bench: $(INSTALLED)
+	$(BIN)/python benchmarks/matching_memory.py
+	$(BIN)/python benchmarks/kill_and_resume.py
+
+system-packages:
+	@echo "no test needs a program of the distribution beyond Python, make, gcc and git"

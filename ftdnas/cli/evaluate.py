@@ -1,0 +1,73 @@
+"""ftdnas evaluate: a set's test accuracy beside that of real images."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from ftdnas.cli.options import data_options, json_option, machine_options, recipe_options
+from ftdnas.cli.progress import duration, progress
+from ftdnas.config import training_label
+from ftdnas.real_images import Source
+
+if TYPE_CHECKING:
+    from distill.evaluation import Evaluation
+    from ftdnas.judgement import Judgement
+
+
+@click.command()
+@click.argument("name", metavar="SET")
+@click.option("--network", "networks", multiple=True, help="Architecture to train (default: the set's backbone).")
+@click.option("--against", default="", metavar="KIND,...", help="random, herding, kmeans, full: real images beside it.")
+@click.option("--seeds", type=click.IntRange(1), default=5, show_default=True, help="Trainings of each.")
+@data_options()
+@recipe_options
+@machine_options
+@json_option
+def evaluate(
+    name: str,
+    networks: Sequence[str],
+    against: str,
+    seeds: int,
+    source: Source,
+    recipe: str | None,
+    settings: Sequence[str],
+    device: str,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Judge a synthetic set on test images, beside real images.
+
+    Fresh networks are trained on the set and read once on the test images; random, herding and kmeans are as many real
+    images, full is all of them. What was measured before is not measured again.
+    """
+    from ftdnas.judgement import Question, judge
+
+    kinds = tuple(kind.strip() for kind in against.split(",") if kind.strip())
+    with progress(as_json) as report:
+        judgement = judge(
+            Question(name, tuple(networks), kinds, seeds, recipe, tuple(settings), source, device, threads), report
+        )
+    click.echo(json.dumps(judgement.to_json()) if as_json else "\n".join(describe(judgement)))
+
+
+def describe(judgement: Judgement) -> list[str]:
+    """A table for each network: mean and deviation of the test accuracy in percent, and how it was trained."""
+    lines = [f"{judgement.source}: accuracy on {judgement.test_images:,} test images; {judgement.split_note}"]
+    width = max(len(each.name) for each in judgement.evaluations)
+    for network in dict.fromkeys(each.network for each in judgement.evaluations):
+        lines += ["", network, f"  {'':<{width}}  {'images':>7}  {'percent':>12}  training"]
+        lines += [row(each, width) for each in judgement.evaluations if each.network == network]
+    return lines
+
+
+def row(one: Evaluation, width: int) -> str:
+    accuracy = f"{100 * one.mean:.1f}"
+    if len(one.accuracies) > 1:
+        accuracy += f" +- {100 * one.deviation:.1f}"
+    training = f"{training_label(one.recipe)}, {len(one.accuracies)} seeds, {duration(one.seconds)}"
+    note = f"; {one.note}" if one.note else f" {one.lr:.3g}" * (one.recipe.lr is None)
+    return f"  {one.name:<{width}}  {one.train_images:>7,}  {accuracy:>12}  {training}{note}"
