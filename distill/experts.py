@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +20,7 @@ from distill.datasets import ImageDataset
 from distill.examples import Examples
 from distill.flat import FlatNetwork, Network, initial_weights
 from distill.flatness import gsam_gradient
+from distill.locks import locked
 from distill.preprocess import Preprocess
 from distill.randomness import generator
 from distill.recipe import ExpertRecipe, Recipe
@@ -108,7 +106,7 @@ def train_experts(
     # Experts that another process is training come last: by then they are done.
     for wait in (False, True):
         for expert in list(missing):
-            with _locked(folder / f".expert-{expert:03d}.lock", wait) as ours:
+            with locked(folder / f".expert-{expert:03d}.lock", wait=wait) as ours:
                 if ours:
                     _train_expert(examples, flat, network, recipe.experts, expert, epochs, folder, count, run)
                     missing.remove(expert)
@@ -236,15 +234,3 @@ def _epochs_there(path: Path) -> int:
             return int(file.get_slice("weights").get_shape()[0]) - 1
     except SafetensorError as error:
         raise ValueError(f"{path} is not an expert trajectory ({error}): remove it to train it again") from error
-
-
-@contextlib.contextmanager
-def _locked(path: Path, wait: bool) -> Iterator[bool]:
-    """Hold an exclusive lock inside the block; False where another process holds it and we do not wait."""
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-        else:
-            yield True  # released by the system when the process ends, however it ends

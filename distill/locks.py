@@ -9,12 +9,17 @@ from pathlib import Path
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock on the file at `path` (made if need be), waiting for whoever has it.
+def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Hold the lock on the file at `path` (made if need be) inside the block; True where it is ours.
 
-    The system releases it when the process ends, however it ends.
+    `wait` for whoever has it; without, False where someone does. The system releases it when the process ends, however
+    it ends.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+        else:
+            yield True

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 import shutil
@@ -16,6 +15,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from distill.locks import locked
 
 
 @dataclass(frozen=True)
@@ -47,14 +48,11 @@ class RunFolder:
 
         Raises ValueError where another process holds it.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / "lock").open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+        with locked(self.path / "lock", wait=False) as ours:
+            if not ours:
                 raise ValueError(
                     "another process is making this very set: let it finish, or give another --seed or setting"
-                ) from None
+                )
             yield
 
     def machine(self) -> Machine | None:

@@ -7,7 +7,6 @@ An interrupted search goes on when it is asked for again.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill.datasets import ImageDataset
+from distill.locks import locked
 from distill.recipe import Recipe, TrainingRecipe
 from distill.run import Progress, ignore
 from distill.synthetic import SyntheticSet
@@ -343,8 +343,7 @@ def open_study(name: str) -> Iterator[optuna.Study]:
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # else it announces every study on stderr
     path = home() / "studies.db"
-    with (home() / "studies.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two processes must not both make the tables
+    with locked(home() / "studies.lock"):  # two processes must not both make the tables
         storage = optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}})
         event.listen(storage.engine, "connect", quicker)
         storage.engine.dispose()  # the connections from before the listener

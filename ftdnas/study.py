@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -11,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from distill.locks import locked
 from ftdnas.candidates import CostModel
 from ftdnas.plan import Plan
 from ftdnas.rows import RowFile
@@ -42,14 +42,11 @@ class StudyFolder:
 
         Raises ValueError where another process holds it, or the name is taken by a study of other settings.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / "lock").open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+        with locked(self.path / "lock", wait=False) as ours:
+            if not ours:
                 raise ValueError(
                     f"another process is working on study {self.name}: let it finish, or give another --study"
-                ) from None
+                )
             self._check_settings()
             yield
 
