@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import subprocess
 import tomllib
@@ -43,8 +44,14 @@ TORCH_LOAD = "ftdnas.published"  # the tensors that the field publishes are .pt 
 HEAVY = {"torch", "torchvision", "optuna", "nni", "pandas", "scipy", "sklearn", "matplotlib", "numpy", "pyarrow"}
 
 
+@functools.cache
 def tree(module: str) -> ast.Module:
     return ast.parse(MODULES[module].read_text(encoding="utf-8"))
+
+
+@functools.cache
+def imports_of(module: str) -> frozenset[str]:
+    return frozenimports_of(module)
 
 
 def imports(parsed: ast.AST) -> Iterator[str]:
@@ -85,7 +92,7 @@ def test_three_packages_are_installed_and_there_are_no_others() -> None:
 def test_leaves_import_only_what_they_may(leaf: str) -> None:
     for module in MODULES:
         if inside(module, {leaf}):
-            for name in imports(tree(module)):
+            for name in imports_of(module):
                 top = name.partition(".")[0]
                 assert top in LEAVES[leaf] | {leaf, "__future__"} or standard(top), f"{module} imports {name}"
 
@@ -93,7 +100,7 @@ def test_leaves_import_only_what_they_may(leaf: str) -> None:
 @pytest.mark.parametrize("package", ONLY_IN)
 def test_package_is_imported_only_where_it_may_be(package: str) -> None:
     for module in MODULES:
-        names = {name.partition(".")[0] for name in imports(tree(module))}
+        names = {name.partition(".")[0] for name in imports_of(module)}
         assert package not in names or inside(module, ONLY_IN[package]), f"{module} imports {package}"
 
 
@@ -106,15 +113,15 @@ def test_torch_load_occurs_once_and_reads_weights_only() -> None:
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
                 given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
                 assert given.get("weights_only") == "True", module
-        assert "torch.load" not in set(imports(tree(module)))
-        assert not any(name.startswith("torch.serialization") for name in imports(tree(module))), module
+        assert "torch.load" not in imports_of(module)
+        assert not any(name.startswith("torch.serialization") for name in imports_of(module)), module
     assert places == [TORCH_LOAD]
 
 
 def test_the_shell_starts_without_heavy_libraries() -> None:
     """What `ftdnas.cli.main` imports at its top, followed through our own modules, is light."""
     seen: set[str] = set()
-    waiting = ["ftdnas", "ftdnas.__main__", "ftdnas.cli", "ftdnas.cli.main", "ftdnas.config", "ftdnas.library"]
+    waiting = ["ftdnas", "ftdnas.__main__", "ftdnas.cli", "ftdnas.cli.main", "ftdnas.cli.recipes", "ftdnas.library"]
     while waiting:
         module = waiting.pop()
         if module in seen:

@@ -96,7 +96,7 @@ def describe(error: Exception) -> str:
 
 
 def main() -> None:
-    """The entry point of the installed command."""
+    """The entry point of the installed command, and of `python -m ftdnas`."""
     sys.exit(run(sys.argv[1:]))
 
 

@@ -9,8 +9,6 @@ from typing import Any, TypeVar
 
 import click
 
-from ftdnas.real_images import Source
-
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -29,6 +27,8 @@ def data_options(default: str | None = None) -> Callable[[Command], Any]:
             offline: bool,
             **others: Any,
         ) -> Any:
+            from ftdnas.real_images import Source  # it imports torch
+
             source = Source(dataset or "", data_root, image_size, validation, split, split_seed, offline)
             return command(source=source, **others)
 

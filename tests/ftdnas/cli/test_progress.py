@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from distill.run import Progress
+from ftdnas.cli.progress import INTERVAL_S, PlainLines, duration, figures, progress
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_plain_lines_are_rare_but_messages_always_come() -> None:
+    clock, stream = Clock(), io.StringIO()
+    report = PlainLines(stream, clock)
+    for step in range(1, 101):
+        clock.now += 1.0
+        report(Progress("matching", step, 100, {"matching_loss": 1 / step}))
+        if step in (50, 51):
+            report(Progress("matching", step, 100, message=f"note {step}"))
+    lines = stream.getvalue().splitlines()
+    assert [line for line in lines if line.startswith("note")] == ["note 50", "note 51"]
+    assert len(lines) == 2 + 100 / INTERVAL_S
+    assert lines[0] == "matching 5/100  matching loss 0.2  2 min left"
+    assert lines[-1] == "matching 100/100  matching loss 0.01"
+
+
+def test_time_left_counts_only_what_was_done_here() -> None:
+    clock, stream = Clock(), io.StringIO()
+    report = PlainLines(stream, clock)
+    report(Progress("matching", 300, 400))  # an interrupted run goes on
+    clock.now = 10.0
+    report(Progress("matching", 310, 400))
+    assert stream.getvalue() == "matching 310/400  90 s left\n".replace("90 s", duration(90))
+
+
+def test_figures_and_durations() -> None:
+    assert figures(Progress("x", 1, 2, {"step_size": 0.04, "validation_accuracy": 0.4651})) == (
+        "step size 0.04  validation accuracy 46.5 %"
+    )
+    assert [duration(s) for s in (0.4, 89, 91, 5369, 9000)] == ["0 s", "89 s", "2 min", "89 min", "2 h 30 min"]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_terminal_gets_bars_and_messages_that_stay(as_json: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    stream = Terminal()
+    with progress(as_json, stream) as report:
+        report(Progress("experts", 0, 0, message="[brackets] are text"))
+        report(Progress("experts", 1, 4, {"expert_loss": 2.0}))
+        report(Progress("experts", 4, 4))
+    written = stream.getvalue()
+    assert "[brackets] are text\n" in written
+    assert "experts" in written
+    assert "4/4" in written
+    assert "expert loss 2" in written
+
+
+def test_elsewhere_json_means_silence() -> None:
+    for as_json, expected in ((True, ""), (False, "hello\n")):
+        stream = io.StringIO()
+        with progress(as_json, stream) as report:
+            report(Progress("experts", 0, 0, message="hello"))
+        assert stream.getvalue() == expected
