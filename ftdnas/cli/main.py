@@ -78,7 +78,7 @@ def run(arguments: Sequence[str]) -> int:
         # Whoever read our output has enough (`| head`). Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (ValueError, LookupError, OSError) as error:
+    except (ValueError, LookupError, OSError, FloatingPointError) as error:
         if isinstance(error, IndexError) or "--traceback" in arguments:  # nobody raises IndexError on purpose
             raise
         _say(describe(error))

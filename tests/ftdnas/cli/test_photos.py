@@ -1,0 +1,74 @@
+"""One's own photos, large, of mixed sizes, some lying on their side, one class rare: from the folder to the set."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from distill.synthetic import SyntheticSet
+from ftdnas.cli.main import run
+
+# The recipe for photos with less of everything.
+SMALLER = [
+    "--recipe=photos",
+    "--ipc=8",
+    "--threads=1",
+    "--set=backbone=convnet:width=32,depth=3",
+    "--set=experts.num_experts=2",
+    "--set=experts.batch_size=16",
+    "--set=matching.outer_steps=6",
+    "--set=matching.syn_steps=3",
+    "--set=matching.max_start_epoch=2",
+    "--set=matching.expert_epochs=1",
+    "--set=matching.batch_size=8",
+    "--set=matching.lr_images_grid=[10, 100]",
+    "--set=matching.grid_steps=2",
+    "--set=matching.validate_every=3",
+    "--set=evaluation.validation.epochs=3",
+    "--set=evaluation.train.epochs=5",
+]
+
+
+def test_a_folder_of_photos_is_distilled_and_judged(photo_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["distill", "--dataset", f"folder:{photo_folder}", "--image-size", "32", *SMALLER, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    made = SyntheticSet.load(told["path"])
+    assert made.image_shape == (3, 32, 32)
+    assert made.class_names == ("flower", "rings", "stripes", "temple")
+    assert torch.bincount(made.labels).tolist() == [8] * 4  # rings have fewer than 8 photos to start from
+    assert made.target_size is not None
+    assert made.target_size > 32
+    assert any("lr_images" in note and "chosen on validation" in note for note in told["notes"])
+    assert Path(told["sheet"]).stat().st_size > 0
+    assert run(["evaluate", told["name"], "--seeds", "2", "--against", "random", "--json"]) == 0
+    judged = json.loads(capsys.readouterr().out)
+    assert [each["train_images"] for each in judged["evaluations"]] == [
+        32,
+        28,
+    ]  # of the rings four are left to train on
+    assert all(0.25 < each["mean"] <= 1 for each in judged["evaluations"])
+
+
+def test_photos_are_64_pixels_unless_asked_otherwise(photo_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = run(["distill", "--dataset", f"folder:{photo_folder}", "--method", "random", *SMALLER])
+    out = capsys.readouterr()
+    assert code == 0
+    assert "64 x 64 pixels (--image-size chooses another size)" in out.err + out.out
+
+
+def test_a_corrupt_photo_is_named_exactly(photo_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    victim = photo_folder / "stripes" / "stripes03.jpg"
+    victim.write_bytes(victim.read_bytes()[:200])
+    assert run(["distill", "--dataset", f"folder:{photo_folder}", *SMALLER]) == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith(f"ftdnas: {victim} cannot be read as an image: ")
+    other = photo_folder / "temple" / "notes.png"
+    victim.unlink()
+    Image.new("RGB", (50, 50)).save(other)
+    other.write_text("not an image")
+    assert run(["distill", "--dataset", f"folder:{photo_folder}", *SMALLER]) == 2
+    assert str(other) in capsys.readouterr().err
