@@ -51,7 +51,7 @@ def tree(module: str) -> ast.Module:
 
 @functools.cache
 def imports_of(module: str) -> frozenset[str]:
-    return frozenimports_of(module)
+    return frozenset(imports(tree(module)))
 
 
 def imports(parsed: ast.AST) -> Iterator[str]:
