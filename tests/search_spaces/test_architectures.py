@@ -102,7 +102,7 @@ def test_gradients_of_gradients_reach_the_images(architecture: Architecture) -> 
     logits = torch.func.functional_call(network, weights, (images,))
     loss = functional.cross_entropy(logits, torch.tensor([0, 1, 2]))
     gradients = torch.autograd.grad(loss, list(weights.values()), create_graph=True)
-    (second,) = torch.autograd.grad(sum(g.square().sum() for g in gradients), images)
+    (second,) = torch.autograd.grad(torch.stack([g.square().sum() for g in gradients]).sum(), images)
     assert torch.isfinite(second).all()
     assert second.abs().max() > 0
     assert gradients[0].abs().max() > 0  # the first layer learns

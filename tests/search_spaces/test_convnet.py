@@ -79,6 +79,7 @@ def test_a_space_leaves_out_what_pooling_would_shrink_to_nothing(side: int, left
 
 def test_backbones_may_be_deeper_and_narrower_than_the_space() -> None:
     network = parse_architecture("convnet:width=8,depth=5").build((3, 128, 128), 10)
+    assert isinstance(network, nn.Sequential)
     with torch.no_grad():
         assert network[:-2](torch.randn(1, 3, 128, 128)).shape == (1, 8, 4, 4)
 
