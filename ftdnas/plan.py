@@ -109,9 +109,10 @@ def _why(taken: int, feasible: int, wanted: int | None, minutes: float | None, f
         return "as many as were asked for" if taken == wanted else f"all; {wanted} were asked for"
     if taken == feasible:
         return "all of them"
+    time = f"{minutes:g} minute{'' if minutes == 1 else 's'}"
     if not fits:
-        return f"the fewest that say anything, though they do not fit {minutes:g} minutes"
-    return f"as many as fit {minutes:g} minutes, by a few timed steps"
+        return f"the fewest that say anything, though they do not fit {time}"
+    return f"as many as fit {time}, by a few timed steps"
 
 
 def measure_cost(

@@ -1,0 +1,80 @@
+"""Which candidates are taken: as many as asked for, or as fit the time, and it is said which and why."""
+
+from __future__ import annotations
+
+import pytest
+
+from ftdnas.candidates import CostModel
+from ftdnas.plan import FEWEST, Plan, make_plan, parse_restriction
+from search_spaces.base import SPACES, flops, parse_architecture, stratified_sample
+
+SPACE = SPACES["convnet"]
+SHAPE = (1, 8, 8)
+COST = CostModel(0.1, 1e-5, 1e-12)
+
+
+def _plan(
+    wanted: int | None = None, minutes: float | None = None, jobs: int = 2, shape: tuple[int, int, int] = SHAPE
+) -> Plan:
+    return make_plan(
+        SPACE, {}, shape, 10, 0, cost=COST, loads=[20_000.0, 5_000.0], jobs=jobs, wanted=wanted, minutes=minutes
+    )
+
+
+def _seconds(plan: Plan) -> float:
+    counts = [flops(parse_architecture(name), SHAPE, 10) for name in plan.candidates]
+    return sum(COST.seconds(count, load) for count in counts for load in (20_000.0, 5_000.0))
+
+
+def test_as_many_as_were_asked_for() -> None:
+    plan = _plan(wanted=9)
+    assert plan.candidates == tuple(a.name for a in stratified_sample(SPACE, 9, SHAPE, 0))
+    assert (plan.size, plan.feasible, plan.infeasible) == (
+        720,
+        600,
+        120,
+    )  # depth 4 with pooling is too much for 8 pixels
+    assert "asked for" in plan.why
+    described = plan.describe(SHAPE)
+    assert "9 of 600" in described
+    assert "120 cannot carry 8 x 8 pixels and are left out" in described
+
+
+def test_as_many_as_fit_the_time() -> None:
+    half, whole, four = _plan(minutes=0.1), _plan(minutes=0.2), _plan(minutes=0.2, jobs=4)
+    assert FEWEST < len(half.candidates) < len(whole.candidates) < len(four.candidates) < 600
+    assert _seconds(whole) / 2 <= 12
+    longer = _plan(wanted=len(whole.candidates) + 1)
+    assert _seconds(longer) / 2 > 12
+    assert longer.candidates[:-1] == whole.candidates  # a longer time adds candidates and drops none
+    assert "as many as fit 0.2 minutes" in whole.why
+
+
+def test_where_too_few_fit_the_fewest_are_taken_and_it_is_said() -> None:
+    plan = _plan(minutes=0.001)
+    assert len(plan.candidates) == FEWEST
+    assert "do not fit" in plan.why
+
+
+def _small(wanted: int | None) -> Plan:
+    restrict = {"width": (32,), "depth": (1,)}
+    return make_plan(SPACE, restrict, SHAPE, 10, 0, cost=COST, loads=[1.0], jobs=1, wanted=wanted, minutes=None)
+
+
+def test_all_where_nothing_limits() -> None:
+    assert _small(wanted=5000).why == "all; 5000 were asked for"
+    plan = _small(wanted=None)
+    assert len(plan.candidates) == 45
+    assert plan.why == "all of them"
+    assert "the space has 720, 45 were asked for" in plan.describe(SHAPE)
+    assert Plan.from_json(plan.to_json()) == plan
+
+
+def test_restrictions_are_read_with_their_types_and_wrong_ones_named() -> None:
+    assert parse_restriction(SPACE, ["width=32, 64", "norm=batch"]) == {"width": (32, 64), "norm": ("batch",)}
+    assert parse_restriction(SPACE, []) == {}
+    with pytest.raises(ValueError, match="no width '33': choose from 32, 64, 128, 256"):
+        parse_restriction(SPACE, ["width=33"])
+    for text in ("colour=red", "width", "=3"):
+        with pytest.raises(ValueError, match=r"is not KEY=VALUE,VALUE with a key of width, depth"):
+            parse_restriction(SPACE, [text])
