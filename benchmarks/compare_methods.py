@@ -30,14 +30,17 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--against", default="random,herding,kmeans,full")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--set", dest="settings", action="append", default=[], help="of the recipe's evaluation")
     options = parser.parse_args()
     if options.action == "collect":
-        collect(options.folder, options.sets, options.seeds, options.against.split(","), options.threads)
+        collect(
+            options.folder, options.sets, options.seeds, options.against.split(","), options.settings, options.threads
+        )
     write_tables(options.folder)
     return 0
 
 
-def collect(folder: Path, names: list[str], seeds: int, against: list[str], threads: int) -> None:
+def collect(folder: Path, names: list[str], seeds: int, against: list[str], settings: list[str], threads: int) -> None:
     """Judge the sets, the first of them beside real images, and fill the folder."""
     from ftdnas.config import recipe_from_dict, recipe_to_toml
     from ftdnas.judgement import Question, judge
@@ -48,7 +51,8 @@ def collect(folder: Path, names: list[str], seeds: int, against: list[str], thre
     for name in names:
         synthetic = library.load(name)
         kinds = tuple(against) if name == names[0] else ()
-        judged = judge(Question(name, against=kinds, seeds=seeds, threads=threads), print_progress).to_json()
+        question = Question(name, against=kinds, seeds=seeds, settings=tuple(settings), threads=threads)
+        judged = judge(question, print_progress).to_json()
         scores["sets"].append(
             {"name": name, "step_size": synthetic.step_size, **synthetic.provenance, "judged": judged["evaluations"][0]}
         )

@@ -131,7 +131,8 @@ def choose_rate(
         run.report(Progress("step size", done + 1, len(rates), {"validation_accuracy": scores[lr]}))
     best = max(rates, key=lambda lr: scores[lr])
     tried = ", ".join(f"{lr:g}: {score:.3f}" for lr, score in scores.items())
-    return ChosenRate(best, scores[best], f"step size {best:g} chosen on validation ({tried})")
+    edge = ", at the edge of the grid" if len(rates) > 1 and best in (min(rates), max(rates)) else ""
+    return ChosenRate(best, scores[best], f"step size {best:g} chosen on validation{edge} ({tried})")
 
 
 def _evaluate(

@@ -73,7 +73,7 @@ class EvaluationRecipe:
     train: TrainingRecipe = field(default_factory=TrainingRecipe)
     validation: TrainingRecipe = field(default_factory=lambda: TrainingRecipe(epochs=300))  # cheaper, for checkpoints
     full: TrainingRecipe = field(default_factory=lambda: TrainingRecipe(epochs=50, lr=0.01))  # on all real images
-    subset_lrs: tuple[float, ...] = (0.003, 0.01, 0.03)  # learning rates a real subset chooses from, on validation
+    subset_lrs: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1)  # learning rates a real subset chooses from, on validation
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,7 @@ def test_the_rate_is_chosen_by_held_out_images(
     assert chosen.lr == 0.05
     assert chosen.accuracy is not None
     assert chosen.accuracy > 0.5
+    assert "edge" in chosen.note
     unseen = choose_rate(train, None, tiny_network(), recipe, make_run())
     assert (unseen.lr, unseen.accuracy) == (1e-5, None)
     assert "no validation images" in unseen.note
