@@ -141,6 +141,7 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     "matching.expert_epochs": _COUNT,
     "matching.max_start_epoch": _COUNT,
     "matching.batch_size": _COUNT,
+    "matching.chunk_size": _COUNT,
     "matching.lr_images": _POSITIVE,
     "matching.lr_images_grid": _POSITIVE,
     "matching.grid_steps": (0, _MOST, "0 or more"),

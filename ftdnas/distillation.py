@@ -205,9 +205,10 @@ def _summary(job: Job, run: Run) -> str:
     data, recipe, threads = job.data, job.recipe, use_threads(None)
     side = "x".join(map(str, data.image_shape[1:]))
     where = f"the CPU, {threads} thread{'s' * (threads > 1)}" if run.device.type == "cpu" else "the GPU"
+    made = f"{recipe.ipc} image{'s' * (recipe.ipc > 1)} per class"
     return (
         f"{data.source}: {len(data.train):,} training images of {side} pixels in {data.num_classes} classes; "
-        f"{job.request.method} by recipe {recipe.name}, {recipe.ipc} image{'s' * (recipe.ipc > 1)} per class, on {where}"
+        f"{job.request.method} by recipe {recipe.name}, {made}, on {where}"
     )
 
 

@@ -75,6 +75,15 @@ def test_paper_recipe_holds_the_papers_settings(name: str) -> None:
     assert (train.epochs, train.lr, train.batch_size, train.schedule) == (1000, None, 256, "step")
 
 
+def test_every_number_of_a_recipe_has_a_range() -> None:
+    for key in config.recipe_keys():
+        value = Recipe()
+        for part in key.split("."):
+            value = getattr(value, part)
+        number = not isinstance(value, str | bool)
+        assert (key in config._RANGES) == number, key
+
+
 def test_choices_are_those_of_their_owners() -> None:
     from distill.experts import STORAGES
     from distill.preprocess import PREPROCESSES

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+import distill.methods
 from distill.synthetic import SyntheticSet
+from ftdnas.cli.distill import METHODS
 from ftdnas.cli.main import run
 
 SMALL = {
@@ -65,6 +67,10 @@ def test_json_is_all_there_is_on_stdout(capsys: pytest.CaptureFixture[str]) -> N
     assert first["step_size"] == made.step_size
     again = answer(["distill", "--json", "--method", "random", *small(ipc=2)], capsys)
     assert (again["name"], again["new"]) == ("few", False)
+
+
+def test_help_names_every_method() -> None:
+    assert METHODS == tuple(distill.methods.METHODS)
 
 
 def test_experts_alone(capsys: pytest.CaptureFixture[str]) -> None:
