@@ -70,7 +70,7 @@ def test_json_is_all_there_is_on_stdout(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_help_names_every_method() -> None:
-    assert METHODS == tuple(distill.methods.METHODS)
+    assert tuple(distill.methods.METHODS) == METHODS
 
 
 def test_experts_alone(capsys: pytest.CaptureFixture[str]) -> None:
