@@ -72,14 +72,14 @@ def expert_features(
     without a linear layer.
     """
     one = dataclasses.replace(recipe, experts=dataclasses.replace(recipe.experts, num_experts=1))
-    buffer = train_experts(data, preprocess, network, one, run)
+    trajectories = train_experts(data, preprocess, network, one, run)
     flat = FlatNetwork(network()).to(run.device)
     linear = [part for part in flat.module.modules() if isinstance(part, nn.Linear)]
     if not linear:
         raise ValueError(f"backbone {recipe.backbone} has no linear layer to take features from: use another backbone")
     seen: list[Tensor] = []
     handle = linear[-1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].cpu()))
-    weights = buffer.weights(0, epochs_needed(one)).to(run.device)
+    weights = trajectories.weights(0, epochs_needed(one)).to(run.device)
     examples = Examples.from_split(data.train, preprocess, run.device)
     with torch.no_grad():
         for rows in torch.split(torch.arange(len(examples)), READ_BATCH):

@@ -9,28 +9,24 @@ published are chosen on validation images, never on test images.
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from distill.augment import parse_augment
 from distill.examples import Examples
 from distill.experts import ExpertBuffer
+from distill.files import whole_file
 from distill.flat import FlatNetwork, Network, initial_weights
 from distill.matching import Derivatives, draw_steps, match
-from distill.randomness import generator, seeded
 from distill.recipe import MatchingRecipe, Recipe
+from distill.restart import MatchingState, RestartPoints, read_tensors, write_tensors
 from distill.run import Progress, Run
-from distill.training import accuracy, fit
+from distill.training import trained_accuracy
 
 LOSS_LIMIT = 100.0  # a matching loss above it, 1 being a student that stands still, is a student that blew up
 STEP_SIZE_LIMITS = (1e-6, 10.0)
@@ -54,28 +50,11 @@ class Distilled:
     seconds: float
 
 
-@dataclass(frozen=True, eq=False)
-class _State:
-    """Everything that the next outer step depends on, besides the seed and the recipe."""
-
-    images: Tensor
-    velocity: Tensor
-    average: Tensor  # not yet corrected for starting at zero
-    step_size: float
-    step_size_velocity: float = 0.0
-    step: int = 0
-    scale: float = 1.0  # of both rates; shrinks with every roll-back
-    losses: list[list[float]] = field(default_factory=list)
-    validation: list[list[float]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    seconds: float = 0.0
-
-
 def distil(
     images: Tensor,
     labels: Tensor,
     held_out: Examples | None,
-    buffer: ExpertBuffer,
+    experts: ExpertBuffer,
     network: Network,
     recipe: Recipe,
     run: Run,
@@ -88,26 +67,63 @@ def distil(
     """
     matching = recipe.matching
     if not matching.lr_images_grid:
-        return _optimise(images, labels, held_out, buffer, network, recipe, run)
+        return _optimise(images, labels, held_out, experts, network, recipe, run)
     if held_out is None:
         raise ValueError("lr_images_grid needs validation images to choose by: set data.validation above 0")
-    trials: list[tuple[float, float]] = []
-    for lr in matching.lr_images_grid:
-        short = dataclasses.replace(
-            matching, lr_images=lr, outer_steps=matching.grid_steps, validate_every=matching.grid_steps
+    trials = [_trial(lr, images, labels, held_out, experts, network, recipe, run) for lr in matching.lr_images_grid]
+    tried = ", ".join(trial.outcome for trial in trials)
+    steady = [trial for trial in trials if trial.score is not None]
+    if not steady:
+        raise FloatingPointError(
+            f"no lr_images of the grid was steady for {matching.grid_steps} outer steps ({tried}): "
+            "give smaller ones in matching.lr_images_grid"
         )
-        trial_run = dataclasses.replace(run, folder=run.folder / f"lr-{lr:g}")
-        trial = _optimise(
-            images, labels, held_out, buffer, network, dataclasses.replace(recipe, matching=short), trial_run
-        )
-        trials.append((max(trial.validation[-1][1:]), lr))
-    chosen = max(trials)[1]
-    tried = ", ".join(f"{lr:g}: {score:.3f}" for score, lr in trials)
+    chosen = max(steady, key=lambda trial: (trial.score or 0.0, trial.lr)).lr
     note = f"lr_images {chosen:g} chosen on validation after {matching.grid_steps} outer steps each ({tried})"
     run.report(Progress("matching", 0, matching.outer_steps, message=note))
     final = dataclasses.replace(recipe, matching=dataclasses.replace(matching, lr_images=chosen))
-    result = _optimise(images, labels, held_out, buffer, network, final, run)
-    return dataclasses.replace(result, notes=[note, *result.notes])
+    result = _optimise(images, labels, held_out, experts, network, final, run)
+    spent = result.seconds + sum(trial.seconds for trial in trials)
+    return dataclasses.replace(result, notes=[note, *result.notes], seconds=spent)
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A learning rate of the images and the validation accuracy after a short run, None where that was not steady."""
+
+    lr: float
+    score: float | None
+    seconds: float
+
+    @property
+    def outcome(self) -> str:
+        return f"{self.lr:g}: {'unsteady' if self.score is None else f'{self.score:.3f}'}"
+
+
+def _trial(
+    lr: float,
+    images: Tensor,
+    labels: Tensor,
+    held_out: Examples,
+    experts: ExpertBuffer,
+    network: Network,
+    recipe: Recipe,
+    run: Run,
+) -> _Trial:
+    steps = recipe.matching.grid_steps
+    short = dataclasses.replace(recipe.matching, lr_images=lr, outer_steps=steps, validate_every=steps)
+
+    def report(progress: Progress) -> None:
+        run.report(dataclasses.replace(progress, stage=f"trying lr_images {lr:g}"))
+
+    own = dataclasses.replace(run, folder=run.folder / f"lr-{lr:g}", report=report)
+    try:
+        result = _optimise(images, labels, held_out, experts, network, dataclasses.replace(recipe, matching=short), own)
+    except FloatingPointError:
+        return _Trial(lr, None, 0.0)
+    # A run that had to go back did not run at this rate.
+    score = None if result.notes else max(result.validation[-1][1:])
+    return _Trial(lr, score, result.seconds)
 
 
 def estimate_seconds(images: Tensor, labels: Tensor, network: Network, recipe: Recipe, run: Run) -> float:
@@ -128,7 +144,7 @@ def estimate_seconds(images: Tensor, labels: Tensor, network: Network, recipe: R
         forward.append(between - begun)
         both.append(time.perf_counter() - begun)
     steps = matching.outer_steps + len(matching.lr_images_grid) * matching.grid_steps
-    trainings = 2 * (1 + matching.outer_steps // matching.validate_every) + 2 * len(matching.lr_images_grid)
+    trainings = 1 + 2 * -(-matching.outer_steps // matching.validate_every) + 3 * len(matching.lr_images_grid)
     training = recipe.evaluation.validation.epochs * len(images) / size * min(forward[1:])
     return min(both[1:]) * matching.syn_steps * steps + (trainings * training if recipe.data.validation else 0.0)
 
@@ -137,7 +153,7 @@ def _optimise(
     images: Tensor,
     labels: Tensor,
     held_out: Examples | None,
-    buffer: ExpertBuffer,
+    experts: ExpertBuffer,
     network: Network,
     recipe: Recipe,
     run: Run,
@@ -146,45 +162,60 @@ def _optimise(
     flat = FlatNetwork(network()).to(run.device)
     derivatives = Derivatives(flat, chunk_size=matching.chunk_size)
     labels = labels.to(run.device)
-    run.folder.mkdir(parents=True, exist_ok=True)
-    point, best = run.folder / "matching.safetensors", run.folder / "best.safetensors"
-    state = _load(point, run.device) or _initial(images.to(run.device), matching)
+    points, best = RestartPoints(run.folder, run.device), run.folder / "best.safetensors"
+    initial = _initial(images.to(run.device), matching)
+    state = points.latest() or initial
+
+    def due(step: int) -> bool:
+        return held_out is not None and (step % matching.validate_every == 0 or step == matching.outer_steps)
 
     while True:
-        due = state.step % matching.validate_every == 0 or state.step == matching.outer_steps
-        if held_out is not None and due and not (state.validation and state.validation[-1][0] == state.step):
+        if held_out is not None and due(state.step) and not _is_validated(state):
             state = _validated(state, labels, held_out, network, recipe, run, best)
-            _save(point, state)
+            points.keep(state)
         if state.step == matching.outer_steps:
             break
         begun = time.perf_counter()
-        after = _step(state, labels, derivatives, buffer, matching, run)
+        after = _step(state, labels, derivatives, experts, matching, run)
         if isinstance(after, str):
-            state = _rolled_back(_load(point, run.device) or _initial(images.to(run.device), matching), state, after)
+            point = points.latest() or initial
+            if point.step == state.step:  # what was kept there was ruined already
+                point = points.before() or initial
+            state = _rolled_back(point, state, after)
             run.report(Progress("matching", state.step, matching.outer_steps, message=state.notes[-1]))
-            _save(point, state)
+            points.replace_latest(state)
             continue
         state = dataclasses.replace(after, seconds=after.seconds + time.perf_counter() - begun)
         values = {"matching_loss": state.losses[-1][1], "step_size": state.step_size}
         if state.validation:
             values["validation_accuracy"] = max(state.validation[-1][1:])
         run.report(Progress("matching", state.step, matching.outer_steps, values))
-        if state.step % matching.checkpoint_every == 0 or state.step == matching.outer_steps:
-            _save(point, state)
+        last = state.step == matching.outer_steps
+        if (last or state.step % matching.checkpoint_every == 0) and not due(state.step):
+            points.keep(state)
     return _result(state, best, matching)
 
 
-def _initial(images: Tensor, matching: MatchingRecipe) -> _State:
+def _is_validated(state: MatchingState) -> bool:
+    return bool(state.validation) and state.validation[-1][0] == state.step
+
+
+def _initial(images: Tensor, matching: MatchingRecipe) -> MatchingState:
     zeros = torch.zeros_like(images)
-    return _State(images, zeros, zeros, matching.initial_step_size)
+    return MatchingState(images, zeros, zeros, matching.initial_step_size)
 
 
 def _step(
-    state: _State, labels: Tensor, derivatives: Derivatives, buffer: ExpertBuffer, matching: MatchingRecipe, run: Run
-) -> _State | str:
+    state: MatchingState,
+    labels: Tensor,
+    derivatives: Derivatives,
+    experts: ExpertBuffer,
+    matching: MatchingRecipe,
+    run: Run,
+) -> MatchingState | str:
     """The state after one outer step, or why it must not be taken."""
     draws = run.generator("matching", state.step)
-    expert = int(torch.randint(buffer.num_experts, (1,), generator=draws))
+    expert = int(torch.randint(experts.num_experts, (1,), generator=draws))
     epoch = int(torch.randint(matching.max_start_epoch, (1,), generator=draws))
     image_shape: tuple[int, int, int] = tuple(state.images.shape[1:])  # type: ignore[assignment]
     steps = draw_steps(
@@ -196,13 +227,19 @@ def _step(
         operations=parse_augment(matching.augment),
         device=run.device,
     )
+    start, target = experts.weights(expert, epoch), experts.weights(expert, epoch + matching.expert_epochs)
+    if torch.equal(start, target):
+        raise ValueError(
+            f"expert {expert} did not move from epoch {epoch} to {epoch + matching.expert_epochs}: "
+            "experts.lr is too small"
+        )
     matched = match(
         derivatives,
         state.images,
         labels,
         torch.tensor(state.step_size, device=run.device),
-        buffer.weights(expert, epoch).to(run.device),
-        buffer.weights(expert, epoch + matching.expert_epochs).to(run.device),
+        start.to(run.device),
+        target.to(run.device),
         steps,
     )
     loss = float(matched.loss)
@@ -231,7 +268,7 @@ def _step(
     )
 
 
-def _rolled_back(point: _State, state: _State, why: str) -> _State:
+def _rolled_back(point: MatchingState, state: MatchingState, why: str) -> MatchingState:
     """The restart point with smaller rates and without momentum, and a note that says so."""
     scale = state.scale * SHRINK
     if scale < SHRINK**MAX_ROLLBACKS:
@@ -245,43 +282,46 @@ def _rolled_back(point: _State, state: _State, why: str) -> _State:
         velocity=torch.zeros_like(point.velocity),
         step_size_velocity=0.0,
         scale=scale,
-        notes=[*point.notes, note],
+        notes=[*state.notes, note],
     )
 
 
-def _averaged(state: _State, decay: float) -> Tensor:
+def _averaged(state: MatchingState, decay: float) -> Tensor:
     """The moving average of the images, corrected for having started at zero."""
     return state.images if state.step == 0 else state.average / (1 - decay**state.step)
 
 
 def _validated(
-    state: _State, labels: Tensor, held_out: Examples, network: Network, recipe: Recipe, run: Run, best: Path
-) -> _State:
+    state: MatchingState, labels: Tensor, held_out: Examples, network: Network, recipe: Recipe, run: Run, best: Path
+) -> MatchingState:
     """Measure raw and averaged images on held-out real images; keep them in `best` where nothing was better."""
     begun = time.perf_counter()
     candidates = {"raw": state.images, "averaged": _averaged(state, recipe.matching.ema_decay)}
+    training = recipe.evaluation.validation
     scores: dict[str, float] = {}
     for name, images in candidates.items():
         if state.step == 0 and name == "averaged":
             scores[name] = scores["raw"]
             continue
         # The same initialisation and draws at every checkpoint: they are compared with each other.
-        with seeded(run.seed, "validation"):
-            module = network().to(run.device)
-        fit(
-            module,
+        reached = trained_accuracy(
+            network,
             Examples(images, labels),
-            recipe.evaluation.validation,
-            lr=recipe.evaluation.validation.lr or state.step_size,
-            generator=generator(run.seed, "validation", "draws"),
+            held_out,
+            training,
+            lr=training.lr or state.step_size,
+            seed=run.seed,
+            purpose="validation",
+            report=lambda progress: run.report(dataclasses.replace(progress, stage="validating")),
         )
-        scores[name] = accuracy(module, held_out)
+        scores[name] = reached.accuracy
     published = "initial" if state.step == 0 else max(scores, key=lambda name: scores[name])
     score = max(scores.values())
     if not state.validation or score > max(max(row[1:]) for row in state.validation):
         chosen = candidates.get(published, state.images)
         facts = {"step": state.step, "step_size": state.step_size, "published": published, "accuracy": score}
-        _write(best, {"images": chosen}, facts)
+        with whole_file(best) as beside:
+            write_tensors(beside, {"images": chosen}, facts)
     run.report(Progress("matching", state.step, recipe.matching.outer_steps, {"validation_accuracy": score}))
     return dataclasses.replace(
         state,
@@ -290,10 +330,10 @@ def _validated(
     )
 
 
-def _result(state: _State, best: Path, matching: MatchingRecipe) -> Distilled:
+def _result(state: MatchingState, best: Path, matching: MatchingRecipe) -> Distilled:
     images, step_size, published, score = _averaged(state, matching.ema_decay), state.step_size, "averaged", None
     if state.validation:
-        tensors, facts = _read(best)
+        tensors, facts = read_tensors(best)
         images, step_size = tensors["images"], facts["step_size"]
         published, score = facts["published"], facts["accuracy"]
     return Distilled(
@@ -307,31 +347,3 @@ def _result(state: _State, best: Path, matching: MatchingRecipe) -> Distilled:
         state.notes,
         state.seconds,
     )
-
-
-_TENSORS = ("images", "velocity", "average")
-
-
-def _save(path: Path, state: _State) -> None:
-    facts = {each.name: getattr(state, each.name) for each in dataclasses.fields(state) if each.name not in _TENSORS}
-    _write(path, {name: getattr(state, name) for name in _TENSORS}, facts)
-
-
-def _load(path: Path, device: torch.device) -> _State | None:
-    if not path.exists():
-        return None
-    tensors, facts = _read(path)
-    held: dict[str, Any] = {name: tensor.to(device) for name, tensor in tensors.items()}
-    return _State(**held, **facts)
-
-
-def _write(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    stored = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    save_file(stored, beside, metadata={"ftdnas": json.dumps(facts, sort_keys=True)})
-    beside.replace(path)
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    with safe_open(path, framework="pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["ftdnas"])  # noqa: SIM118

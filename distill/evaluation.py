@@ -16,11 +16,10 @@ from distill.datasets import ImageDataset
 from distill.examples import Examples
 from distill.flat import Network
 from distill.preprocess import Preprocess
-from distill.randomness import generator, seeded
 from distill.recipe import EvaluationRecipe, Recipe, TrainingRecipe
 from distill.run import Progress, Run
 from distill.synthetic import SyntheticSet
-from distill.training import accuracy, fit
+from distill.training import trained_accuracy
 
 AGAINST = (*coresets.CORESETS, "full")
 
@@ -126,8 +125,10 @@ def choose_rate(
         return ChosenRate(middle, None, f"step size {middle:g}, the middle of the grid: no validation images")
     scores: dict[float, float] = {}
     for done, lr in enumerate(rates):
-        module = _trained(examples, network, recipe.validation, lr, run.seed)
-        scores[lr] = accuracy(module, held_out)
+        reached = trained_accuracy(
+            network, examples, held_out, recipe.validation, lr=lr, seed=run.seed, purpose="learning rate"
+        )
+        scores[lr] = 0.0 if reached.diverged else reached.accuracy
         run.report(Progress("step size", done + 1, len(rates), {"validation_accuracy": scores[lr]}))
     best = max(rates, key=lambda lr: scores[lr])
     tried = ", ".join(f"{lr:g}: {score:.3f}" for lr, score in scores.items())
@@ -149,16 +150,21 @@ def _evaluate(
 ) -> Evaluation:
     begun = time.perf_counter()
     accuracies: list[float] = []
-    for seed, examples in zip(seeds, sets, strict=True):
-        accuracies.append(accuracy(_trained(examples, network, recipe, lr, seed), test))
-        values = {"test_accuracy": accuracies[-1]}
-        run.report(Progress(f"evaluating {name}", len(accuracies), len(seeds), values))
+    diverged = 0
+    stage, epochs = f"evaluating {name}", recipe.epochs
+    for number, (seed, examples) in enumerate(zip(seeds, sets, strict=True)):
+
+        def report(progress: Progress, done: int = number * epochs) -> None:
+            run.report(Progress(stage, done + progress.done, len(seeds) * epochs, progress.values))
+
+        reached = trained_accuracy(
+            network, examples, test, recipe, lr=lr, seed=seed, purpose="evaluation", report=report
+        )
+        accuracies.append(reached.accuracy)
+        diverged += reached.diverged
+        values = {"test_accuracy": reached.accuracy}
+        run.report(Progress(stage, (number + 1) * epochs, len(seeds) * epochs, values))
+    if diverged:
+        note = "; ".join(filter(None, [note, f"{diverged} of {len(seeds)} trainings diverged"]))
     seconds = time.perf_counter() - begun
     return Evaluation(name, network_name, tuple(accuracies), lr, recipe, len(sets[0]), seconds, note)
-
-
-def _trained(examples: Examples, network: Network, recipe: TrainingRecipe, lr: float, seed: int) -> torch.nn.Module:
-    with seeded(seed, "evaluation", "weights"):
-        module = network().to(examples.device)
-    fit(module, examples, recipe, lr=lr, generator=generator(seed, "evaluation", "draws"))
-    return module

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch import Tensor
 from distill.augment import augment, draw, parse_augment
 from distill.datasets import ImageDataset
 from distill.examples import Examples
+from distill.files import whole_file
 from distill.flat import FlatNetwork, Network, initial_weights
 from distill.flatness import gsam_gradient
 from distill.locks import locked
@@ -27,6 +27,7 @@ from distill.recipe import ExpertRecipe, Recipe
 from distill.run import Progress, Run
 from distill.training import batches
 
+SAVE_EVERY_S = 20.0  # seconds between the writings of a trajectory that is being trained
 STORAGES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -55,7 +56,14 @@ class ExpertBuffer:
 
     def seconds(self) -> float:
         """Seconds of computation that these experts cost, whenever it was."""
-        return sum(_Trajectory.load(expert_file(self.folder, expert)).seconds for expert in range(self.num_experts))
+        return float(sum(facts["seconds"] for facts in self._facts()))
+
+    def made_on(self) -> list[str]:
+        """On what they were trained, each once: device, CPU threads, torch."""
+        return sorted({facts.get("made_on", "not recorded") for facts in self._facts()})
+
+    def _facts(self) -> list[dict[str, Any]]:
+        return [_read_facts(expert_file(self.folder, expert)) for expert in range(self.num_experts)]
 
 
 def expert_file(folder: Path, expert: int) -> Path:
@@ -79,9 +87,8 @@ def expert_folder(data: ImageDataset, preprocess: Preprocess, network: FlatNetwo
     folder.mkdir(parents=True, exist_ok=True)
     described = folder / "experts.json"
     if not described.exists():
-        beside = folder / f".experts.json.{os.getpid()}"
-        beside.write_text(json.dumps(identity, indent=1, sort_keys=True) + "\n")
-        beside.replace(described)
+        with whole_file(described) as beside:
+            beside.write_text(json.dumps(identity, indent=1, sort_keys=True) + "\n")
     return folder
 
 
@@ -90,7 +97,7 @@ def train_experts(
 ) -> ExpertBuffer:
     """Train the experts that are missing, and those that end too early further; the rest are reused.
 
-    After every epoch the trajectory is on disk: an interrupted expert goes on from its last epoch with the same result.
+    A trajectory is on disk soon after every epoch: an interrupted expert goes on from there with the same result.
     Processes that share the folder share the work, one expert each at a time.
     Raises FloatingPointError where an expert's loss is not finite.
     """
@@ -98,19 +105,22 @@ def train_experts(
     flat = FlatNetwork(module).to(run.device)
     folder = expert_folder(data, preprocess, flat, recipe, run)
     count, epochs = recipe.experts.num_experts, epochs_needed(recipe)
-    buffer = ExpertBuffer(folder, count, epochs)
+    trajectories = ExpertBuffer(folder, count, epochs)
     missing = [expert for expert in range(count) if _epochs_there(expert_file(folder, expert)) < epochs]
     if not missing:
-        return buffer
+        return trajectories
     examples = Examples.from_split(data.train, preprocess, run.device)
     # Experts that another process is training come last: by then they are done.
     for wait in (False, True):
+        if wait and missing:
+            message = f"waiting for {len(missing)} experts that other processes are training"
+            run.report(Progress("experts", (count - len(missing)) * epochs, count * epochs, message=message))
         for expert in list(missing):
             with locked(folder / f".expert-{expert:03d}.lock", wait=wait) as ours:
                 if ours:
                     _train_expert(examples, flat, network, recipe.experts, expert, epochs, folder, count, run)
                     missing.remove(expert)
-    return buffer
+    return trajectories
 
 
 def estimate_seconds(data: ImageDataset, preprocess: Preprocess, network: Network, recipe: Recipe, run: Run) -> float:
@@ -146,11 +156,12 @@ def _train_expert(
     run: Run,
 ) -> None:
     path = expert_file(folder, expert)
+    saved = time.monotonic()
     try:
         trajectory = _Trajectory.load(path)
     except FileNotFoundError:
         initial = initial_weights(network, recipe.seed, "expert", expert)
-        trajectory = _Trajectory([initial.to(STORAGES[recipe.storage])], initial, [], 0.0)
+        trajectory = _Trajectory([initial.to(STORAGES[recipe.storage])], initial, [], 0.0, _made_on(run))
     weights = trajectory.last.to(run.device)
     for epoch in range(len(trajectory.rows), epochs + 1):
         begun = time.perf_counter()
@@ -168,15 +179,19 @@ def _train_expert(
             last,
             [*trajectory.losses, loss],
             trajectory.seconds + time.perf_counter() - begun,
+            trajectory.made_on,
         )
-        trajectory.save(path)
+        # A file holds all rows, so writing it after every short epoch would cost more than the epochs.
+        if epoch == epochs or time.monotonic() - saved > SAVE_EVERY_S:
+            trajectory.save(path)
+            saved = time.monotonic()
         run.report(Progress("experts", expert * epochs + epoch, count * epochs, {"expert_loss": loss}))
 
 
 def _train_epoch(
     examples: Examples, flat: FlatNetwork, weights: Tensor, recipe: ExpertRecipe, epoch_generator: torch.Generator
 ) -> tuple[Tensor, float]:
-    """One pass over the images with SGD at a constant rate: new weights, and the mean loss at the perturbed weights."""
+    """One pass over the images with SGD at a constant rate: new weights (P,), and the mean loss before each step."""
     operations = parse_augment(recipe.augment)
     total = torch.zeros((), device=examples.device)
     for rows in batches(len(examples), recipe.batch_size, epoch_generator):
@@ -205,24 +220,39 @@ class _Trajectory:
     last: Tensor
     losses: list[float]  # mean training loss of each epoch
     seconds: float
+    made_on: str  # where it was begun
 
     @classmethod
     def load(cls, path: Path) -> _Trajectory:
         """Raises FileNotFoundError where there is none and ValueError where the file is damaged."""
         if not path.exists():
             raise FileNotFoundError(f"{path} does not exist")
-        try:
-            with safe_open(path, framework="pt") as file:
-                facts: dict[str, Any] = json.loads(file.metadata()["ftdnas"])
-                return cls(list(file.get_tensor("weights")), file.get_tensor("last"), facts["losses"], facts["seconds"])
-        except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-            raise ValueError(f"{path} is not an expert trajectory ({error}): remove it to train it again") from error
+        facts = _read_facts(path)
+        with safe_open(path, framework="pt") as file:
+            rows, last = list(file.get_tensor("weights")), file.get_tensor("last")
+        return cls(rows, last, facts["losses"], facts["seconds"], facts.get("made_on", "not recorded"))
 
     def save(self, path: Path) -> None:
-        facts = json.dumps({"losses": self.losses, "seconds": self.seconds}, sort_keys=True)
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
-        save_file({"weights": torch.stack(self.rows), "last": self.last}, beside, metadata={"ftdnas": facts})
-        beside.replace(path)
+        facts = {"losses": self.losses, "seconds": self.seconds, "made_on": self.made_on}
+        tensors = {"weights": torch.stack(self.rows), "last": self.last}
+        with whole_file(path) as beside:
+            save_file(tensors, beside, metadata={"ftdnas": json.dumps(facts, sort_keys=True)})
+
+
+def _read_facts(path: Path) -> dict[str, Any]:
+    """Losses, seconds and where it was made, without the weights."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts: dict[str, Any] = json.loads(file.metadata()["ftdnas"])
+            return {**facts, "losses": list(facts["losses"]), "seconds": float(facts["seconds"])}
+    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is not an expert trajectory ({error}): remove it to train it again") from error
+
+
+def _made_on(run: Run) -> str:
+    if run.device.type == "cuda":
+        return f"{torch.cuda.get_device_name(run.device)}, torch {torch.__version__}"
+    return f"CPU, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 
 def _epochs_there(path: Path) -> int:

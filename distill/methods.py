@@ -70,10 +70,10 @@ def _matched(method: str, data: ImageDataset, network: Network, recipe: Recipe, 
     begun = time.perf_counter()
     preprocess = fitted_preprocess(data, recipe, run)
     fitted = time.perf_counter() - begun
-    buffer = experts.train_experts(data, preprocess, network, recipe, run)
+    trajectories = experts.train_experts(data, preprocess, network, recipe, run)
     images, labels = initial_images(data, preprocess, recipe, run)
     held_out = _held_out(data.choose(), preprocess, run)
-    result = distiller.distil(images, labels, held_out, buffer, network, recipe, run)
+    result = distiller.distil(images, labels, held_out, trajectories, network, recipe, run)
     recipe = dataclasses.replace(recipe, matching=dataclasses.replace(recipe.matching, lr_images=result.lr_images))
     return _synthetic_set(
         result.images,
@@ -85,7 +85,8 @@ def _matched(method: str, data: ImageDataset, network: Network, recipe: Recipe, 
         recipe,
         {
             **_origin(method, data, recipe, run),
-            "seconds": {"preprocess": fitted, "experts": buffer.seconds(), "matching": result.seconds},
+            "seconds": {"preprocess": fitted, "experts": trajectories.seconds(), "matching": result.seconds},
+            "experts_made_on": trajectories.made_on(),
             "losses": result.losses,
             "validation": result.validation,
             "validation_accuracy": result.validation_accuracy,

@@ -7,7 +7,6 @@ in [0, 1]; preprocessed images are float32. D = C * H * W below.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from distill.files import whole_file
 from distill.run import Progress, ignore
 
 PREPROCESSES = ("none", "standardize", "zca")
@@ -179,10 +179,8 @@ def fit_preprocess(
     report(Progress("preprocess", 0, 1, message=f"ZCA in {size:,} dimensions, {megabytes:,} MB in every set made"))
     fitted = Preprocess("zca", _fit_zca(images))
     if stored is not None:
-        stored.parent.mkdir(parents=True, exist_ok=True)
-        beside = stored.with_name(f".{stored.name}.{os.getpid()}")
-        save_file(fitted.to_tensors(), beside)
-        beside.replace(stored)
+        with whole_file(stored) as beside:
+            save_file(fitted.to_tensors(), beside)
     report(Progress("preprocess", 1, 1))
     return fitted
 

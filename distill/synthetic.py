@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -22,6 +21,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from distill.augment import parse_augment
+from distill.files import whole_file
 from distill.preprocess import Preprocess
 
 FORMAT = 1
@@ -123,13 +123,8 @@ class SyntheticSet:
         tensors = {"images": self.images, "labels": self.labels}
         tensors |= {PREFIX + name: tensor for name, tensor in self.preprocess.to_tensors().items()}
         content = save(tensors, {KEY: _canonical({**self._settings(), "checksum": self._checksum()})})
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
+        with whole_file(path) as beside:
             beside.write_bytes(content)
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: Path | str) -> SyntheticSet:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,9 @@ from torch import Tensor, nn
 
 from distill.augment import augment, draw, parse_augment
 from distill.examples import Examples
+from distill.flat import Network
+from distill.randomness import generator as named_generator
+from distill.randomness import seeded
 from distill.recipe import TrainingRecipe
 from distill.run import Progress, ignore
 
@@ -76,3 +80,32 @@ def accuracy(network: nn.Module, examples: Examples) -> float:
         images, labels = examples.take(rows)
         right += int((network(images).argmax(dim=1) == labels).sum())
     return right / len(examples)
+
+
+@dataclass(frozen=True)
+class Reached:
+    """The accuracy, a fraction, after a training, and whether that diverged (then it is about chance)."""
+
+    accuracy: float
+    diverged: bool
+
+
+def trained_accuracy(
+    network: Network,
+    examples: Examples,
+    held_out: Examples,
+    recipe: TrainingRecipe,
+    *,
+    lr: float,
+    seed: int,
+    purpose: str,
+    report: Callable[[Progress], None] = ignore,
+) -> Reached:
+    """Train a fresh network on `examples` and read it once on `held_out`.
+
+    Weights and draws are those of (seed, purpose): equal ones make trainings comparable, other purposes independent.
+    """
+    with seeded(seed, purpose):
+        module = network().to(examples.device)
+    losses = fit(module, examples, recipe, lr=lr, generator=named_generator(seed, purpose, "draws"), report=report)
+    return Reached(accuracy(module, held_out), math.isnan(losses[-1]))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from distill.files import whole_file
 from ftdnas.candidates import Score
 from ftdnas.comparison import Comparison, compare
 from ftdnas.plan import Plan
@@ -179,6 +179,5 @@ def _order(candidate: Ranked) -> tuple[float, float, str]:
 
 
 def _write(path: Path, content: str) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(content, encoding="utf-8")
-    beside.replace(path)
+    with whole_file(path) as beside:
+        beside.write_text(content, encoding="utf-8")

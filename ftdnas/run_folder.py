@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from distill.files import whole_file
 from distill.locks import locked
 
 
@@ -87,6 +87,5 @@ class RunFolder:
         return facts
 
     def _write(self, facts: Mapping[str, object]) -> None:
-        beside = self.path / f".run.json.{os.getpid()}"
-        beside.write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
-        beside.replace(self.path / "run.json")
+        with whole_file(self.path / "run.json") as beside:
+            beside.write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from distill.files import whole_file
 from distill.locks import locked
 from ftdnas.candidates import CostModel
 from ftdnas.plan import Plan
@@ -83,6 +83,5 @@ class StudyFolder:
         return facts
 
     def _write(self, facts: Mapping[str, Any]) -> None:
-        beside = self.path / f".study.json.{os.getpid()}"
-        beside.write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        beside.replace(self.path / "study.json")
+        with whole_file(self.path / "study.json") as beside:
+            beside.write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n", encoding="utf-8")

@@ -5,7 +5,6 @@ Matplotlib's object interface with the Agg canvas: no pyplot, no global state, n
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
+from distill.files import whole_file
 from distill.synthetic import SyntheticSet
 
 DPI = 100
@@ -224,11 +224,5 @@ def _missing_letters_allowed() -> Iterator[None]:
 
 
 def _write(figure: Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with _missing_letters_allowed():
-            figure.savefig(beside, format="png", dpi=DPI)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with whole_file(path) as beside, _missing_letters_allowed():
+        figure.savefig(beside, format="png", dpi=DPI)

@@ -30,7 +30,7 @@ class Setting:
     def __init__(self, data: ImageDataset, network: Callable[[], nn.Module], recipe: Recipe, run: Run):
         self.network, self.recipe = network, recipe
         preprocess = fitted_preprocess(data, recipe, run)
-        self.buffer: ExpertBuffer = train_experts(data, preprocess, network, recipe, run)
+        self.trajectories: ExpertBuffer = train_experts(data, preprocess, network, recipe, run)
         self.images, self.labels = initial_images(data, preprocess, recipe, run)
         self.held_out = Examples.from_split(data.choose(), preprocess)
 
@@ -42,7 +42,7 @@ class Setting:
             self.images,
             self.labels,
             self.held_out if held_out else None,
-            self.buffer,
+            self.trajectories,
             self.network,
             recipe or self.recipe,
             run,
@@ -68,9 +68,10 @@ def test_matching_follows_the_experts_and_reports(setting: Setting, make_run: Ma
     assert [row[0] for row in result.validation] == [0, 6, 12, 18, 24, 30, 36, 40]
     assert result.validation_accuracy == max(max(row[1:]) for row in result.validation)
     assert result.seconds > 0
-    assert {progress.stage for progress in seen} == {"matching"}
+    assert {progress.stage for progress in seen} == {"matching", "validating"}
     assert seen[-1].done == seen[-1].total == 40
-    assert {"matching_loss", "step_size", "validation_accuracy"} <= set(seen[-2].values)
+    steps = [progress for progress in seen if "matching_loss" in progress.values]
+    assert {"matching_loss", "step_size", "validation_accuracy"} <= set(steps[-1].values)
 
 
 class _StoppedError(Exception):
@@ -80,7 +81,7 @@ class _StoppedError(Exception):
 @pytest.mark.parametrize("stop_at", [1, 5, 6, 11])
 def test_an_interrupted_run_ends_in_the_same_set(setting: Setting, make_run: MakeRun, stop_at: int) -> None:
     def stop(progress: Progress) -> None:
-        if progress.done == stop_at:
+        if progress.stage == "matching" and progress.done == stop_at:
             raise _StoppedError
 
     with pytest.raises(_StoppedError):
@@ -143,6 +144,20 @@ def test_divergence_rolls_back_shrinks_the_rates_and_says_so(setting: Setting, m
     assert len(result.losses) == 12
 
 
+def test_a_restart_point_that_was_ruined_is_left_behind(
+    setting: Setting, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a point after every step the step that ruins the images is kept, and going on from it fails at once."""
+    monkeypatch.setattr(distiller, "SHRINK", 1e-29)
+    recipe = setting.with_matching(lr_images=1e30, checkpoint_every=1)
+    result = setting.distil(make_run(), recipe, held_out=False)
+    assert len(result.notes) == 1
+    assert result.notes[0].startswith("outer step 2: ")
+    assert "went back to step 0" in result.notes[0]
+    assert len(result.losses) == 12
+    assert result.images.abs().max() < 1e3
+
+
 def test_divergence_without_end_is_an_error_that_names_the_way_out(setting: Setting, make_run: MakeRun) -> None:
     with pytest.raises(FloatingPointError, match=r"diverged 11 times.*matching\.lr_images"):
         setting.distil(make_run(), setting.with_matching(lr_images=1e38), held_out=False)
@@ -157,6 +172,12 @@ def test_the_rate_of_the_images_is_chosen_on_validation(setting: Setting, make_r
     assert result.notes[0] in [progress.message for progress in seen]
     alone = setting.distil(make_run("alone"), setting.with_matching(lr_images=result.lr_images))
     assert torch.equal(alone.images, result.images)
+    unsteady = setting.with_matching(lr_images_grid=(1e38, 30.0), grid_steps=8)
+    result = setting.distil(make_run("unsteady"), unsteady)
+    assert result.lr_images == 30.0
+    assert "1e+38: unsteady" in result.notes[0]
+    with pytest.raises(FloatingPointError, match="no lr_images of the grid was steady"):
+        setting.distil(make_run("hopeless"), setting.with_matching(lr_images_grid=(1e38,), grid_steps=8))
     with pytest.raises(ValueError, match="needs validation images"):
         setting.distil(make_run("none"), recipe, held_out=False)
 
@@ -164,7 +185,9 @@ def test_the_rate_of_the_images_is_chosen_on_validation(setting: Setting, make_r
 def test_soft_labels_go_through_the_whole_loop(setting: Setting, make_run: MakeRun) -> None:
     soft = torch.full((20, 10), 0.02)
     soft[torch.arange(20), setting.labels] = 0.82
-    result = distil(setting.images, soft, setting.held_out, setting.buffer, setting.network, setting.recipe, make_run())
+    result = distil(
+        setting.images, soft, setting.held_out, setting.trajectories, setting.network, setting.recipe, make_run()
+    )
     assert result.validation_accuracy is not None
     hard = setting.distil(make_run("hard"))
     assert len(result.losses) == len(hard.losses)
@@ -194,7 +217,9 @@ def test_checkpoints_are_written_whole(setting: Setting, make_run: MakeRun, monk
         with pytest.raises(OSError, match="cannot rename"):
             setting.distil(run)
     assert (run.folder / "matching.safetensors").read_bytes() == before
-    assert distiller._load(run.folder / "matching.safetensors", torch.device("cpu")) is not None
+    (run.folder / "matching.safetensors").write_bytes(before[:50])
+    with pytest.raises(ValueError, match=r"matching.safetensors is damaged .* to start again"):
+        setting.distil(run)
 
 
 def test_settings_of_the_papers_are_the_defaults() -> None:

@@ -36,7 +36,14 @@ def test_a_set_is_judged_over_seeds(
     assert 0.2 < judged.mean < 0.95
     assert judged.deviation == pytest.approx(float(np.std(judged.accuracies, ddof=1)))
     assert (judged.lr, judged.train_images, judged.network) == (synthetic.step_size, 20, "tiny")
-    assert [progress.done for progress in seen] == [1, 2, 3]
+    assert (seen[0].done, seen[-1].done, seen[-1].total) == (1, 90, 90)
+    assert [progress.values["test_accuracy"] for progress in seen if "test_accuracy" in progress.values] == list(
+        judged.accuracies
+    )
+    wild = evaluate_set(
+        synthetic, digits, tiny_network(), "tiny", dataclasses.replace(train, lr=1e18), [0, 1], make_run()
+    )
+    assert "2 of 2 trainings diverged" in wild.note
     again = evaluate_set(synthetic, digits, tiny_network(), "tiny", train, [1], make_run())
     assert again.accuracies == judged.accuracies[1:2]
     assert math.isnan(again.deviation)

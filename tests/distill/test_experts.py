@@ -27,9 +27,13 @@ def preprocess(digits: ImageDataset) -> Preprocess:
     return fit_preprocess("standardize", digits.train.images)
 
 
-def _all(buffer: ExpertBuffer) -> torch.Tensor:
+def _all(trajectories: ExpertBuffer) -> torch.Tensor:
     return torch.stack(
-        [buffer.weights(i, epoch) for i in range(buffer.num_experts) for epoch in range(buffer.epochs + 1)]
+        [
+            trajectories.weights(i, epoch)
+            for i in range(trajectories.num_experts)
+            for epoch in range(trajectories.epochs + 1)
+        ]
     )
 
 
@@ -37,16 +41,17 @@ def test_row_0_is_the_initialisation_and_only_needed_epochs_are_trained(
     digits: ImageDataset, preprocess: Preprocess, tiny_network: BuildTiny, small_recipe: Recipe, make_run: MakeRun
 ) -> None:
     seen: list[Progress] = []
-    buffer = train_experts(digits, preprocess, tiny_network(), small_recipe, make_run(report=seen.append))
-    assert (buffer.num_experts, buffer.epochs) == (2, epochs_needed(small_recipe)) == (2, 2)
-    assert torch.equal(buffer.weights(1, 0), initial_weights(tiny_network(), 0, "expert", 1))
-    rows = _all(buffer)
+    trajectories = train_experts(digits, preprocess, tiny_network(), small_recipe, make_run(report=seen.append))
+    assert (trajectories.num_experts, trajectories.epochs) == (2, epochs_needed(small_recipe)) == (2, 2)
+    assert torch.equal(trajectories.weights(1, 0), initial_weights(tiny_network(), 0, "expert", 1))
+    rows = _all(trajectories)
     assert len(torch.unique(rows, dim=0)) == 6  # snapshots do not alias each other
     assert (seen[-1].done, seen[-1].total) == (4, 4)
     assert seen[1].values["expert_loss"] < seen[0].values["expert_loss"]
-    assert buffer.seconds() > 0
+    assert trajectories.seconds() > 0
+    assert trajectories.made_on() == [f"CPU, 1 threads, torch {torch.__version__}"]
     with pytest.raises(LookupError, match="no expert 0 at epoch 3"):
-        buffer.weights(0, 3)
+        trajectories.weights(0, 3)
 
 
 def test_what_is_there_is_reused_and_extended_exactly(
@@ -76,7 +81,9 @@ def test_an_interrupted_expert_goes_on_with_the_same_result(
     small_recipe: Recipe,
     make_run: MakeRun,
     storage: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(experts, "SAVE_EVERY_S", 0.0)
     recipe = dataclasses.replace(small_recipe, experts=dataclasses.replace(small_recipe.experts, storage=storage))
 
     def stop(progress: Progress) -> None:
@@ -116,11 +123,11 @@ def test_gsam_experts_are_flatter_than_those_of_plain_sgd(
             experts=dataclasses.replace(small_recipe.experts, num_experts=3, rho=rho, augment="none"),
             matching=dataclasses.replace(small_recipe.matching, max_start_epoch=15),
         )
-        buffer = train_experts(digits, preprocess, tiny_network(), recipe, make_run())
+        trajectories = train_experts(digits, preprocess, tiny_network(), recipe, make_run())
         flat = FlatNetwork(tiny_network()())
         total = 0.0
         for expert in range(3):
-            weights = buffer.weights(expert, buffer.epochs).requires_grad_()
+            weights = trajectories.weights(expert, trajectories.epochs).requires_grad_()
             loss = flat.loss(weights, images, labels)
             (gradient,) = torch.autograd.grad(loss, weights)
             with torch.no_grad():
@@ -136,8 +143,8 @@ def test_divergence_and_damage_are_said_clearly(
     wild = dataclasses.replace(small_recipe, experts=dataclasses.replace(small_recipe.experts, lr=1e30))
     with pytest.raises(FloatingPointError, match=r"expert 0 diverged in epoch 1: use a smaller experts\.lr"):
         train_experts(digits, preprocess, tiny_network(), wild, make_run())
-    buffer = train_experts(digits, preprocess, tiny_network(), small_recipe, make_run())
-    path = experts.expert_file(buffer.folder, 1)
+    trajectories = train_experts(digits, preprocess, tiny_network(), small_recipe, make_run())
+    path = experts.expert_file(trajectories.folder, 1)
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ValueError, match=r"expert-001.safetensors is not an expert trajectory .* remove it"):
         train_experts(digits, preprocess, tiny_network(), small_recipe, make_run())

@@ -1,0 +1,104 @@
+"""The state of matching between two outer steps, and the points on disk from which it goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from distill.files import whole_file
+
+
+@dataclass(frozen=True, eq=False)
+class MatchingState:
+    """Everything that the next outer step depends on, besides the seed and the recipe."""
+
+    images: Tensor  # (N, C, H, W), as are the next two
+    velocity: Tensor
+    average: Tensor  # moving average of the images, not yet corrected for starting at zero
+    step_size: float
+    step_size_velocity: float = 0.0
+    step: int = 0  # outer steps taken
+    scale: float = 1.0  # of both rates; shrinks with every roll-back
+    losses: list[list[float]] = field(default_factory=list)  # [outer step, matching loss]
+    validation: list[list[float]] = field(default_factory=list)  # [outer step, accuracy of raw, of averaged images]
+    notes: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class RestartPoints:
+    """The last two states kept in a folder.
+
+    Two, because a step that ruins the images can be the last before a point is written: then going on from there
+    fails at once, and the one before it is sound.
+    """
+
+    folder: Path
+    device: torch.device
+
+    def latest(self) -> MatchingState | None:
+        """What an interrupted run goes on from; None where there is nothing. Raises ValueError for a damaged file."""
+        # A kill between the two renamings of `keep` leaves the older one alone.
+        return self._load(self._latest) or self._load(self._before)
+
+    def before(self) -> MatchingState | None:
+        """The point before the latest."""
+        return self._load(self._before)
+
+    def keep(self, state: MatchingState) -> None:
+        """Write a new latest point; the one that was the latest becomes the one before."""
+        with whole_file(self._latest) as beside:
+            _write(beside, state)
+            if self._latest.exists():
+                self._latest.replace(self._before)
+
+    def replace_latest(self, state: MatchingState) -> None:
+        """Write a new latest point in the place of the old one, which was no good."""
+        with whole_file(self._latest) as beside:
+            _write(beside, state)
+
+    @property
+    def _latest(self) -> Path:
+        return self.folder / "matching.safetensors"
+
+    @property
+    def _before(self) -> Path:
+        return self.folder / "matching.before.safetensors"
+
+    def _load(self, path: Path) -> MatchingState | None:
+        if not path.exists():
+            return None
+        tensors, facts = read_tensors(path)
+        held: dict[str, Any] = {name: tensor.to(self.device) for name, tensor in tensors.items()}
+        return MatchingState(**held, **facts)
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    """One safetensors file with `facts` as JSON."""
+    stored = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    save_file(stored, path, metadata={"ftdnas": json.dumps(facts, sort_keys=True)})
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The inverse of `write_tensors`. Raises ValueError, naming the file and the way out, where it is damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["ftdnas"])  # noqa: SIM118
+    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is damaged ({error}): remove {path.parent} to start again") from error
+
+
+_TENSORS = ("images", "velocity", "average")
+
+
+def _write(path: Path, state: MatchingState) -> None:
+    facts = {each.name: getattr(state, each.name) for each in dataclasses.fields(state) if each.name not in _TENSORS}
+    write_tensors(path, {name: getattr(state, name) for name in _TENSORS}, facts)
