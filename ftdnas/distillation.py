@@ -60,7 +60,7 @@ class Distilled:
 
 def choose_recipe(spec: str, ipc: int | None, on_gpu: bool) -> tuple[Recipe, str]:
     """The sensible recipe for a data set and a machine, and a clause that says why it was chosen."""
-    if ":" in spec or spec.startswith("imagenet"):
+    if ":" in spec or spec.startswith("image"):
         name, why = "photos", "the recipe for one's own images"
     elif spec == "digits":
         name, why = "quick", "the recipe of the demo"
@@ -84,7 +84,7 @@ def distil(request: Request, report: Report = ignore) -> Distilled:
     folder = RunFolder(home() / "runs" / job.identity)
     library = Library(home() / "sets")
     with folder.locked():
-        finished = _finished(folder, library)
+        finished = _finished(folder, job.identity, library)
         if finished is not None:
             name, path, synthetic = finished
             report(Progress("distill", 1, 1, message=f"{name} was made before with these settings"))
@@ -244,14 +244,16 @@ def _run(request: Request, machine: Machine, folder: Path, report: Report) -> Ru
     )
 
 
-def _finished(folder: RunFolder, library: Library) -> tuple[str, Path, SyntheticSet] | None:
+def _finished(folder: RunFolder, identity: str, library: Library) -> tuple[str, Path, SyntheticSet] | None:
     name = folder.finished()
     if name is None:
         return None
-    try:
-        return name, library.path(name), library.load(name)
-    except (LookupError, FileNotFoundError):
+    if name not in library.names():
         return None  # removed since: it is made again
+    synthetic = library.load(name)
+    if synthetic.provenance.get(RUN) != identity:
+        return None  # removed, and the name is another set's by now
+    return name, library.path(name), synthetic
 
 
 def _check_name(name: str, identity: str, library: Library) -> None:

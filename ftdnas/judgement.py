@@ -123,13 +123,20 @@ def _once(
     run: Run,
 ) -> Evaluation:
     """The evaluation, from the file if it was made before with the same everything."""
+    from distill.experts import epochs_needed
     from distill.methods import versions
 
-    experts = dataclasses.asdict(recipe.experts) if kind in ("herding", "kmeans") else None
+    # Herding and k-means choose by the features of an expert at its last epoch.
+    experts = (
+        {**dataclasses.asdict(recipe.experts), "epochs": epochs_needed(recipe)}
+        if kind in ("herding", "kmeans")
+        else None
+    )
     determined = {
         "kind": kind,
         "set": synthetic.identity if kind == "set" else synthetic.preprocess.fingerprint,
         "data": data.fingerprint,
+        "test": _digest(data.test.images, data.test.labels),
         "split": data.split_note,
         "network": network_name,
         "backbone": recipe.backbone,
@@ -179,6 +186,13 @@ def _from_row(row: Mapping[str, Any], name: str) -> Evaluation:
     values = {field.name: row[field.name] for field in dataclasses.fields(Evaluation)}
     recipe = TrainingRecipe(**values["recipe"])
     return Evaluation(**{**values, "name": name, "accuracies": tuple(values["accuracies"]), "recipe": recipe})
+
+
+def _digest(*arrays: Any) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(memoryview(array).cast("B"))  # no copy: photos may fill more than the memory
+    return digest.hexdigest()
 
 
 def _finite(value: float) -> float | None:

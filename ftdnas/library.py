@@ -120,14 +120,16 @@ class Library:
         if (self.folder / f"{check_name(name)}{SUFFIX}").exists():
             raise ValueError(f"the library has a set {name}: choose another name, or remove it")
 
-    def remove(self, name: str) -> list[Path]:
-        """Delete a set of this library and its figures; return what was deleted.
-
-        Raises what `path` raises, and ValueError for a file that lies elsewhere.
-        """
+    def own(self, name: str | Path) -> Path:
+        """The file of a set of this library. Raises what `path` raises, and ValueError for one that lies elsewhere."""
         path = self.path(name)
         if path.parent.resolve() != self.folder.resolve():
             raise ValueError(f"{path} is not in the library {self.folder}: remove it yourself")
+        return path
+
+    def remove(self, name: str | Path) -> list[Path]:
+        """Delete a set of this library and its figures; return what was deleted. Raises what `own` raises."""
+        path = self.own(name)
         belonging = [one for one in (path, sheet_of(path), curve_of(path)) if one.exists()]
         for one in belonging:
             one.unlink()

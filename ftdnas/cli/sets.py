@@ -146,8 +146,8 @@ def import_set(name: str | None, as_json: bool, **told: Any) -> None:
 @json_option
 def remove(names: Sequence[str], yes: bool, as_json: bool) -> None:
     """Delete sets and their figures."""
-    found = [library().path(name).stem for name in names]
-    if not yes and not agreed(f"Delete {', '.join(found)}?"):
+    found = [library().own(name) for name in names]
+    if not yes and not agreed(f"Delete {', '.join(map(str, found))}?"):
         raise click.ClickException("nothing was removed")
     removed = [str(path) for name in dict.fromkeys(found) for path in library().remove(name)]
     click.echo(json.dumps({"removed": removed}) if as_json else "\n".join(f"removed {path}" for path in removed))
