@@ -18,7 +18,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from distill.recipe import Recipe, TrainingRecipe
+from distill.recipe import Recipe
 
 PREPROCESSES = ("none", "standardize", "zca")
 STORAGES = ("float32", "bfloat16")
@@ -163,12 +163,6 @@ for _part in ("train", "validation", "full"):
         f"evaluation.{_part}.weight_decay": _FROM_ZERO,
     }
     _CHOICES |= {f"evaluation.{_part}.schedule": SCHEDULES}
-
-
-def training_label(recipe: TrainingRecipe) -> str:
-    """A training recipe in a few words, for tables: "300 epochs, lr 0.01, step"."""
-    lr = "learned lr" if recipe.lr is None else f"lr {recipe.lr:g}"
-    return f"{recipe.epochs} epochs, {lr}, {recipe.schedule}"
 
 
 def _shipped() -> resources.abc.Traversable:

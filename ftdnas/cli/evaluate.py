@@ -10,7 +10,6 @@ import click
 
 from ftdnas.cli.options import data_options, json_option, machine_options, recipe_options
 from ftdnas.cli.progress import duration, progress
-from ftdnas.config import training_label
 from ftdnas.real_images import Source
 
 if TYPE_CHECKING:
@@ -68,6 +67,7 @@ def row(one: Evaluation, width: int) -> str:
     accuracy = f"{100 * one.mean:.1f}"
     if len(one.accuracies) > 1:
         accuracy += f" +- {100 * one.deviation:.1f}"
-    training = f"{training_label(one.recipe)}, {len(one.accuracies)} seeds, {duration(one.seconds)}"
-    note = f"; {one.note}" if one.note else f" {one.lr:.3g}" * (one.recipe.lr is None)
-    return f"  {one.name:<{width}}  {one.train_images:>7,}  {accuracy:>12}  {training}{note}"
+    seeds = f"{len(one.accuracies)} seed{'s' * (len(one.accuracies) > 1)}"
+    training = f"{one.recipe.epochs} epochs, lr {one.lr:.3g}, {one.recipe.schedule}, {seeds}, {duration(one.seconds)}"
+    note = one.note or "the learned step size" * (one.recipe.lr is None)
+    return f"  {one.name:<{width}}  {one.train_images:>7,}  {accuracy:>12}  {training}{f'; {note}' if note else ''}"

@@ -14,7 +14,7 @@ from rich.progress import Progress as Bars
 
 from distill.run import Progress, ignore
 
-INTERVAL_S = 5.0  # between plain lines
+INTERVAL_S = 5.0  # between plain lines, at first; a log of hours gets one a minute
 
 
 @contextlib.contextmanager
@@ -31,12 +31,12 @@ def progress(as_json: bool = False, stream: TextIO | None = None) -> Iterator[Ca
 
 
 class PlainLines:
-    """Prints every message, and where the computation stands at most once in INTERVAL_S."""
+    """Prints every message, and where the computation stands every few seconds, later every minute."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic):
         self.stream = stream
         self.clock = clock
-        self.printed = clock()
+        self.started = self.printed = clock()
         self.stage = ""
         self.begun = (0.0, 0)  # when this stage was first heard of, and how far it was
 
@@ -46,7 +46,7 @@ class PlainLines:
             self.stage, self.begun = progress.stage, (now, progress.done)
         if progress.message:
             self._print(progress.message)
-        elif now - self.printed >= INTERVAL_S:
+        elif now - self.printed >= max(INTERVAL_S, min(60.0, (now - self.started) / 20)):
             self.printed = now
             self._print("  ".join(filter(None, [position(progress), figures(progress), self._left(progress, now)])))
 

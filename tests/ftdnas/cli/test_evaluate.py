@@ -54,7 +54,7 @@ def test_table_and_json(few: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[0].startswith("digits, bundled with scikit-learn: accuracy on 364 test images")
     (line,) = [line for line in lines if line.split()[:1] == ["full"]]
     assert line.split()[1:5] == ["1,143", f"{100 * rows[-1]['mean']:.1f}", "+-", f"{100 * rows[-1]['deviation']:.1f}"]
-    assert "1 epochs, lr 0.05, step" in line
+    assert "1 epochs, lr 0.05, step, 2 seeds" in line
 
 
 def test_what_was_measured_is_kept_for_just_that_question(few: str) -> None:

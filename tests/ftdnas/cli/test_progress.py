@@ -31,6 +31,15 @@ def test_plain_lines_are_rare_but_messages_always_come() -> None:
     assert lines[-1] == "matching 100/100  matching loss 0.01"
 
 
+def test_a_long_log_gets_a_line_a_minute() -> None:
+    clock, stream = Clock(), io.StringIO()
+    report = PlainLines(stream, clock)
+    for step in range(7200):
+        clock.now += 1.0
+        report(Progress("matching", step, 7200))
+    assert 100 + 60 < len(stream.getvalue().splitlines()) < 100 + 120
+
+
 def test_time_left_counts_only_what_was_done_here() -> None:
     clock, stream = Clock(), io.StringIO()
     report = PlainLines(stream, clock)
