@@ -71,7 +71,7 @@ def judge(own: Line, baselines: Sequence[Line], worse_than: Sequence[str]) -> tu
     `worse_than`: the baselines to which the set is behind beyond doubt, adjusted for their number.
     """
     if own.spearman.value is None:
-        return "undecided", f"The set does not rank these candidates: {own.spearman.method}."
+        return "undecided", f"The set cannot be judged on these candidates, Spearman is {own.spearman.method}."
     behind = [line for line in baselines if line.ahead and line.ahead.value is not None and line.ahead.value <= 0]
     unclear = [line for line in baselines if line not in behind and not (line.ahead and _above(line.ahead))]
     if behind:

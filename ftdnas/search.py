@@ -343,6 +343,7 @@ def open_study(name: str) -> Iterator[optuna.Study]:
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # else it announces every study on stderr
     path = home() / "studies.db"
+    path.parent.mkdir(parents=True, exist_ok=True)
     with locked(home() / "studies.lock"):  # two processes must not both make the tables
         storage = optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}})
         event.listen(storage.engine, "connect", quicker)

@@ -68,6 +68,11 @@ def describe(ranking: Ranking) -> list[str]:
     lines = [""]
     if ranking.comparison:
         lines += [ranking.comparison.verdict, "", *agreement(ranking.comparison), ""]
+    else:
+        lines += [
+            "How far this ranking can be trusted is not known: --truth-epochs 5, say, compares it with the truth.",
+            "",
+        ]
     lines += [*table(ranking), ""]
     lines += left_out(ranking)
     lines += [f"note: {note}" for note in ranking.notes]

@@ -54,7 +54,7 @@ def test_an_unclear_lead_is_undecided_and_says_how_many_would_decide() -> None:
 def test_constant_scores_rank_nothing() -> None:
     result = compare([0.5] * 80, {"parameters": _noisy(TRUTH, 1.0, 1)}, ["parameters"], TRUTH, 0)
     assert result.decision == "undecided"
-    assert "does not rank these candidates" in result.verdict
+    assert "cannot be judged on these candidates, Spearman is undefined: constant scores" in result.verdict
 
 
 def test_only_candidates_that_every_way_could_score_are_compared() -> None:
