@@ -24,6 +24,7 @@ TINY = (
     "matching.outer_steps=6",
     "matching.syn_steps=2",
     "matching.max_start_epoch=1",
+    "matching.expert_epochs=1",
     "matching.validate_every=3",
     "matching.checkpoint_every=2",
     "evaluation.validation.epochs=2",

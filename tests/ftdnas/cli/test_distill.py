@@ -23,6 +23,7 @@ SMALL = {
     "matching.outer_steps": 2,
     "matching.syn_steps": 2,
     "matching.max_start_epoch": 1,
+    "matching.expert_epochs": 1,
     "evaluation.validation.epochs": 2,
     "evaluation.train.epochs": 3,
     "evaluation.full.epochs": 1,
@@ -109,25 +110,6 @@ def test_what_cannot_be_done_is_one_line(
     assert line in captured.err
     assert captured.err.count("\n") == 1
     assert captured.out == ""
-
-
-def test_photos_of_ones_own(photo_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    dataset = f"folder:{photo_folder}"
-    grid = {"matching__lr_images_grid": "[10,100]", "matching__grid_steps": 1, "matching__batch_size": 4}
-    told = answer(["distill", "--json", "--dataset", dataset, "--image-size", "16", *small(**grid)], capsys)
-    assert told["name"].startswith("photos-ipc1-ftd-photos-")
-    assert any("chosen on validation" in note for note in told["notes"])
-    made = SyntheticSet.load(told["path"])
-    assert made.image_shape == (3, 16, 16)
-    assert made.target_size is not None
-    judged = answer(
-        ["evaluate", told["name"], "--seeds", "1", "--against", "random", "--json", "--threads", "1"], capsys
-    )
-    assert [each["train_images"] for each in judged["evaluations"]] == [4, 4]
-    victim = next((photo_folder / "rings").glob("*.png"))
-    victim.write_bytes(victim.read_bytes()[:200])
-    assert run(["distill", "--dataset", dataset, "--image-size", "16", *small(**grid)]) == 2
-    assert victim.name in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_ctrl_c_is_one_line_and_the_same_command_goes_on(tmp_path: Path) -> None:
