@@ -94,11 +94,12 @@ def _bars(stream: TextIO) -> Iterator[Callable[[Progress], None]]:
         TextColumn("{task.fields[figures]}"),
     )
     tasks: dict[str, TaskID] = {}
+    done: dict[str, int] = {}
     with Bars(*columns, console=Console(file=stream), transient=True) as bars:
 
         def report(progress: Progress) -> None:
             if progress.message:
-                bars.console.print(progress.message, markup=False, highlight=False)
+                bars.console.print(progress.message, markup=False, highlight=False, soft_wrap=True)
             if not progress.total:
                 return
             if progress.stage not in tasks:
@@ -107,6 +108,9 @@ def _bars(stream: TextIO) -> Iterator[Callable[[Progress], None]]:
                     progress.stage, total=progress.total, completed=progress.done, figures=figures(progress)
                 )
             task = tasks[progress.stage]
+            if progress.done < done.get(progress.stage, 0):
+                bars.reset(task, completed=progress.done)  # the stage is gone through once more
+            done[progress.stage] = progress.done
             bars.update(task, total=progress.total, completed=progress.done)
             if progress.values:
                 bars.update(task, figures=figures(progress))

@@ -70,10 +70,13 @@ def test_a_terminal_gets_bars_and_messages_that_stay(as_json: bool, monkeypatch:
         report(Progress("experts", 0, 0, message="[brackets] are text"))
         report(Progress("experts", 1, 4, {"expert_loss": 2.0}))
         report(Progress("experts", 4, 4))
+        report(Progress("validating", 7, 7))
+        report(Progress("validating", 3, 7))  # again from the start
     written = stream.getvalue()
     assert "[brackets] are text\n" in written
     assert "experts" in written
     assert "4/4" in written
+    assert written.index("7/7") < written.rindex("3/7")
     assert "expert loss 2" in written
 
 
