@@ -178,7 +178,7 @@ def test_remove_asks_first(
         answering(monkeypatch, answer)
         code, out, err = ftdnas("remove", "one")
         assert (code, out) == (1, "")
-        assert "Delete one? [y/N]" in err
+        assert f"Delete {library.path('one')}? [y/N]" in err
         assert err.endswith("ftdnas: nothing was removed\n")
     answering(monkeypatch, "y\n")
     code, out, _ = ftdnas("remove", "one")
@@ -195,6 +195,19 @@ def test_nothing_is_removed_where_one_name_is_wrong(ftdnas: Ftdnas, library: Lib
     assert code == 2
     assert "no set 'eno'" in err
     assert library.names() == ["one"]
+
+
+def test_a_file_elsewhere_never_stands_for_the_library_s_own(
+    ftdnas: Ftdnas, library: Library, make_set: MakeSet, tmp_path: Path
+) -> None:
+    library.add(make_set(), "one")
+    outside = tmp_path / "one.safetensors"
+    make_set().save(outside)
+    code, _, err = ftdnas("remove", "--yes", str(outside))
+    assert code == 2
+    assert f"{outside} is not in the library" in err
+    assert library.names() == ["one"]
+    assert outside.exists()
 
 
 @pytest.mark.parametrize(
