@@ -128,4 +128,4 @@ def percent(accuracy: float | None) -> str:
 
 
 def points(estimate: Estimate) -> str:
-    return "undefined" if estimate.value is None else f"{100 * estimate.value:.1f}"
+    return "undefined" if estimate.value is None else f"{round(100 * estimate.value, 1) + 0.0:.1f}"  # no minus zero
