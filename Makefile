@@ -32,7 +32,7 @@ check:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --cov=distill --cov-report=term:skip-covered --cov-fail-under=90
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/matching_memory.py
