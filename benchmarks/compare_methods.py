@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import shutil
 import statistics
 import sys
@@ -45,13 +46,15 @@ def collect(folder: Path, names: list[str], seeds: int, against: list[str], sett
     from ftdnas.config import recipe_from_dict, recipe_to_toml
     from ftdnas.judgement import Question, judge
     from ftdnas.library import Library, curve_of, home, sheet_of
+    from ftdnas.real_images import Source
 
     library = Library(home() / "sets")
+    source = Source("", Path(os.environ["FTDNAS_DATA"]) if "FTDNAS_DATA" in os.environ else None)
     scores: dict[str, Any] = {"sets": [], "against": []}
     for name in names:
         synthetic = library.load(name)
         kinds = tuple(against) if name == names[0] else ()
-        question = Question(name, against=kinds, seeds=seeds, settings=tuple(settings), threads=threads)
+        question = Question(name, against=kinds, seeds=seeds, settings=tuple(settings), source=source, threads=threads)
         judged = judge(question, print_progress).to_json()
         scores["sets"].append(
             {"name": name, "step_size": synthetic.step_size, **synthetic.provenance, "judged": judged["evaluations"][0]}
