@@ -47,10 +47,11 @@ def distill(as_json: bool, ipc: int | None, recipe: str | None, settings: Sequen
 @click.command()
 @data_options(default="digits")
 @recipe_options
+@click.option("--ipc", type=click.IntRange(1), help="Images per class of the set they are for: it chooses the recipe.")
 @click.option("--method", default="ftd", show_default=True, type=click.Choice(["ftd", "mtt"]), help="Whose experts.")
 @machine_options
 @json_option
-def experts(as_json: bool, recipe: str | None, settings: Sequence[str], **asked: Any) -> None:
+def experts(as_json: bool, ipc: int | None, recipe: str | None, settings: Sequence[str], **asked: Any) -> None:
     """Train the expert trajectories of a distillation alone; ftdnas distill finds and uses them.
 
     Several processes may share the work: each takes an expert that no other is training.
@@ -58,7 +59,7 @@ def experts(as_json: bool, recipe: str | None, settings: Sequence[str], **asked:
     from ftdnas.distillation import Request, train_experts
 
     with progress(as_json) as report:
-        chosen = resolve_recipe(asked["source"], recipe, None, settings, asked["device"], report)
+        chosen = resolve_recipe(asked["source"], recipe, ipc, settings, asked["device"], report)
         made = train_experts(Request(recipe=chosen, **asked), report)
     told = {"folder": str(made.folder), "experts": made.num_experts, "epochs": made.epochs, "seconds": made.seconds()}
     text = f"{made.num_experts} experts of {made.epochs} epochs in {made.folder}, {duration(made.seconds())} of work"
