@@ -215,7 +215,7 @@ def _digest(path: Path, offset: int) -> str:
 
 
 def _threads() -> int:
-    return min(os.cpu_count() or 1, 16)
+    return min(len(os.sched_getaffinity(0)), 16)
 
 
 @contextmanager

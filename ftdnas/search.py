@@ -92,7 +92,7 @@ def search(
             f"{data.name} has {data.image_shape} in {data.num_classes}"
         )
     device = pick_device(request.device).type
-    jobs = request.jobs or (1 if device == "cuda" else os.cpu_count() or 1)
+    jobs = request.jobs or (1 if device == "cuda" else len(os.sched_getaffinity(0)))
     space = SPACES[request.space]
     restrict = parse_restriction(space, request.where)
     folder, stages = _stages(request, restrict, synthetic, set_name, data, device)
@@ -119,7 +119,8 @@ def choose_set(library: Library, name: str | None, spec: str) -> tuple[str, Synt
     Raises LookupError where there is none, and what `Library.load` raises.
     """
     if name is None:
-        wanted = {None, spec, Path(spec.partition(":")[2]).stem} if ":" in spec else {spec}
+        place = Path(spec.partition(":")[2]).expanduser().resolve()
+        wanted = {place.name, place.stem} if ":" in spec else {spec}
         entries = [entry for entry in library.list() if not entry.problem]
         fitting = [entry for entry in entries if not spec or entry.facts["dataset"] in wanted]
         if not fitting:
