@@ -141,7 +141,7 @@ def test_no_committed_file_names_a_place_of_one_machine() -> None:
     places = [
         r"/(?:home|Users)/[a-z]\w+/",
         r"/root/",
-        r"/work/",
+        r"(?<![\w.~])/[a-z]+/main/",  # a checkout at the root of a machine
         r"[A-Z]:\\Users",
         r"https?://[\w.-]*(?:internal|corp)\b",
     ]
