@@ -35,8 +35,8 @@ def main() -> int:
         length = time.monotonic() - begun
         print(f"undisturbed: {length:.0f} s", flush=True)
         for number in range(1, options.kills + 1):
-            # So that the expected progress of all kills together is the whole run.
-            wait = moments.uniform(0, 2 * length / options.kills + 3)
+            # Every start costs some seconds of loading; what is left must in expectation cover the whole run.
+            wait = moments.uniform(0, 2 * length / options.kills + 15)
             reached = kill_after(command, Path(folder) / "killed", wait)
             print(f"kill {number:2d} after {wait:5.1f} s: {reached}", flush=True)
         resumed = finish(command, Path(folder) / "killed")
