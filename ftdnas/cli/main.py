@@ -71,6 +71,9 @@ def run(arguments: Sequence[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         _say("interrupted: the same command goes on from here")
         return INTERRUPTED
+    except click.exceptions.NoArgsIsHelpError as asked:
+        click.echo(asked.format_message())
+        return 0
     except click.ClickException as error:
         _say(error.format_message())
         return error.exit_code

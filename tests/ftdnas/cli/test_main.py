@@ -37,6 +37,14 @@ def test_module_runs_as_the_command_does() -> None:
     assert done.stdout.startswith("ftdnas ")
 
 
+@pytest.mark.parametrize("arguments", [[], ["sets"], ["recipes"]])
+def test_a_group_without_a_command_shows_its_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(arguments) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(" ".join(["Usage: ftdnas", *arguments]))
+    assert "\nCommands:\n" in out
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_its_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([name, "--help"]) == 0
