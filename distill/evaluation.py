@@ -133,6 +133,8 @@ def choose_rate(
     best = max(rates, key=lambda lr: scores[lr])
     tried = ", ".join(f"{lr:g}: {score:.3f}" for lr, score in scores.items())
     edge = ", at the edge of the grid" if len(rates) > 1 and best in (min(rates), max(rates)) else ""
+    if len(rates) > 1 and len(set(scores.values())) == 1:
+        edge = ", where all did equally well"
     return ChosenRate(best, scores[best], f"step size {best:g} chosen on validation{edge} ({tried})")
 
 

@@ -123,9 +123,15 @@ def _chosen(
             "validation": [],
             "validation_accuracy": chosen.accuracy,
             "published": "real images",
-            "notes": [chosen.note],
+            "notes": [chosen.note, *_small_classes(labels, data, recipe)],
         },
     )
+
+
+def _small_classes(labels: Tensor, data: ImageDataset, recipe: Recipe) -> list[str]:
+    counts = torch.bincount(labels, minlength=data.num_classes).tolist()
+    small = [f"{name} {count}" for name, count in zip(data.class_names, counts, strict=True) if count < recipe.ipc]
+    return [f"fewer than {recipe.ipc} training images: {', '.join(small)}"] if small else []
 
 
 def _synthetic_set(

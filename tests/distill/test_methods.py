@@ -66,7 +66,7 @@ def test_ftd_and_mtt_differ_by_their_experts_alone(
 
 
 def test_the_start_is_real_and_a_rare_class_starts_from_what_it_has(
-    digits: ImageDataset, small_recipe: Recipe, make_run: MakeRun
+    digits: ImageDataset, tiny_network: BuildTiny, small_recipe: Recipe, make_run: MakeRun
 ) -> None:
     kept = np.flatnonzero((digits.train.labels != 3) | (np.cumsum(digits.train.labels == 3) <= 6))
     rare = dataclasses.replace(digits, train=digits.train.take(kept))
@@ -78,6 +78,9 @@ def test_the_start_is_real_and_a_rare_class_starts_from_what_it_has(
     real = {image.numpy().tobytes() for image in preprocess.apply(rare.train.images)}
     assert all(image.numpy().tobytes() in real for image in images)
     assert len(torch.unique(images[labels == 3], dim=0)) == 6
+    subset = METHODS["random"](rare, tiny_network(), recipe, run)
+    assert len(subset.images) == 96
+    assert "fewer than 10 training images: 3 6" in subset.provenance["notes"]
 
 
 def test_without_validation_a_set_says_so(
