@@ -22,27 +22,25 @@ from distill.run import Run
 from distill.training import READ_BATCH
 
 Labels = NDArray[np.int64]
+# Gives the features of the training images, (N, F), to those that choose by them.
+Features = Callable[[], NDArray[np.float32]]
+# (features, training images, images per class, seed) -> row numbers of the training images, int64 on the CPU
+Coreset = Callable[[Features, Split, int, int], Tensor]
 
 
-# (data, preprocess, backbone, recipe, run) -> row numbers of data.train, int64 on the CPU, `recipe.ipc` of each class
-Coreset = Callable[[ImageDataset, Preprocess, Network, Recipe, Run], Tensor]
-
-
-def random(data: ImageDataset, preprocess: Preprocess, network: Network, recipe: Recipe, run: Run) -> Tensor:  # noqa: ARG001
+def random(features: Features, split: Split, ipc: int, seed: int) -> Tensor:  # noqa: ARG001
     """Images drawn at random from each class."""
-    return random_rows(data.train, recipe.ipc, run.seed)
+    return random_rows(split, ipc, seed)
 
 
-def herding(data: ImageDataset, preprocess: Preprocess, network: Network, recipe: Recipe, run: Run) -> Tensor:
-    """Images whose mean feature follows the class's (Welling, ICML 2009), features of one trained expert."""
-    features = expert_features(data, preprocess, network, recipe, run)
-    return herding_rows(features, data.train.labels, recipe.ipc)
+def herding(features: Features, split: Split, ipc: int, seed: int) -> Tensor:  # noqa: ARG001
+    """Images whose mean feature follows the class's (Welling, ICML 2009)."""
+    return herding_rows(features(), split.labels, ipc)
 
 
-def kmeans(data: ImageDataset, preprocess: Preprocess, network: Network, recipe: Recipe, run: Run) -> Tensor:
-    """Images nearest to the centres of k-means, ipc clusters in each class, features of one trained expert."""
-    features = expert_features(data, preprocess, network, recipe, run)
-    return kmeans_rows(features, data.train.labels, recipe.ipc, run.seed)
+def kmeans(features: Features, split: Split, ipc: int, seed: int) -> Tensor:
+    """Images nearest to the centres of k-means, ipc clusters in each class."""
+    return kmeans_rows(features(), split.labels, ipc, seed)
 
 
 CORESETS: dict[str, Coreset] = {"random": random, "herding": herding, "kmeans": kmeans}

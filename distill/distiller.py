@@ -9,8 +9,10 @@ published are chosen on validation images, never on test images.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,12 +67,13 @@ def distil(
     papers do. Interrupted at any moment, the same call goes on from the last restart point in `run.folder`.
     Raises FloatingPointError where matching diverges however small the rates are made.
     """
+    optimise = functools.partial(_optimise, images, labels, held_out, experts, network)
     matching = recipe.matching
     if not matching.lr_images_grid:
-        return _optimise(images, labels, held_out, experts, network, recipe, run)
+        return optimise(recipe, run)
     if held_out is None:
         raise ValueError("lr_images_grid needs validation images to choose by: set data.validation above 0")
-    trials = [_trial(lr, images, labels, held_out, experts, network, recipe, run) for lr in matching.lr_images_grid]
+    trials = [_trial(lr, optimise, recipe, run) for lr in matching.lr_images_grid]
     tried = ", ".join(trial.outcome for trial in trials)
     steady = [trial for trial in trials if trial.score is not None]
     if not steady:
@@ -82,7 +85,7 @@ def distil(
     note = f"lr_images {chosen:g} chosen on validation after {matching.grid_steps} outer steps each ({tried})"
     run.report(Progress("matching", 0, matching.outer_steps, message=note))
     final = dataclasses.replace(recipe, matching=dataclasses.replace(matching, lr_images=chosen))
-    result = _optimise(images, labels, held_out, experts, network, final, run)
+    result = optimise(final, run)
     spent = result.seconds + sum(trial.seconds for trial in trials)
     return dataclasses.replace(result, notes=[note, *result.notes], seconds=spent)
 
@@ -100,16 +103,7 @@ class _Trial:
         return f"{self.lr:g}: {'unsteady' if self.score is None else f'{self.score:.3f}'}"
 
 
-def _trial(
-    lr: float,
-    images: Tensor,
-    labels: Tensor,
-    held_out: Examples,
-    experts: ExpertBuffer,
-    network: Network,
-    recipe: Recipe,
-    run: Run,
-) -> _Trial:
+def _trial(lr: float, optimise: Callable[[Recipe, Run], Distilled], recipe: Recipe, run: Run) -> _Trial:
     steps = recipe.matching.grid_steps
     short = dataclasses.replace(recipe.matching, lr_images=lr, outer_steps=steps, validate_every=steps)
 
@@ -118,7 +112,7 @@ def _trial(
 
     own = dataclasses.replace(run, folder=run.folder / f"lr-{lr:g}", report=report)
     try:
-        result = _optimise(images, labels, held_out, experts, network, dataclasses.replace(recipe, matching=short), own)
+        result = optimise(dataclasses.replace(recipe, matching=short), own)
     except FloatingPointError:
         return _Trial(lr, None, 0.0)
     # A run that had to go back did not run at this rate.

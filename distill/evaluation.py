@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 import math
 import statistics
 import time
@@ -99,13 +99,14 @@ def evaluate_against(
         return _evaluate(kind, [everything] * len(seeds), test, network, network_name, full, full.lr, seeds, run, note)
     if kind not in coresets.CORESETS:
         raise LookupError(f"unknown comparison {kind!r}: choose from {', '.join(AGAINST)}")
+    # One pass over the training images serves the draws of all seeds.
+    features = functools.cache(lambda: coresets.expert_features(data, preprocess, backbone, recipe, run))
     drawn: list[Examples] = []
     for seed in seeds:
         if drawn and kind == "herding":
             drawn.append(drawn[0])  # it draws nothing
             continue
-        own = dataclasses.replace(run, seed=seed)
-        rows = coresets.CORESETS[kind](data, preprocess, backbone, recipe, own).numpy()
+        rows = coresets.CORESETS[kind](features, data.train, recipe.ipc, seed).numpy()
         images = preprocess.apply(data.train.images[rows]).to(run.device)
         drawn.append(Examples(images, torch.from_numpy(data.train.labels[rows]).to(run.device)))
     held = data.choose()

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from distill import coresets, distiller, experts
@@ -37,8 +38,7 @@ def ftd(data: ImageDataset, network: Network, recipe: Recipe, run: Run) -> Synth
 
 def mtt(data: ImageDataset, network: Network, recipe: Recipe, run: Run) -> SyntheticSet:
     """Matching Training Trajectories (Cazenavette et al., CVPR 2022, arXiv 2203.11932): experts of plain SGD."""
-    plain = dataclasses.replace(recipe, experts=dataclasses.replace(recipe.experts, rho=0.0, alpha=0.0))
-    return _matched("mtt", data, network, plain, run)
+    return _matched("mtt", data, network, recipe, run)
 
 
 def coreset(name: str) -> Method:
@@ -50,7 +50,15 @@ def coreset(name: str) -> Method:
     return method
 
 
+def plain_experts(recipe: Recipe) -> Recipe:
+    """The recipe with experts of plain SGD steps."""
+    return dataclasses.replace(recipe, experts=dataclasses.replace(recipe.experts, rho=0.0, alpha=0.0))
+
+
 METHODS: dict[str, Method] = {"ftd": ftd, "mtt": mtt, **{name: coreset(name) for name in coresets.CORESETS}}
+
+# The methods that match experts, and the recipe by which theirs are trained.
+MATCHED: dict[str, Callable[[Recipe], Recipe]] = {"ftd": lambda recipe: recipe, "mtt": plain_experts}
 
 
 def initial_images(data: ImageDataset, preprocess: Preprocess, recipe: Recipe, run: Run) -> tuple[Tensor, Tensor]:
@@ -67,6 +75,7 @@ def fitted_preprocess(data: ImageDataset, recipe: Recipe, run: Run) -> Preproces
 
 
 def _matched(method: str, data: ImageDataset, network: Network, recipe: Recipe, run: Run) -> SyntheticSet:
+    recipe = MATCHED[method](recipe)
     begun = time.perf_counter()
     preprocess = fitted_preprocess(data, recipe, run)
     fitted = time.perf_counter() - begun
@@ -101,7 +110,11 @@ def _chosen(
 ) -> SyntheticSet:
     begun = time.perf_counter()
     preprocess = fitted_preprocess(data, recipe, run)
-    rows = choose(data, preprocess, network, recipe, run).numpy()
+
+    def features() -> NDArray[np.float32]:
+        return coresets.expert_features(data, preprocess, network, recipe, run)
+
+    rows = choose(features, data.train, recipe.ipc, run.seed).numpy()
     images, labels = preprocess.apply(data.train.images[rows]), torch.from_numpy(data.train.labels[rows])
     selected = time.perf_counter() - begun
     held_out = _held_out(data.choose(), preprocess, run)

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 Report = Callable[[Progress], None]
 RUN = "run"  # key of a set's provenance: the identity of the run that made it
-LEARNED = ("ftd", "mtt")  # methods that train experts and match them; the others pick real images
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ def distil(request: Request, report: Report = ignore) -> Distilled:
         if request.name is not None:
             _check_name(request.name, job.identity, library)
         machine = _settled(request, folder, report)
-        run = _run(request, machine, folder.checkpoints, report)
+        run = _run(request, machine.device, folder.checkpoints, report)
         announce(job, run)
         synthetic = job.method(job.data, job.network, job.recipe, run)
         synthetic = synthetic.with_provenance(**{KEY: job.source.to_json(), RUN: job.identity})
@@ -104,15 +103,15 @@ def distil(request: Request, report: Report = ignore) -> Distilled:
 def train_experts(request: Request, report: Report = ignore) -> ExpertBuffer:
     """Train the experts of a distillation alone: those that are missing, in the library's own folder."""
     from distill import experts
-    from distill.methods import fitted_preprocess, versions
+    from distill.methods import MATCHED, fitted_preprocess
 
-    if request.method not in LEARNED:
-        raise ValueError(f"method {request.method} has no experts: choose from {', '.join(LEARNED)}")
+    if request.method not in MATCHED:
+        raise ValueError(f"method {request.method} has no experts: choose from {', '.join(MATCHED)}")
     job = prepare(request, report)
-    machine = Machine(pick_device(request.device).type, use_threads(request.threads), versions())
-    run = _run(request, machine, home() / "experts", report)
+    use_threads(request.threads)
+    run = _run(request, pick_device(request.device).type, home() / "experts", report)
     preprocess = fitted_preprocess(job.data, job.recipe, run)
-    recipe = expert_recipe(job)
+    recipe = MATCHED[request.method](job.recipe)
     report(Progress("experts", 0, 0, message=_summary(job, run)))
     seconds = experts.estimate_seconds(job.data, preprocess, job.network, recipe, run)
     if seconds:
@@ -163,26 +162,19 @@ def prepare(request: Request, report: Report = ignore) -> Job:
     return Job(request, source, recipe, data, network, METHODS[request.method], _identity(request, recipe, data))
 
 
-def expert_recipe(job: Job) -> Recipe:
-    """The recipe by which the method trains its experts: MTT's take plain SGD steps."""
-    if job.request.method != "mtt":
-        return job.recipe
-    return dataclasses.replace(job.recipe, experts=dataclasses.replace(job.recipe.experts, rho=0.0, alpha=0.0))
-
-
 def announce(job: Job, run: Run) -> None:
     """Say what was chosen and, for a method that learns, about how long it will take, from a few timed steps."""
     from distill import distiller, experts
-    from distill.methods import fitted_preprocess, initial_images
+    from distill.methods import MATCHED, fitted_preprocess, initial_images
 
     run.report(Progress("distill", 0, 0, message=_summary(job, run)))
-    if job.request.method not in LEARNED:
+    if job.request.method not in MATCHED:
         return
     if run.folder.exists():
         run.report(Progress("distill", 0, 0, message="this run was begun before: it goes on where it was"))
         return
     preprocess = fitted_preprocess(job.data, job.recipe, run)
-    first = experts.estimate_seconds(job.data, preprocess, job.network, expert_recipe(job), run)
+    first = experts.estimate_seconds(job.data, preprocess, job.network, MATCHED[job.request.method](job.recipe), run)
     images, labels = initial_images(job.data, preprocess, job.recipe, run)
     second = distiller.estimate_seconds(images, labels, job.network, job.recipe, run)
     parts = f"experts {rough(first) if first else 'are there'}, matching {rough(second)}"
@@ -232,14 +224,14 @@ def _identity(request: Request, recipe: Recipe, data: ImageDataset) -> str:
     return hashlib.sha256(json.dumps(determined, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _run(request: Request, machine: Machine, folder: Path, report: Report) -> Run:
+def _run(request: Request, device: str, folder: Path, report: Report) -> Run:
     import torch
 
     return Run(
         seed=request.seed,
         folder=folder,
         shared=home(),
-        device=torch.device(machine.device),
+        device=torch.device(device),
         report=report,
     )
 

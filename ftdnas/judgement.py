@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -89,8 +89,12 @@ def judge(question: Question, report: Report = ignore) -> Judgement:
     use_threads(question.threads)
     run = Run(seed=0, folder=home() / "runs", shared=home(), device=pick_device(question.device), report=report)
     kept = RowFile(home() / "evaluations.jsonl")
+    test_digest = _digest(data.test.images, data.test.labels)
     evaluations = [
-        _once(kept, kind, synthetic, path.stem, data, network.name, recipe, question.seeds, run)
+        _once(
+            kept,
+            _Case(kind, network.name, synthetic, path.stem, data, test_digest, recipe, question.seeds, run),
+        )
         for network in networks
         for kind in ("set", *question.against)
     ]
@@ -111,73 +115,77 @@ def judging_recipe(synthetic: SyntheticSet, question: Question) -> Recipe:
     return override(recipe, question.settings)
 
 
-def _once(
-    kept: RowFile,
-    kind: str,
-    synthetic: SyntheticSet,
-    name: str,
-    data: ImageDataset,
-    network_name: str,
-    recipe: Recipe,
-    seeds: int,
-    run: Run,
-) -> Evaluation:
-    """The evaluation, from the file if it was made before with the same everything."""
-    from distill.experts import epochs_needed
-    from distill.methods import versions
+@dataclass(frozen=True, eq=False)
+class _Case:
+    """One line of the answer: the set itself (kind "set") or what it is held against, on one network."""
 
-    # Herding and k-means choose by the features of an expert at its last epoch.
-    experts = (
-        {**dataclasses.asdict(recipe.experts), "epochs": epochs_needed(recipe)}
-        if kind in ("herding", "kmeans")
-        else None
-    )
-    determined = {
-        "kind": kind,
-        "set": synthetic.identity if kind == "set" else synthetic.preprocess.fingerprint,
-        "data": data.fingerprint,
-        "test": _digest(data.test.images, data.test.labels),
-        "split": data.split_note,
-        "network": network_name,
-        "backbone": recipe.backbone,
-        "ipc": recipe.ipc,
-        "recipe": dataclasses.asdict(recipe.evaluation),
-        "experts": experts,
-        "seeds": seeds,
-        "versions": versions(),
-        "device": run.device.type,
-    }
-    key = hashlib.sha256(json.dumps(determined, sort_keys=True).encode()).hexdigest()[:32]
+    kind: str
+    network: str
+    synthetic: SyntheticSet
+    set_name: str
+    data: ImageDataset
+    test_digest: str
+    recipe: Recipe
+    seeds: int
+    run: Run
+
+    @property
+    def name(self) -> str:
+        return self.set_name if self.kind == "set" else self.kind
+
+    def key(self) -> str:
+        """Hex digest of all that its accuracies depend on."""
+        from distill.experts import epochs_needed
+        from distill.methods import versions
+
+        # Herding and k-means choose by the features of an expert at its last epoch.
+        experts = (
+            {**dataclasses.asdict(self.recipe.experts), "epochs": epochs_needed(self.recipe)}
+            if self.kind in ("herding", "kmeans")
+            else None
+        )
+        determined = {
+            "kind": self.kind,
+            "set": self.synthetic.identity if self.kind == "set" else self.synthetic.preprocess.fingerprint,
+            "data": self.data.fingerprint,
+            "test": self.test_digest,
+            "split": self.data.split_note,
+            "network": self.network,
+            "backbone": self.recipe.backbone,
+            "ipc": self.recipe.ipc,
+            "recipe": dataclasses.asdict(self.recipe.evaluation),
+            "experts": experts,
+            "seeds": self.seeds,
+            "versions": versions(),
+            "device": self.run.device.type,
+        }
+        return hashlib.sha256(json.dumps(determined, sort_keys=True).encode()).hexdigest()[:32]
+
+    def evaluate(self) -> Evaluation:
+        from distill.evaluation import evaluate_against, evaluate_set
+
+        network, data, recipe, seeds = self._builder(self.network), self.data, self.recipe, range(self.seeds)
+        if self.kind == "set":
+            train = recipe.evaluation.train
+            return evaluate_set(self.synthetic, data, network, self.network, train, seeds, self.run, self.name)
+        preprocess, backbone = self.synthetic.preprocess, self._builder(recipe.backbone)
+        return evaluate_against(self.kind, data, preprocess, network, self.network, backbone, recipe, seeds, self.run)
+
+    def _builder(self, text: str) -> Callable[[], Any]:
+        from search_spaces.base import parse_architecture
+
+        architecture = parse_architecture(text)
+        return lambda: architecture.build(self.data.image_shape, self.data.num_classes)
+
+
+def _once(kept: RowFile, case: _Case) -> Evaluation:
+    """The evaluation, from the file if it was made before with the same everything."""
+    key = case.key()
     row = kept.read().get(key)
     if row is None:
-        made = _evaluate(kind, synthetic, name, data, network_name, recipe, range(seeds), run)
-        row = {"key": key, **dataclasses.asdict(made)}
+        row = {"key": key, **dataclasses.asdict(case.evaluate())}
         kept.append(row)
-    return _from_row(row, name if kind == "set" else kind)
-
-
-def _evaluate(
-    kind: str,
-    synthetic: SyntheticSet,
-    name: str,
-    data: ImageDataset,
-    network_name: str,
-    recipe: Recipe,
-    seeds: Sequence[int],
-    run: Run,
-) -> Evaluation:
-    from distill.evaluation import evaluate_against, evaluate_set
-    from search_spaces.base import parse_architecture
-
-    def builder(text: str) -> Callable[[], Any]:
-        architecture = parse_architecture(text)
-        return lambda: architecture.build(data.image_shape, data.num_classes)
-
-    network = builder(network_name)
-    if kind == "set":
-        return evaluate_set(synthetic, data, network, network_name, recipe.evaluation.train, seeds, run, name)
-    backbone = builder(recipe.backbone)
-    return evaluate_against(kind, data, synthetic.preprocess, network, network_name, backbone, recipe, seeds, run)
+    return _from_row(row, case.name)
 
 
 def _from_row(row: Mapping[str, Any], name: str) -> Evaluation:

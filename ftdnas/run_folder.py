@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distill.files import whole_file
 from distill.locks import locked
+from ftdnas.facts_file import read_facts, write_facts
 
 
 @dataclass(frozen=True)
@@ -75,17 +74,7 @@ class RunFolder:
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def _read(self) -> dict[str, Any]:
-        path = self.path / "run.json"
-        try:
-            facts = json.loads(path.read_text())
-        except FileNotFoundError:
-            return {}
-        except ValueError as error:
-            raise ValueError(f"{path} is damaged ({error}): remove {self.path} to start again") from None
-        if not isinstance(facts, dict):
-            raise ValueError(f"{path} is damaged: remove {self.path} to start again")
-        return facts
+        return read_facts(self.path / "run.json", f"remove {self.path} to start again")
 
-    def _write(self, facts: Mapping[str, object]) -> None:
-        with whole_file(self.path / "run.json") as beside:
-            beside.write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
+    def _write(self, facts: Mapping[str, Any]) -> None:
+        write_facts(self.path / "run.json", facts)

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from distill.files import whole_file
 from distill.locks import locked
 from ftdnas.candidates import CostModel
+from ftdnas.facts_file import read_facts, write_facts
 from ftdnas.plan import Plan
 from ftdnas.rows import RowFile
 
@@ -71,17 +71,7 @@ class StudyFolder:
         )
 
     def _read(self) -> dict[str, Any]:
-        path = self.path / "study.json"
-        try:
-            facts = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return {}
-        except ValueError as error:
-            raise ValueError(f"{path} is damaged ({error}): remove it, the scores beside it are kept") from None
-        if not isinstance(facts, dict):
-            raise ValueError(f"{path} is damaged: remove it, the scores beside it are kept")
-        return facts
+        return read_facts(self.path / "study.json", "remove it, the scores beside it are kept")
 
     def _write(self, facts: Mapping[str, Any]) -> None:
-        with whole_file(self.path / "study.json") as beside:
-            beside.write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        write_facts(self.path / "study.json", facts)

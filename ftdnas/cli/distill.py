@@ -61,8 +61,9 @@ def experts(as_json: bool, ipc: int | None, recipe: str | None, settings: Sequen
     with progress(as_json) as report:
         chosen = resolve_recipe(asked["source"], recipe, ipc, settings, asked["device"], report)
         made = train_experts(Request(recipe=chosen, **asked), report)
-    told = {"folder": str(made.folder), "experts": made.num_experts, "epochs": made.epochs, "seconds": made.seconds()}
-    text = f"{made.num_experts} experts of {made.epochs} epochs in {made.folder}, {duration(made.seconds())} of work"
+    spent = made.seconds()
+    told = {"folder": str(made.folder), "experts": made.num_experts, "epochs": made.epochs, "seconds": spent}
+    text = f"{made.num_experts} experts of {made.epochs} epochs in {made.folder}, {duration(spent)} of work"
     click.echo(json.dumps(told) if as_json else text)
 
 

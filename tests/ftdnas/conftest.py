@@ -10,10 +10,12 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
+from distill.datasets import ImageDataset
 from distill.preprocess import fit_preprocess
 from distill.synthetic import SyntheticSet
 
 MakeSet = Callable[..., SyntheticSet]
+SetOf = Callable[..., SyntheticSet]
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +42,28 @@ def make_set() -> MakeSet:
             "class_names": tuple(f"digit {label}" for label in range(classes)),
             "ipc": ipc,
             "provenance": {"dataset": "digits", "method": "ftd", "recipe": {"name": "quick"}, "seed": 0},
+        }
+        return SyntheticSet(**(given | fields))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def set_of() -> SetOf:
+    """set_of(data, ipc=3, **fields): the first training images of every class, as a set of those very images."""
+
+    def make(data: ImageDataset, ipc: int = 3, **fields: Any) -> SyntheticSet:
+        preprocess = fit_preprocess("standardize", data.train.images)
+        rows = np.concatenate([np.flatnonzero(data.train.labels == label)[:ipc] for label in range(data.num_classes)])
+        given: dict[str, Any] = {
+            "images": preprocess.apply(data.train.images[rows]),
+            "labels": torch.arange(data.num_classes).repeat_interleave(ipc),
+            "step_size": 0.02,
+            "preprocess": preprocess,
+            "augment": "none",
+            "backbone": "convnet:width=32,depth=1",
+            "class_names": data.class_names,
+            "ipc": ipc,
         }
         return SyntheticSet(**(given | fields))
 

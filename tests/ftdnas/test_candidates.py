@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,6 @@ import torch
 
 from distill.datasets import ImageDataset, Split
 from distill.examples import Examples
-from distill.preprocess import fit_preprocess
 from distill.recipe import TrainingRecipe
 from distill.synthetic import SyntheticSet
 from ftdnas.candidates import (
@@ -31,28 +31,15 @@ from ftdnas.executors import LocalProcesses
 from ftdnas.materials import Label, Material, Shelf, hand_over, held_out_material, random_material, set_material
 from ftdnas.rows import RowFile
 
+SetOf = Callable[..., SyntheticSet]
+
 RECIPE = TrainingRecipe(epochs=12, lr=0.02)
 NAME = "convnet:width=32,depth=1,norm=instance,activation=relu,pooling=avg"
 
 
-def _set_of(data: ImageDataset, ipc: int = 3) -> SyntheticSet:
-    preprocess = fit_preprocess("standardize", data.train.images)
-    rows = np.concatenate([np.flatnonzero(data.train.labels == label)[:ipc] for label in range(10)])
-    return SyntheticSet(
-        images=preprocess.apply(data.train.images[rows]),
-        labels=torch.arange(10).repeat_interleave(ipc),
-        step_size=0.02,
-        preprocess=preprocess,
-        augment="none",
-        backbone=NAME,
-        class_names=data.class_names,
-        ipc=ipc,
-    )
-
-
 @pytest.fixture(scope="module")
-def synthetic(digits: ImageDataset) -> SyntheticSet:
-    return _set_of(digits)
+def synthetic(digits: ImageDataset, set_of: SetOf) -> SyntheticSet:
+    return set_of(digits, backbone=NAME)
 
 
 @pytest.fixture(scope="module")

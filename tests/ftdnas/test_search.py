@@ -11,23 +11,22 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import optuna
 import pytest
-import torch
 
 from distill.datasets import ImageDataset
-from distill.preprocess import fit_preprocess
 from distill.run import Progress
 from distill.synthetic import SyntheticSet
 from ftdnas.library import Library
 from ftdnas.ranking import Ranking
 from ftdnas.rows import RowFile
 from ftdnas.search import Request, choose_set, open_study, screening_recipe, search
+
+SetOf = Callable[..., SyntheticSet]
 
 RECIPE = {
     "name": "tiny",
@@ -36,22 +35,6 @@ RECIPE = {
 REQUEST = Request(
     where=("width=32", "depth=1,2"), candidates=5, truth_epochs=1, random_draws=1, jobs=2, device="cpu", study="first"
 )
-
-
-def _set_of(data: ImageDataset, ipc: int = 2) -> SyntheticSet:
-    preprocess = fit_preprocess("standardize", data.train.images)
-    rows = np.concatenate([np.flatnonzero(data.train.labels == label)[:ipc] for label in range(10)])
-    return SyntheticSet(
-        images=preprocess.apply(data.train.images[rows]),
-        labels=torch.arange(10).repeat_interleave(ipc),
-        step_size=0.02,
-        preprocess=preprocess,
-        augment="none",
-        backbone="convnet:width=32,depth=1",
-        class_names=data.class_names,
-        ipc=ipc,
-        provenance={"dataset": "digits", "data_fingerprint": data.fingerprint, "recipe": RECIPE},
-    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,13 +46,14 @@ class Searched:
 
 
 @pytest.fixture(scope="module")
-def searched(digits: ImageDataset, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Searched]:
+def searched(digits: ImageDataset, set_of: SetOf, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Searched]:
     """One search, which all tests of this file look at."""
     home = tmp_path_factory.mktemp("searched")
     heard: list[Progress] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FTDNAS_HOME", str(home))
-        synthetic = _set_of(digits)
+        provenance = {"dataset": "digits", "data_fingerprint": digits.fingerprint, "recipe": RECIPE}
+        synthetic = set_of(digits, ipc=2, provenance=provenance)
         yield Searched(home, synthetic, search(REQUEST, synthetic, "tiny", digits, heard.append), heard)
 
 
