@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from torch import nn
 
+from search_spaces.decisions import Choice, Decisions
+
 ImageShape = tuple[int, int, int]  # (C, H, W)
-Choice = str | int
+ENUMERATED = 200_000  # architectures of a space that is listed whole; larger ones are sampled
 
 
 class Architecture(Hashable, Protocol):
     """The description of a candidate: a small immutable value that can be hashed, compared and sent to a process.
 
     `name` is its canonical string: `parse_architecture(name)` gives an equal architecture, and equal names mean equal
-    networks. `space` names what it belongs to. `choices` are the decisions it is made of, in a fixed order.
+    networks. `space` names what it belongs to. `choices` are the decisions it is made of, in a fixed order. `cost_key`:
+    those of a space that agree in it have equal parameter counts and FLOPs. `code`: "" for the spaces of this package,
+    else a digest of what defines it, for the name alone does not say.
     """
 
     @property
@@ -27,6 +31,12 @@ class Architecture(Hashable, Protocol):
 
     @property
     def choices(self) -> Mapping[str, Choice]: ...
+
+    @property
+    def cost_key(self) -> Hashable: ...
+
+    @property
+    def code(self) -> str: ...
 
     def obstacle(self, image_shape: ImageShape) -> str | None:
         """Why images of this shape cannot be carried and what would help, in one clause; None where they can."""
@@ -39,28 +49,61 @@ class Architecture(Hashable, Protocol):
         """
         ...
 
+    def shrunk(self) -> Architecture | None:
+        """A cheaper network of the same kind (fewer cells, narrower), an architecture too; None where there is none."""
+        ...
+
+    def representative(self) -> Architecture:
+        """The first of the space's architectures that computes the same functions: itself where it is alone."""
+        ...
+
+
+class Described:
+    """What most architectures answer alike: those that stand for themselves and cannot be shrunk."""
+
+    @property
+    def cost_key(self) -> Hashable:
+        return str(self.name)  # type: ignore[attr-defined]
+
+    @property
+    def code(self) -> str:
+        return ""
+
+    def shrunk(self) -> Architecture | None:
+        return None
+
+    def representative(self) -> Architecture:
+        return self  # type: ignore[return-value]
+
 
 class SearchSpace(Protocol):
-    """A finite set of architectures."""
+    """A set of architectures, given by the decisions that lead to each.
+
+    `size` counts all of them, feasible or not; None where they are without end or were not counted.
+    """
 
     @property
     def name(self) -> str: ...
 
     @property
-    def size(self) -> int:
-        """The number of architectures, feasible or not."""
+    def code(self) -> str: ...
+
+    @property
+    def size(self) -> int | None: ...
+
+    def suggest(self, decisions: Decisions) -> Architecture:
+        """The architecture that these decisions lead to; it asks for nothing that they do not depend on."""
         ...
 
-    def architectures(self) -> tuple[Architecture, ...]:
-        """All of them, each once, sorted by their choices: always the same order."""
-        ...
+    def architectures(self) -> Sequence[Architecture]:
+        """All of them, each once, always in the same order; perhaps a sequence that makes them when they are read.
 
-    def feasible(self, architecture: Architecture, image_shape: ImageShape) -> bool:
-        """Whether images of this shape can be carried."""
+        Raises ValueError where they are without end or more than 200,000.
+        """
         ...
 
     def neighbours(self, architecture: Architecture) -> tuple[Architecture, ...]:
-        """Those members of the space that differ from it in exactly one choice, sorted as `architectures` is."""
+        """Those members of the space that differ from it in one decision, in a fixed order."""
         ...
 
     def parse(self, text: str) -> Architecture:

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from search_spaces.architecture import Architecture, Choice, ImageShape, SearchSpace, hint
+from search_spaces.architecture import Architecture, ImageShape, SearchSpace, hint
 from search_spaces.classic import BUILDERS, ClassicNetwork
 from search_spaces.convnet import ConvNetSpace
 from search_spaces.cost import flops, parameter_count
-from search_spaces.sampling import Restriction, feasible_architectures, stratified_sample
+from search_spaces.decisions import Choice
+from search_spaces.macro import Macro
+from search_spaces.mobilenet import MOBILENET
+from search_spaces.nasbench201 import NasBench201
+from search_spaces.residual import RESIDUAL
+from search_spaces.sampling import (
+    Restriction,
+    candidate_pool,
+    feasible_architectures,
+    random_architectures,
+    stratified_sample,
+)
 
 __all__ = [
     "NETWORKS",
@@ -16,23 +27,49 @@ __all__ = [
     "ImageShape",
     "Restriction",
     "SearchSpace",
+    "candidate_pool",
     "feasible_architectures",
+    "find_space",
     "flops",
     "parameter_count",
     "parse_architecture",
+    "random_architectures",
     "stratified_sample",
 ]
 
 SPACES: dict[str, SearchSpace] = {
     "convnet": ConvNetSpace(),
+    "nasbench201": NasBench201(),
+    "macro": Macro(),
+    "residual": RESIDUAL,
+    "mobilenet": MOBILENET,
 }
 NETWORKS: dict[str, Architecture] = {name: ClassicNetwork(name) for name in BUILDERS}
+
+
+def find_space(spec: str) -> SearchSpace:
+    """The space of a name: built in, of an installed package, or "file.py:attribute" or "space.json+file.py:builder".
+
+    Raises LookupError for a name that nobody has, and what `search_spaces.outside.load_space` raises.
+    """
+    if spec in SPACES:
+        return SPACES[spec]
+    from search_spaces.outside import installed_spaces, is_file_space, load_space
+
+    if is_file_space(spec):
+        return load_space(spec)
+    installed = installed_spaces()
+    if spec in installed:
+        return installed[spec]()
+    known = [*SPACES, *installed]
+    raise LookupError(f"unknown search space {spec!r}: {hint(spec, known)}, or give file.py:function")
 
 
 def parse_architecture(text: str) -> Architecture:
     """The architecture of a string: "convnet:width=64,depth=3" (keys left out take the defaults) or "resnet18".
 
-    Raises ValueError with the nearest known names for an unknown space, network, key or value.
+    One from outside is its space and a JSON object of its choices: 'nets.py:build:{"depth":2}'. Raises ValueError with
+    the nearest known names for an unknown space, network, key or value.
     """
     head, colon, rest = text.strip().partition(":")
     if head in SPACES:
@@ -41,4 +78,10 @@ def parse_architecture(text: str) -> Architecture:
         if colon:
             raise ValueError(f"{head} has no settings: write {head}, not {text!r}")
         return NETWORKS[head]
+    spec, brace, choices = text.strip().partition(":{")
+    if brace:
+        try:
+            return find_space(spec).parse("{" + choices)
+        except LookupError as error:
+            raise ValueError(str(error.args[0])) from None
     raise ValueError(f"unknown architecture {text!r}: {hint(head, [*SPACES, *NETWORKS])}")

@@ -14,14 +14,15 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
-from search_spaces.architecture import Choice, ImageShape, check_buildable, hint
+from search_spaces.architecture import Described, ImageShape, check_buildable, hint
+from search_spaces.decisions import Choice
 
 SMALLEST_SIDE = 8
 VGG11 = (64, "pool", 128, "pool", 256, 256, "pool", 512, 512, "pool", 512, 512, "pool")
 
 
 @dataclass(frozen=True)
-class ClassicNetwork:
+class ClassicNetwork(Described):
     """One named network. It has no settings and belongs to no space that could be searched.
 
     Raises ValueError for a name that does not exist.

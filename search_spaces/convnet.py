@@ -6,26 +6,35 @@ Blocks of conv 3x3 (padding 1, bias), norm, activation, pool; then flatten and o
 from __future__ import annotations
 
 import itertools
+import math
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import get_type_hints
 
 from torch import nn
 
-from search_spaces.architecture import Architecture, Choice, ImageShape, check_buildable, hint
+from search_spaces.architecture import Architecture, Described, ImageShape, check_buildable, hint
+from search_spaces.decisions import Choice, Decisions
 
 WIDTHS = (32, 64, 128, 256)
 DEPTHS = (1, 2, 3, 4)
 NORMS = ("none", "batch", "layer", "instance", "group")
 ACTIVATIONS = ("sigmoid", "relu", "leakyrelu")
 POOLINGS = ("none", "max", "avg")
+OPTIONS: Mapping[str, tuple[Choice, ...]] = {
+    "width": WIDTHS,
+    "depth": DEPTHS,
+    "norm": NORMS,
+    "activation": ACTIVATIONS,
+    "pooling": POOLINGS,
+}
 GROUPS = 4  # of norm=group
 LARGEST = {"width": 4096, "depth": 16}  # of a backbone; the space itself is smaller
 
 
 @dataclass(frozen=True)
-class ConvNet:
+class ConvNet(Described):
     """One ConvNet. The space has widths 32 .. 256 and depths 1 .. 4; backbones may have others (depth 5 at 128 pixels).
 
     `norm`: none, batch, layer (over C, H, W), instance (GroupNorm(C, C), affine) or group (4 groups). `pooling` is 2x2
@@ -62,6 +71,10 @@ class ConvNet:
     def choices(self) -> Mapping[str, Choice]:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
+    @property
+    def cost_key(self) -> Hashable:
+        return self.width, self.depth, self.norm != "none", self.norm == "layer", self.pooling != "none"
+
     def obstacle(self, image_shape: ImageShape) -> str | None:
         _, height, width = image_shape
         if self.pooling == "none" or min(height, width) >> self.depth >= 1:
@@ -94,16 +107,17 @@ class ConvNetSpace:
     """The 720 ConvNets of the paper: width x depth x norm x activation x pooling."""
 
     name: str = "convnet"
+    code: str = ""
 
     @property
     def size(self) -> int:
-        return len(WIDTHS) * len(DEPTHS) * len(NORMS) * len(ACTIVATIONS) * len(POOLINGS)
+        return math.prod(len(choices) for choices in OPTIONS.values())
+
+    def suggest(self, decisions: Decisions) -> ConvNet:
+        return ConvNet(**{key: decisions.suggest_categorical(key, list(few)) for key, few in OPTIONS.items()})
 
     def architectures(self) -> tuple[ConvNet, ...]:
-        return tuple(itertools.starmap(ConvNet, itertools.product(WIDTHS, DEPTHS, NORMS, ACTIVATIONS, POOLINGS)))
-
-    def feasible(self, architecture: Architecture, image_shape: ImageShape) -> bool:
-        return architecture.obstacle(image_shape) is None
+        return tuple(itertools.starmap(ConvNet, itertools.product(*OPTIONS.values())))
 
     def neighbours(self, architecture: Architecture) -> tuple[ConvNet, ...]:
         own = architecture.choices

@@ -12,15 +12,7 @@ from search_spaces.architecture import Architecture, ImageShape
 
 def parameter_count(architecture: Architecture, image_shape: ImageShape, num_classes: int) -> int:
     """Trainable weights of the network. Raises ValueError where it cannot be built."""
-    return _parameter_count(architecture, image_shape, num_classes)
-
-
-@functools.lru_cache(maxsize=100_000)
-def _parameter_count(architecture: Architecture, image_shape: ImageShape, num_classes: int) -> int:
-    # Half a millisecond each, and every sample asks for all of a space.
-    with torch.device("meta"):
-        network = architecture.build(image_shape, num_classes)
-    return sum(weights.numel() for weights in network.parameters())
+    return _counts(_Case(architecture, image_shape, num_classes))[0]
 
 
 def flops(architecture: Architecture, image_shape: ImageShape, num_classes: int) -> int:
@@ -29,10 +21,32 @@ def flops(architecture: Architecture, image_shape: ImageShape, num_classes: int)
     Two per multiply-accumulate of convolutions and linear layers; norms, activations and pools are not counted. Raises
     ValueError where the network cannot be built.
     """
+    return _counts(_Case(architecture, image_shape, num_classes))[1]
+
+
+class _Case:
+    """An architecture at a size; equal where the costs are."""
+
+    def __init__(self, architecture: Architecture, image_shape: ImageShape, num_classes: int) -> None:
+        self.architecture, self.image_shape, self.num_classes = architecture, tuple(image_shape), num_classes
+        feasible = architecture.obstacle(image_shape) is None
+        identity = (architecture.space, architecture.code, architecture.cost_key)
+        self._key = (*identity, self.image_shape, num_classes, feasible)
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Case) and self._key == other._key
+
+
+@functools.lru_cache(maxsize=100_000)
+def _counts(case: _Case) -> tuple[int, int]:
+    # Some milliseconds each, and every sample asks for many of a space.
     with torch.device("meta"):
-        network = architecture.build(image_shape, num_classes).eval()
-        images = torch.empty(1, *image_shape)
+        network = case.architecture.build(case.image_shape, case.num_classes).eval()  # type: ignore[arg-type]
+        images = torch.empty(1, *case.image_shape)
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
         network(images)
-    return counter.get_total_flops()
+    return sum(weights.numel() for weights in network.parameters()), counter.get_total_flops()

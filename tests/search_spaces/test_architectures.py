@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -116,7 +117,7 @@ def test_it_says_what_it_cannot_build(architecture: Architecture) -> None:
         architecture.build((0, 16, 16), 10)
     obstacle = architecture.obstacle((3, 1, 1))
     if obstacle is not None:
-        with pytest.raises(ValueError, match=f"{architecture.name} cannot carry 3 x 1 x 1 images: "):
+        with pytest.raises(ValueError, match=re.escape(f"{architecture.name} cannot carry 3 x 1 x 1 images: ")):
             architecture.build((3, 1, 1), 10)
 
 
@@ -135,7 +136,7 @@ def test_a_space_lists_each_of_its_architectures_once_in_a_fixed_order(name: str
 def test_what_a_space_calls_feasible_can_be_built_and_nothing_else(name: str) -> None:
     space = SPACES[name]
     for architecture in space.architectures()[::7]:
-        if space.feasible(architecture, (3, 8, 8)):
+        if architecture.obstacle((3, 8, 8)) is None:
             assert parameter_count(architecture, (3, 8, 8), 10) > 0
         else:
             with pytest.raises(ValueError, match="cannot carry"):

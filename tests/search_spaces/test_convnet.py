@@ -69,7 +69,7 @@ def test_a_wrong_setting_is_named_with_its_way_out(text: str, message: str) -> N
 @pytest.mark.parametrize(("side", "left_out"), [(32, 0), (16, 0), (15, 120), (8, 120), (7, 240)])
 def test_a_space_leaves_out_what_pooling_would_shrink_to_nothing(side: int, left_out: int) -> None:
     # depth 4 needs 16 pixels, depth 3 needs 8: 120 architectures of each depth have a pooling
-    infeasible = [a for a in SPACE.architectures() if not SPACE.feasible(a, (3, side, side))]
+    infeasible = [a for a in SPACE.architectures() if a.obstacle((3, side, side)) is not None]
     assert len(infeasible) == left_out
     assert all(architecture.choices["pooling"] != "none" for architecture in infeasible)
     for architecture in infeasible[:1]:

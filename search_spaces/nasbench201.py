@@ -1,0 +1,298 @@
+"""NAS-Bench-201 (Dong & Yang, ICLR 2020, arXiv 2001.00326): 15,625 cells of four nodes and six edges.
+
+Node 0 is the cell's input and node 3 its output; each later node is the sum of one operation on every node before it.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import re
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from search_spaces.architecture import Architecture, ImageShape, check_buildable, hint
+from search_spaces.decisions import Choice, Decisions
+from search_spaces.product import LazySequence
+
+OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+EDGES = ((1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (3, 2))  # (to, from), in the order of the string
+CONVOLUTIONS = ("nor_conv_1x1", "nor_conv_3x3")
+CELLS = 5  # of each of the three stages
+CHANNELS = (16, 32, 64)
+SIZE = len(OPERATIONS) ** len(EDGES)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One architecture: the operation of each edge, in the order of the benchmark's string.
+
+    `cells` a stage: 5 in the benchmark, 1 when shrunk. Raises ValueError for an operation that does not exist.
+    """
+
+    operations: tuple[str, ...]
+    cells: int = CELLS
+
+    def __post_init__(self) -> None:
+        if len(self.operations) != len(EDGES):
+            raise ValueError(f"nasbench201: {len(self.operations)} operations, a cell has {len(EDGES)}")
+        for operation in self.operations:
+            if operation not in OPERATIONS:
+                raise ValueError(f"nasbench201: unknown operation {operation!r}: {hint(operation, OPERATIONS)}")
+        if not 1 <= self.cells <= CELLS:
+            raise ValueError(f"nasbench201: cells={self.cells} is not between 1 and {CELLS}")
+
+    @property
+    def space(self) -> str:
+        return "nasbench201"
+
+    @property
+    def text(self) -> str:
+        """The benchmark's own string."""
+        parts = [f"{operation}~{source}" for operation, (_, source) in zip(self.operations, EDGES, strict=True)]
+        return f"|{parts[0]}|+|{'|'.join(parts[1:3])}|+|{'|'.join(parts[3:])}|"
+
+    @property
+    def name(self) -> str:
+        return f"nasbench201:{'' if self.cells == CELLS else f'cells={self.cells}:'}{self.text}"
+
+    @property
+    def choices(self) -> Mapping[str, Choice]:
+        return {_edge(edge): operation for edge, operation in zip(EDGES, self.operations, strict=True)}
+
+    @property
+    def cost_key(self) -> Hashable:
+        return self.cells, self.operations.count("nor_conv_1x1"), self.operations.count("nor_conv_3x3")
+
+    @property
+    def code(self) -> str:
+        return ""
+
+    def obstacle(self, image_shape: ImageShape) -> str | None:
+        _, height, width = image_shape
+        return None if min(height, width) >= 4 else "two stages halve the side (needs at least 4 pixels)"
+
+    def build(self, image_shape: ImageShape, num_classes: int) -> CellNetwork:
+        check_buildable(self, image_shape, num_classes)
+        return CellNetwork(self.operations, self.cells, image_shape[0], num_classes)
+
+    def shrunk(self) -> Cell | None:
+        """One cell a stage."""
+        return None if self.cells == 1 else replace(self, cells=1)
+
+    def representative(self) -> Cell:
+        """The first of the benchmark's cells that computes the same functions."""
+        return replace(_cell(_representatives()[_index(self.operations)]), cells=self.cells)
+
+
+@dataclass(frozen=True)
+class NasBench201:
+    """The whole space, in the order of its choices: the operation of the last edge varies fastest."""
+
+    name: str = "nasbench201"
+    code: str = ""
+
+    @property
+    def size(self) -> int:
+        return int(SIZE)
+
+    def suggest(self, decisions: Decisions) -> Cell:
+        return Cell(tuple(decisions.suggest_categorical(_edge(edge), list(OPERATIONS)) for edge in EDGES))
+
+    def architectures(self) -> Sequence[Cell]:
+        return LazySequence(SIZE, _cell)
+
+    def neighbours(self, architecture: Architecture) -> tuple[Cell, ...]:
+        assert isinstance(architecture, Cell)
+        own = architecture.operations
+        return tuple(
+            replace(architecture, operations=(*own[:edge], operation, *own[edge + 1 :]))
+            for edge in range(len(EDGES))
+            for operation in OPERATIONS
+            if operation != own[edge]
+        )
+
+    def parse(self, text: str) -> Cell:
+        """The benchmark's string, after "cells=1:" where it is shrunk."""
+        shrunk, rest = re.fullmatch(r"(?:cells=(\d+):)?(.*)", text.strip(), re.DOTALL).groups()  # type: ignore[union-attr]
+        nodes = rest.split("+")
+        operations: list[str] = []
+        for node, part in enumerate(nodes, start=1):
+            edges = part[1:-1].split("|")
+            if node > 3 or part[:1] != "|" or part[-1:] != "|" or len(part) < 2 or len(edges) != node:
+                raise ValueError(f"nasbench201: {rest!r} is not |op~0|+|op~0|op~1|+|op~0|op~1|op~2|")
+            for source, edge in enumerate(edges):
+                operation, _, number = edge.partition("~")
+                if number != str(source):
+                    raise ValueError(f"nasbench201: {edge!r} in {rest!r} is not op~{source}")
+                operations.append(operation)
+        if len(nodes) != 3:
+            raise ValueError(f"nasbench201: {rest!r} is not |op~0|+|op~0|op~1|+|op~0|op~1|op~2|")
+        return Cell(tuple(operations), int(shrunk) if shrunk else CELLS)
+
+
+class CellNetwork(nn.Module):
+    """Stem, three stages of cells with a residual block before the second and third, head."""
+
+    def __init__(self, operations: Sequence[str], cells: int, channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(channels, CHANNELS[0], 3, padding=1, bias=False), nn.BatchNorm2d(CHANNELS[0])
+        )
+        layers: list[nn.Module] = []
+        before = CHANNELS[0]
+        for width in CHANNELS:
+            if width != before:
+                layers.append(Reduction(before, width))
+            layers += [CellModule(operations, width) for _ in range(cells)]
+            before = width
+        self.cells = nn.Sequential(*layers)
+        self.head = nn.Sequential(
+            nn.BatchNorm2d(before), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, num_classes)
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        scores: Tensor = self.head(self.cells(self.stem(images)))
+        return scores
+
+    def blocks(self) -> list[nn.Module]:
+        """The stem, then what follows it block by block: what training-free measures look at."""
+        return [self.stem, *self.cells]
+
+
+class CellModule(nn.Module):
+    """One cell: (N, C, H, W) of the same shape in and out."""
+
+    def __init__(self, operations: Sequence[str], width: int) -> None:
+        super().__init__()
+        self.edges = nn.ModuleList(_operation(operation, width) for operation in operations)
+
+    def forward(self, images: Tensor) -> Tensor:
+        nodes = [images]
+        edges = iter(self.edges)
+        for node in range(1, 4):
+            total = next(edges)(nodes[0])
+            for source in range(1, node):
+                total = total + next(edges)(nodes[source])
+            nodes.append(total)
+        return nodes[3]
+
+
+class Reduction(nn.Module):
+    """The residual block that halves the side."""
+
+    def __init__(self, before: int, width: int) -> None:
+        super().__init__()
+        self.first = _convolution(before, width, 3, stride=2)
+        self.second = _convolution(width, width, 3)
+        self.shortcut = nn.Sequential(nn.AvgPool2d(2, stride=2), nn.Conv2d(before, width, kernel_size=1, bias=False))
+
+    def forward(self, images: Tensor) -> Tensor:
+        long: Tensor = self.second(self.first(images))
+        short: Tensor = self.shortcut(images)
+        # An odd side: the strided convolution rounds up, the pool down.
+        return long[:, :, : short.shape[2], : short.shape[3]] + short
+
+
+class Zero(nn.Module):
+    """The operation "none"."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.zeros_like(images)
+
+
+def _operation(name: str, width: int) -> nn.Module:
+    if name == "none":
+        return Zero()
+    if name == "skip_connect":
+        return nn.Identity()
+    if name == "avg_pool_3x3":
+        return nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)
+    return _convolution(width, width, 1 if name == "nor_conv_1x1" else 3)
+
+
+def _convolution(before: int, width: int, kernel: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.ReLU(),
+        nn.Conv2d(before, width, kernel, stride=stride, padding=kernel // 2, bias=False),
+        nn.BatchNorm2d(width),
+    )
+
+
+def _edge(edge: tuple[int, int]) -> str:
+    return f"node{edge[0]}_from{edge[1]}"
+
+
+def _index(operations: Sequence[str]) -> int:
+    return functools.reduce(lambda number, operation: 5 * number + OPERATIONS.index(operation), operations, 0)
+
+
+def _cell(index: int) -> Cell:
+    digits = []
+    for _ in EDGES:
+        index, digit = divmod(index, len(OPERATIONS))
+        digits.append(OPERATIONS[digit])
+    return Cell(tuple(reversed(digits)))
+
+
+@functools.cache
+def _representatives() -> list[int]:
+    """For every cell by its number, the number of the first that computes the same."""
+    first: dict[Hashable, int] = {}
+    return [
+        first.setdefault(_function(operations), index)
+        for index, operations in enumerate(itertools.product(OPERATIONS, repeat=len(EDGES)))
+    ]
+
+
+def _function(operations: Sequence[str]) -> Hashable:
+    """What a cell computes, whatever its nodes are called: equal for equal functions of equal weights.
+
+    Sums are sorted, zeros vanish, identities are looked through, what does not reach the output is left out. A
+    convolution has weights of its own, so two that look alike are told from one that is used twice: their numbering,
+    which does not matter, is that of the smallest expression. The published count of 6,466 cells is larger because it
+    takes a + (b + c) for another sum than (a + b) + c.
+    """
+    alike: dict[str, list[int]] = {}
+    for edge, value in enumerate(_inputs(operations, {})):
+        if operations[edge] in CONVOLUTIONS:
+            alike.setdefault(repr((operations[edge], value)), []).append(edge)
+    numberings = (
+        {edge: number for edges in chosen for number, edge in enumerate(edges)}
+        for chosen in itertools.product(*(itertools.permutations(edges) for edges in alike.values()))
+    )
+    return min((_expression(operations, numbers) for numbers in numberings), key=repr)
+
+
+def _expression(operations: Sequence[str], numbers: Mapping[int, int]) -> tuple[object, ...]:
+    return _nodes(operations, numbers)[3]
+
+
+def _inputs(operations: Sequence[str], numbers: Mapping[int, int]) -> list[tuple[object, ...]]:
+    """The value that each edge reads."""
+    nodes = _nodes(operations, numbers)
+    return [nodes[source] for _, source in EDGES]
+
+
+def _nodes(operations: Sequence[str], numbers: Mapping[int, int]) -> list[tuple[object, ...]]:
+    """The value of each node: its terms, sorted. A term is the input "x" or (operation, number, what it reads)."""
+    nodes: list[tuple[object, ...]] = [("x",)]
+    for node in range(1, 4):
+        terms: list[object] = []
+        for edge, (target, source) in enumerate(EDGES):
+            operation = operations[edge]
+            if target != node or operation == "none":
+                continue
+            value = nodes[source]
+            if operation == "skip_connect":
+                terms.extend(value)
+            elif operation in CONVOLUTIONS:
+                # Of zeros too: batch norm then adds its shift, a constant per channel.
+                terms.append((operation, numbers.get(edge, 0), value))
+            elif value:
+                terms.append((operation, value))
+        nodes.append(tuple(sorted(terms, key=repr)))
+    return nodes
