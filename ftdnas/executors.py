@@ -9,24 +9,38 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 Context = TypeVar("Context")
+Held = TypeVar("Held", covariant=True)
 Result = TypeVar("Result")
 
-ATTEMPTS = 2  # a piece of work that takes its process down is tried once more: memory may have been short for a moment
+ATTEMPTS = 2  # work that takes its process down, or its memory, is tried once more: it may have been short for a moment
+STILLBORN = 3  # processes in a row that end before they can begin: then it is not the work
+IDLE_S = 0.2  # between two looks for work, where there is none right now
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a piece of work has no result. `crashed`: its process ended, which another machine might not see."""
+    """Why a piece of work has no result, and the `seconds` that were spent on it.
+
+    `crashed`: its process ended, which another machine might not see.
+    """
 
     error: str
     crashed: bool = False
+    seconds: float = field(default=0.0, compare=False)
+
+
+@dataclass(frozen=True)
+class Exhausted:
+    """Memory ran out, but the process lives."""
+
+    error: str
 
 
 @dataclass(frozen=True)
@@ -36,12 +50,81 @@ class Unprepared:
     error: str
 
 
+@dataclass(frozen=True)
+class Ready:
+    """The context is there: work begins."""
+
+
+class Executor(Protocol[Held]):
+    """What does pieces of work side by side, each a picklable callable of the context that every process holds."""
+
+    def map(
+        self, works: Iterable[Callable[[Held], Result] | None], limit_s: float | None = None
+    ) -> Iterator[tuple[int, Result | Failure]]:
+        """(index, outcome) of every piece of work, as they finish; started in the order given.
+
+        `works` is read when a process is free, and after the outcomes so far have been taken: it may depend on them.
+        None in it means that there is nothing right now: it is asked again soon, and not counted. A piece of work that
+        takes longer than `limit_s` seconds is ended and is a Failure, as is one that raises. Raises RuntimeError where
+        the context cannot be made.
+        """
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A piece of work, its number and which attempt at it this is."""
+
+    index: int
+    work: Callable[[Any], Any]
+    attempt: int = 1
+
+
+class Tasks:
+    """The pieces of work, pulled one by one; those to be tried again come first."""
+
+    def __init__(self, works: Iterable[Callable[[Any], Any] | None]) -> None:
+        self._source = iter(works)
+        self._again: deque[Task] = deque()
+        self._count = 0
+        self._ended = False
+
+    @property
+    def over(self) -> bool:
+        return self._ended and not self._again
+
+    def pull(self) -> Task | None:
+        """The next one; None where there is none right now, or never again."""
+        if self._again:
+            return self._again.popleft()
+        work = None if self._ended else next(self._source, self)
+        if work is self:
+            self._ended = True
+        if work is self or work is None:
+            return None
+        self._count += 1
+        return Task(self._count - 1, work)  # type: ignore[arg-type]
+
+    def settle(self, task: Task, outcome: Any, seconds: float) -> tuple[Task, Any] | None:
+        """What came of it: the task and its outcome; None where it goes back, to be tried again."""
+        if isinstance(outcome, Exhausted) or (isinstance(outcome, Failure) and outcome.crashed):
+            if task.attempt < ATTEMPTS:
+                self._again.append(replace(task, attempt=task.attempt + 1))
+                return None
+            if isinstance(outcome, Exhausted):
+                outcome = Failure(outcome.error)
+        if isinstance(outcome, Failure):
+            outcome = replace(outcome, seconds=seconds)
+        return task, outcome
+
+
 class LocalProcesses(Generic[Context]):
-    """Long-lived worker processes that share nothing but what `prepare` reads.
+    """Long-lived worker processes that share nothing but what `prepare` reads: an Executor.
 
     `lay_out` is called once, when there is work, and gives the picklable `prepare`. Every process is spawned, holds the
-    context that `prepare` returns there, and does one piece of work at a time: a picklable callable of the context.
-    Processes end with the block, and with the one that started them, however that ends; Ctrl-C is left to it.
+    context that `prepare` returns there, and does one piece of work at a time. A process that ends, takes too long or
+    runs out of memory is replaced. Processes end with the block, and with the one that started them, however that ends;
+    Ctrl-C is left to it.
     """
 
     def __init__(self, lay_out: Callable[[], Callable[[], Context]], jobs: int) -> None:
@@ -51,6 +134,7 @@ class LocalProcesses(Generic[Context]):
         self._prepare: Callable[[], Context] | None = None
         self._jobs = jobs
         self._workers: list[_Worker] = []
+        self._stillborn = 0
 
     def __enter__(self) -> LocalProcesses[Context]:
         return self
@@ -62,34 +146,64 @@ class LocalProcesses(Generic[Context]):
             worker.stop()
         self._workers.clear()
 
-    def map(self, works: Sequence[Callable[[Context], Result]]) -> Iterator[tuple[int, Result | Failure]]:
-        """(index, outcome) of every piece of work, as they finish; started in the order given.
-
-        An exception in a piece of work is its Failure. Raises RuntimeError where the context cannot be made.
-        """
-        waiting = deque(enumerate(works))
-        attempts = [0] * len(works)
-        while waiting or any(worker.index is not None for worker in self._workers):
-            self._workers = [worker for worker in self._workers if worker.alive]
-            while len(self._workers) < min(self._jobs, len(waiting) + self._busy()):
-                self._prepare = self._prepare or self._lay_out()
-                self._workers.append(_Worker(self._prepare))
-            for worker in self._workers:
-                if worker.index is None and waiting:
-                    index, work = waiting.popleft()
-                    attempts[index] += 1
-                    worker.give(index, work)
-            busy = {worker.connection: worker for worker in self._workers if worker.index is not None}
-            for ready in wait(list(busy)):
-                worker = busy[ready]  # type: ignore[index]
-                index, outcome = worker.take()
-                if isinstance(outcome, Failure) and outcome.crashed and attempts[index] < ATTEMPTS:
-                    waiting.appendleft((index, works[index]))
-                else:
-                    yield index, outcome
+    def map(
+        self, works: Iterable[Callable[[Context], Result] | None], limit_s: float | None = None
+    ) -> Iterator[tuple[int, Result | Failure]]:
+        """See Executor."""
+        tasks = Tasks(works)
+        while True:
+            while self._busy() < self._jobs and (task := tasks.pull()) is not None:
+                self._free_worker().give(task)
+            if not self._busy():
+                if tasks.over:
+                    return
+                time.sleep(IDLE_S)
+                continue
+            for worker, outcome in self._outcomes(limit_s, look_again=not tasks.over and self._busy() < self._jobs):
+                task, seconds = worker.rest()
+                if not worker.alive:
+                    self._workers.remove(worker)
+                settled = tasks.settle(task, outcome, seconds)
+                if settled is not None:
+                    yield settled[0].index, settled[1]
 
     def _busy(self) -> int:
-        return sum(worker.index is not None for worker in self._workers)
+        return sum(worker.task is not None for worker in self._workers)
+
+    def _free_worker(self) -> _Worker:
+        for worker in self._workers:
+            if worker.task is None:
+                return worker
+        self._prepare = self._prepare or self._lay_out()
+        self._workers.append(_Worker(self._prepare))
+        return self._workers[-1]
+
+    def _outcomes(self, limit_s: float | None, *, look_again: bool) -> list[tuple[_Worker, Any]]:
+        """Of the busy workers, those that are done or out of time; perhaps none."""
+        busy = {worker.connection: worker for worker in self._workers if worker.task is not None}
+        timeouts = [] if limit_s is None else [limit_s - worker.seconds() for worker in busy.values() if worker.ready]
+        timeouts += [IDLE_S] if look_again else []
+        done: list[tuple[_Worker, Any]] = []
+        for connection in wait(list(busy), max(0.0, min(timeouts)) if timeouts else None):
+            worker = busy.pop(connection)  # type: ignore[call-overload]
+            received = worker.take()
+            if isinstance(received, Unprepared):
+                raise RuntimeError(f"the worker processes could not be prepared: {received.error}")
+            if isinstance(received, Ready):
+                self._stillborn = 0
+                continue
+            if not worker.ready:
+                self._stillborn += 1
+                if self._stillborn >= STILLBORN:
+                    raise RuntimeError(f"worker processes end before they can begin: {received.error}")
+            if isinstance(received, Exhausted):
+                worker.stop()  # what it still holds of the memory goes with it
+            done.append((worker, received))
+        for worker in busy.values():
+            if limit_s is not None and worker.ready and worker.seconds() >= limit_s:
+                worker.stop(at_once=True)
+                done.append((worker, Failure(f"took longer than {limit_s:g} s")))
+        return done
 
 
 class _Worker:
@@ -98,37 +212,49 @@ class _Worker:
     def __init__(self, prepare: Callable[[], Any]) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.index: int | None = None
+        self.task: Task | None = None
+        self.ready = False
         self.alive = True
+        self._begun = 0.0
         self._process = context.Process(target=_serve, args=(theirs, prepare, os.getpid()), daemon=True)
         self._process.start()
         theirs.close()
 
-    def give(self, index: int, work: Callable[[Any], Any]) -> None:
-        self.index = index
+    def give(self, task: Task) -> None:
+        self.task, self._begun = task, time.monotonic()
         with contextlib.suppress(BrokenPipeError):  # where the process has ended, `take` says how
-            self.connection.send(work)
+            self.connection.send(task.work)
 
-    def take(self) -> tuple[int, Any]:
-        """The index of the piece of work that was given, and its outcome."""
-        assert self.index is not None
-        index, self.index = self.index, None
+    def take(self) -> Any:
+        """What it sends: that it is ready, or an outcome."""
         try:
-            outcome = self.connection.recv()
+            received = self.connection.recv()
         except (EOFError, ConnectionResetError):
             self.alive = False
             self._process.join()
             code = self._process.exitcode or 0
             how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
             hint = " (out of memory?)" if code == -signal.SIGKILL else ""
-            return index, Failure(f"its process {how}{hint}", crashed=True)
-        if isinstance(outcome, Unprepared):
-            raise RuntimeError(f"the worker processes could not be prepared: {outcome.error}")
-        return index, outcome
+            return Failure(f"its process {how}{hint}", crashed=True)
+        if isinstance(received, Ready):
+            self.ready, self._begun = True, time.monotonic()
+        return received
 
-    def stop(self) -> None:
-        self._process.terminate()
-        self._process.join(5)
+    def seconds(self) -> float:
+        """Since its work began."""
+        return time.monotonic() - self._begun
+
+    def rest(self) -> tuple[Task, float]:
+        """The task that it no longer has, and how long it had it."""
+        assert self.task is not None
+        task, self.task = self.task, None
+        return task, self.seconds()
+
+    def stop(self, *, at_once: bool = False) -> None:
+        self.alive = False
+        if not at_once:
+            self._process.terminate()
+            self._process.join(5)
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
@@ -142,19 +268,33 @@ def _serve(connection: Connection, prepare: Callable[[], Any], parent: int) -> N
     try:
         context = prepare()
     except Exception as error:
-        _answer(connection, Unprepared(_line(error)))
+        _answer(connection, Unprepared(one_line(error)))
         return
+    _answer(connection, Ready())
     while True:
         try:
             work = connection.recv()
         except (EOFError, ConnectionResetError):
             return
-        try:
-            outcome = work(context)
-        except Exception as error:  # whatever a network does is a fact about that network
-            outcome = Failure(_line(error))
-        if not _answer(connection, outcome):
+        if not _answer(connection, outcome_of(work, context)):
             return
+
+
+def outcome_of(work: Callable[[Any], Any], context: Any) -> Any:
+    """The result of the work, or why there is none: whatever a network does is a fact about that network."""
+    try:
+        return work(context)
+    except Exception as error:
+        text = one_line(error)
+        # torch has an exception of its own for a GPU's memory, and none for the machine's.
+        exhausted = isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text
+        return Exhausted(f"ran out of memory: {text}") if exhausted else Failure(text)
+
+
+def one_line(error: Exception) -> str:
+    """Its kind and the first line of what it says."""
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
 
 
 def _answer(connection: Connection, outcome: Any) -> bool:
@@ -162,12 +302,9 @@ def _answer(connection: Connection, outcome: Any) -> bool:
         connection.send(outcome)
     except BrokenPipeError:
         return False
+    except Exception as error:  # it cannot be sent, and nothing of it was
+        connection.send(Failure(one_line(error)))
     return True
-
-
-def _line(error: Exception) -> str:
-    text = str(error).strip()
-    return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
 
 
 def _end_with(parent: int) -> None:

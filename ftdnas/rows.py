@@ -24,18 +24,26 @@ class RowFile:
 
     def read(self) -> dict[str, dict[str, Any]]:
         """Key -> row, in the order of first appearance. Raises ValueError naming a line that is not a row."""
+        return self.read_from(0)[0]
+
+    def read_from(self, offset: int) -> tuple[dict[str, dict[str, Any]], int]:
+        """The rows that begin at byte `offset`, where a line begins, and the byte after the last of them."""
         try:
-            content = self.path.read_bytes()
+            with self.path.open("rb") as file:
+                file.seek(offset)
+                content = file.read()
         except FileNotFoundError:
-            return {}
+            return {}, 0
+        whole = content[: content.rfind(b"\n") + 1]
         rows: dict[str, dict[str, Any]] = {}
-        for number, line in enumerate(content[: content.rfind(b"\n") + 1].splitlines(), start=1):
+        for number, line in enumerate(whole.splitlines(), start=1):
             try:
                 row = json.loads(line)
                 rows[row["key"]] = row
             except (ValueError, TypeError, KeyError) as error:
-                raise ValueError(f"{self.path}, line {number} is not a row of ours: remove that line") from error
-        return rows
+                place = f"line {number}" if offset == 0 else f"line {number} after byte {offset}"
+                raise ValueError(f"{self.path}, {place} is not a row of ours: remove that line") from error
+        return rows, offset + len(whole)
 
     def append(self, row: Row) -> None:
         """Add one row, which must hold a "key" and no NaN, and have it on the disk."""
