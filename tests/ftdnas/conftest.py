@@ -1,8 +1,15 @@
-"""Real digits as a small synthetic set, for every test that needs one."""
+"""Real digits as a small synthetic set, and a real PostgreSQL server, for every test that needs one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -68,3 +75,60 @@ def set_of() -> SetOf:
         return SyntheticSet(**(given | fields))
 
     return make
+
+
+@dataclass(frozen=True)
+class Server:
+    """A PostgreSQL server of the tests' own, on loopback."""
+
+    folder: Path
+    port: int
+    control: tuple[str, ...]
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://ftdnas@127.0.0.1:{self.port}/postgres"
+
+    def start(self) -> None:
+        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self.folder} -c fsync=off"
+        self._run("start", "-w", "-l", str(self.folder / "log"), "-o", options)
+
+    def stop(self) -> None:
+        """As a crash would."""
+        self._run("stop", "-w", "-m", "immediate")
+
+    def _run(self, *words: str) -> None:
+        subprocess.run([*self.control, "-D", str(self.folder / "data"), *words], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    """A running server; it is started by the first test that asks, as the user postgres where tests run as root."""
+    pytest.importorskip("psycopg", reason="needs the extra ftdnas[postgres]")
+    places = [str(path.parent) for path in sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))]
+    found = shutil.which("initdb", path=os.pathsep.join([*places, os.environ.get("PATH", "")]))
+    if found is None:
+        pytest.skip("PostgreSQL's server programs are not installed")
+    as_whom: tuple[str, ...] = ()
+    folder = Path(tempfile.mkdtemp(prefix="ftdnas-postgres-"))
+    if os.geteuid() == 0:  # which PostgreSQL refuses to run as
+        try:
+            shutil.chown(folder, "postgres")
+        except LookupError:
+            pytest.skip("tests run as root, and there is no user postgres to run the server as")
+        as_whom = ("runuser", "-u", "postgres", "--")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    initdb = Path(found).resolve()
+    subprocess.run(
+        [*as_whom, str(initdb), "-D", str(folder / "data"), "-U", "ftdnas", "-A", "trust", "--no-sync"],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        cwd="/",
+    )
+    server = Server(folder, port, (*as_whom, str(initdb.with_name("pg_ctl"))))
+    server.start()
+    yield server
+    server.stop()
+    shutil.rmtree(folder)
