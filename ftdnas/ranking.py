@@ -12,7 +12,7 @@ from typing import Any
 
 from distill.files import whole_file
 from ftdnas.candidates import Score
-from ftdnas.comparison import Comparison, compare
+from ftdnas.comparison import PROXY, REFERENCE, Column, Comparison, Table, compare
 from ftdnas.plan import Plan
 
 SCREENING, TRUTH = "screening", "truth"
@@ -90,6 +90,7 @@ def rank(
     facts: Mapping[str, Facts],
     scores: Mapping[str, Sequence[Score]],
     seed: int,
+    num_classes: int,
     notes: Sequence[str] = (),
 ) -> Ranking:
     """Join the scores of all stages, each in the plan's order, and order the candidates.
@@ -114,14 +115,26 @@ def rank(
     ]
     comparison = None
     if TRUTH in scores:
-        columns: dict[str, list[float | None]] = {
-            SET_BY_LOSS: [None if c.late_loss is None else -c.late_loss for c in candidates],
-            PARAMETERS: [float(c.parameters) for c in candidates],
-        }
+        by_loss = tuple(None if c.late_loss is None else -c.late_loss for c in candidates)
+        columns = [
+            Column("set", "the set", tuple(c.score for c in candidates), role=PROXY),
+            Column("set.late_loss", SET_BY_LOSS, by_loss, role=REFERENCE),
+            Column("params", PARAMETERS, tuple(float(c.parameters) for c in candidates)),
+        ]
         for draw in range(len(random)):
-            columns[f"random subset {draw + 1}"] = [c.random_scores[draw] for c in candidates]
-        baselines = [name for name in columns if name != SET_BY_LOSS]
-        comparison = compare([c.score for c in candidates], columns, baselines, [c.truth for c in candidates], seed)
+            name = f"random subset {draw + 1}"
+            columns.append(Column(name, name, tuple(c.random_scores[draw] for c in candidates)))
+        table = Table(
+            space=plan.candidates[0].partition(":")[0],
+            candidates=tuple(plan.candidates),
+            parameters=tuple(c.parameters for c in candidates),
+            num_classes=num_classes,
+            truth_name="real training",
+            truth=tuple(c.truth for c in candidates),
+            truth_images=scores[TRUTH][0].scored_on.images,
+            columns=tuple(columns),
+        )
+        comparison = compare(table, seed)
     return Ranking(
         study=study,
         folder=folder,

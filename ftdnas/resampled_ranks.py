@@ -1,20 +1,23 @@
 """Rank statistics of many resamples at once; numpy only.
 
 A resample of n architectures is the row of its multinomial counts: how often each was drawn. Below, `counts` is
-(R, n), whole numbers that sum to n in each row, in float64; a row of ones is the sample itself. Every statistic maps
-counts to (R,) values, NaN where it is undefined. Copies of one architecture are tied with each other, as they would be
-in the resample written out.
+(R, n), whole numbers in float64 or float32 (exact for sums below 2^24); a row of ones is the sample itself, and a zero
+leaves an architecture out. Every statistic maps counts to (R,) values, NaN where it is undefined. Copies of one
+architecture are tied with each other, as they would be in the resample written out.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
+Statistic = Callable[[Floats], Floats]
 SIGN_BLOCK = 1_000  # rows of the n x n sign matrix held at once
 
 
@@ -24,35 +27,43 @@ class Order:
     def __init__(self, values: Floats) -> None:
         self.values = values
         self.sorting = np.argsort(values, kind="stable")
-        _, self.starts = np.unique(values[self.sorting], return_index=True)
-        self.group = np.unique(values, return_inverse=True)[1]
+        distinct, self.group, sizes = np.unique(values, return_inverse=True, return_counts=True)
+        self.ends = np.cumsum(sizes) - 1  # the last of each group in the sorting
+        self.constant = len(distinct) < 2
 
-    @property
-    def constant(self) -> bool:
-        return len(self.starts) < 2
-
-    def group_sizes(self, counts: Floats) -> Floats:
-        """How many of the resample have each group's value: (R, groups)."""
-        sizes: Floats = np.add.reduceat(counts[:, self.sorting], self.starts, axis=1)
-        return sizes
+    def groups(self, counts: Floats) -> tuple[Floats, Floats]:
+        """How many of the resample have each group's value or a smaller one, and how many that value: (R, groups)."""
+        upto: Floats = np.cumsum(counts[:, self.sorting], axis=1)
+        if len(self.ends) < len(self.sorting):
+            upto = upto[:, self.ends]
+        sizes = upto.copy()
+        sizes[:, 1:] -= upto[:, :-1]
+        return upto, sizes
 
     def centred_midranks(self, counts: Floats) -> Floats:
-        """Ranks in the resample, ties averaged, minus their mean (n + 1) / 2: (R, n)."""
-        sizes = self.group_sizes(counts)
-        ranks = np.cumsum(sizes, axis=1) - (sizes - 1) / 2
-        centred: Floats = (ranks - (counts.shape[1] + 1) / 2)[:, self.group]
-        return centred
+        """Ranks in the resample, ties averaged, minus their mean: (R, n)."""
+        upto, sizes = self.groups(counts)
+        centred: Floats = upto - (sizes + upto[:, -1:]) / 2
+        return centred[:, self.group]
 
     def above(self, counts: Floats) -> tuple[Floats, Floats]:
         """Of each item, how many of the resample have a larger value, and how many an equal one: (R, n) each."""
-        sizes = self.group_sizes(counts)
-        larger = counts.shape[1] - np.cumsum(sizes, axis=1)
+        upto, sizes = self.groups(counts)
+        larger = upto[:, -1:] - upto
         return larger[:, self.group], sizes[:, self.group]
 
     def tied_pairs(self, counts: Floats) -> Floats:
-        sizes = self.group_sizes(counts)
-        pairs: Floats = (sizes * (sizes - 1)).sum(axis=1) / 2
+        _, sizes = self.groups(counts)
+        pairs: Floats = (sizes * (sizes - 1)).sum(axis=1, dtype=np.float64) / 2
         return pairs
+
+    def best(self, counts: Floats, k: Floats | int) -> Floats:
+        """The counts of those with fewer than `k` larger values in the resample, a number or (R, 1); zero elsewhere.
+
+        Values tied with the k-th best come along.
+        """
+        chosen: Floats = counts * (self.above(counts)[0] < k)
+        return chosen
 
 
 class Pair:
@@ -62,18 +73,24 @@ class Pair:
         self.x = Order(x)
         self.y = Order(y)
 
+    def among(self, rows: NDArray[np.intp]) -> Pair:
+        """The same over some of the items."""
+        return Pair(self.x.values[rows], self.y.values[rows])
+
     def spearman(self, counts: Floats) -> Floats:
         return _weighted_cosine(counts, self.x.centred_midranks(counts), self.y.centred_midranks(counts))
 
     def kendall(self, counts: Floats) -> Floats:
         """tau-b: concordant minus discordant pairs are the quadratic form c' S c / 2, S = sign(x) * sign(y)."""
-        total = counts.shape[1]
-        single = counts.astype(np.float32)  # exact: sums of at most n whole numbers, n < 2^24
+        items = counts.shape[1]
+        single = counts.astype(np.float32, copy=False)
         difference = np.zeros(len(counts))
-        for start in range(0, total, SIGN_BLOCK):
+        for start in range(0, items, SIGN_BLOCK):
             rows = slice(start, start + SIGN_BLOCK)
-            products = single @ self._signs(rows).T
-            difference += np.einsum("rn,rn->r", products.astype(np.float64), counts[:, rows]) / 2
+            signs = self._all_signs if items <= SIGN_BLOCK else self._signs(rows)
+            products = single @ signs.T
+            difference += np.einsum("rn,rn->r", products, counts[:, rows], dtype=np.float64) / 2
+        total = counts.sum(axis=1, dtype=np.float64)
         pairs = total * (total - 1) / 2
         untied = (pairs - self.x.tied_pairs(counts)) * (pairs - self.y.tied_pairs(counts))
         return _ratio(difference, np.sqrt(untied))
@@ -112,6 +129,10 @@ class Pair:
     def _dense(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         return self.x.group.astype(np.int32), self.y.group.astype(np.int32)
 
+    @cached_property
+    def _all_signs(self) -> NDArray[np.float32]:
+        return self._signs(slice(None))
+
     def _signs(self, rows: slice) -> NDArray[np.float32]:
         x, y = self._dense
         signs: NDArray[np.float32] = (np.sign(x[rows, None] - x) * np.sign(y[rows, None] - y)).astype(np.float32)
@@ -127,7 +148,7 @@ def partial(xy: Floats, xz: Floats, yz: Floats) -> Floats:
 def _weighted_cosine(weights: Floats, a: Floats, b: Floats) -> Floats:
     weighted_a, weighted_b = weights * a, weights * b
     product, own_a, own_b = (
-        np.einsum("rn,rn->r", p, q) for p, q in ((weighted_a, b), (weighted_a, a), (weighted_b, b))
+        np.einsum("rn,rn->r", p, q).astype(np.float64) for p, q in ((weighted_a, b), (weighted_a, a), (weighted_b, b))
     )
     return _ratio(product, np.sqrt(own_a * own_b)).clip(-1, 1)
 

@@ -108,7 +108,8 @@ def search(
         finally:
             shutil.rmtree(folder.materials, ignore_errors=True)
         notes = _origin_notes(synthetic, data)
-        ranking = rank(folder.name, folder.path, folder.settings, plan, facts, scores, request.seed, notes)
+        named = (folder.name, folder.path, folder.settings)
+        ranking = rank(*named, plan, facts, scores, request.seed, data.num_classes, notes)
         write_ranking(ranking)
     return ranking
 

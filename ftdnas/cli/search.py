@@ -14,8 +14,6 @@ from ftdnas.library import Library, home
 from ftdnas.real_images import Source, images_of
 
 if TYPE_CHECKING:
-    from ftdnas.agreement import Estimate
-    from ftdnas.comparison import Comparison
     from ftdnas.ranking import Ranked, Ranking
 
 TOP = 10
@@ -67,7 +65,9 @@ def describe(ranking: Ranking) -> list[str]:
     """The outcome as lines of text: what speaks against trusting it first, then the table, then the rest."""
     lines = [""]
     if ranking.comparison:
-        lines += [ranking.comparison.verdict, "", *agreement(ranking.comparison), ""]
+        from ftdnas.report.terminal import lines as told
+
+        lines += [*told(ranking.comparison), ""]
     else:
         lines += [
             "How far this ranking can be trusted is not known: --truth-epochs 5, say, compares it with the truth.",
@@ -110,22 +110,5 @@ def left_out(ranking: Ranking) -> list[str]:
     return lines + [f"failed: {name}: {error}" for name, error in failed]
 
 
-def agreement(comparison: Comparison) -> list[str]:
-    """Every way to rank with its figures; intervals are of 95 %."""
-    kept = f"{comparison.candidates} candidates" + (f", {comparison.left_out} left out" * bool(comparison.left_out))
-    width = max(len(line.name) for line in comparison.lines)
-    lines = [f"agreement with the truth over {kept}, Spearman [95 % interval]:"]
-    lines.append(f"  {'':<{width}}  {'all':<21}  {'better half':<21}  {'the set is ahead by':<21}  regret@5, points")
-    for line in comparison.lines:
-        ahead = "" if line.ahead is None else str(line.ahead)
-        cells = f"{line.spearman!s:<21}  {line.better_half!s:<21}  {ahead:<21}  {points(line.regret)}"
-        lines.append(f"  {line.name:<{width}}  {cells}")
-    return lines
-
-
 def percent(accuracy: float | None) -> str:
     return "-" if accuracy is None else f"{100 * accuracy:.1f}"
-
-
-def points(estimate: Estimate) -> str:
-    return "undefined" if estimate.value is None else f"{round(100 * estimate.value, 1) + 0.0:.1f}"  # no minus zero

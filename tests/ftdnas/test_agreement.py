@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -10,18 +11,22 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from ftdnas.agreement import (
-    Bootstrap,
     Estimate,
+    Repeated,
     Values,
-    agreement,
-    bonett_wright,
+    better_half,
+    chance_regret,
     kendall,
     partial_spearman,
     precision_at,
     regret_at,
+    seed_agreement,
     spearman,
     spearman_difference,
+    top_by_scores,
+    top_by_truth,
 )
+from ftdnas.intervals import Bootstrap, Draws, bonett_wright
 from ftdnas.resampled_ranks import Pair
 
 QUICK = Bootstrap(seed=0, resamples=400)
@@ -403,16 +408,153 @@ def test_a_ranking_is_not_better_than_itself() -> None:
         assert high > 0
 
 
-# ---- all together
+def test_the_difference_over_the_better_half() -> None:
+    scores, truth = drawn(41, None)
+    baseline, _ = drawn(41, 8, seed=9)
+    rows = sorted(range(41), key=lambda row: -truth[row])[:21]
+    estimate = spearman_difference(scores, baseline, truth, QUICK, better_half)
+    parts = [stats.spearmanr([c[row] for row in rows], [truth[row] for row in rows])[0] for c in (scores, baseline)]
+    assert value(estimate) == pytest.approx(parts[0] - parts[1], abs=1e-6)
+    assert estimate.n == 21
 
 
-def test_agreement_gathers_every_figure() -> None:
-    scores, truth = drawn(30, None)
-    given, _ = drawn(30, 10, seed=3)
-    whole = agreement(scores, truth, QUICK, given=given, ks=(1, 5))
-    assert whole.spearman == spearman(scores, truth, QUICK)
-    assert whole.kendall == kendall(scores, truth, QUICK)
-    assert whole.partial == partial_spearman(scores, truth, given, QUICK)
-    assert whole.precision == {k: precision_at(k, scores, truth, QUICK) for k in (1, 5)}
-    assert whole.regret == {k: regret_at(k, scores, truth, QUICK) for k in (1, 5)}
-    assert agreement(scores, truth, QUICK).partial is None
+# ---- over some of the architectures
+
+
+@pytest.mark.parametrize("levels", [4, None])
+@pytest.mark.parametrize("figure", [spearman, kendall])
+def test_choices_are_made_anew_in_each_resample(figure: Callable[..., Estimate], levels: int | None) -> None:
+    """The interval equals that of resamples written out, of which scipy correlates the chosen."""
+    n, k = 40, 25
+    scores, truth = (np.array(column) for column in drawn(n, levels, seed=12))
+    reference = {spearman: stats.spearmanr, kendall: stats.kendalltau}[figure]
+    bootstrap = Bootstrap(5, resamples=100)
+    table = np.stack([scores, truth])
+    draws = Draws.of(bootstrap, table, [np.empty((0, n))] * 2, np.ones(n, dtype=bool))
+    (counts,) = draws._counts(0, 100)
+    for among, key, size in ((better_half, truth, n // 2), (top_by_truth(k), truth, k), (top_by_scores(k), scores, k)):
+        replicates = []
+        for count in counts.astype(int):
+            drawn_rows = np.repeat(np.arange(n), count)
+            bar = np.sort(key[drawn_rows])[-size]
+            chosen = drawn_rows[key[drawn_rows] >= bar]
+            replicates.append(reference(scores[chosen], truth[chosen])[0])
+        estimate = figure(scores, truth, bootstrap, among)
+        bar = np.sort(key)[-size]
+        assert value(estimate) == pytest.approx(reference(scores[key >= bar], truth[key >= bar])[0], abs=1e-6)
+        if estimate.n >= 20:
+            assert interval(estimate) == pytest.approx(tuple(np.quantile(replicates, [0.025, 0.975])), abs=1e-5)
+
+
+def test_the_top_by_truth_and_by_proxy_differ_and_ties_come_along() -> None:
+    truth = [9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0]
+    scores = [1.0, 3.0, 2.0, 9.0, 9.0, 9.0, 4.0]
+    by_truth = spearman(scores, truth, QUICK, top_by_truth(3))
+    assert (by_truth.n, by_truth.method) == (3, "no interval: Bonett-Wright undefined at n = 3")
+    assert value(by_truth) == pytest.approx(-0.5)  # 1, 3, 2 against 3, 2, 1
+    by_proxy = spearman(scores, truth, QUICK, top_by_scores(3))
+    assert (by_proxy.n, by_proxy.method) == (3, "undefined: constant scores")
+    assert spearman(scores, truth, QUICK, top_by_scores(2)).n == 3
+    assert spearman(scores, truth, QUICK, top_by_truth(2)).method == "undefined: 2 architectures"
+
+
+def test_a_small_choice_takes_bonett_wright() -> None:
+    scores, truth = drawn(60, None)
+    estimate = spearman(scores, truth, QUICK, top_by_truth(10))
+    assert interval(estimate) == bonett_wright(value(estimate), 10)
+
+
+# ---- isomorphism classes
+
+
+def test_architectures_of_a_class_are_drawn_together() -> None:
+    scores, truth = drawn(30, None, seed=3)
+    twice = Bootstrap(0, resamples=400, classes=tuple(row // 2 for row in range(60)))
+    doubled = [[value for value in column for _ in range(2)] for column in (scores, truth)]
+    for figure in (spearman, kendall):
+        estimate = figure(doubled[0], doubled[1], twice)
+        single = figure(scores, truth, QUICK)
+        assert estimate.n == 60
+        if figure is spearman:  # copies change nothing; in tau-b they are pairs tied in both
+            assert estimate.value == pytest.approx(value(single))
+            assert interval(estimate) == pytest.approx(interval(single), abs=1e-6)
+        naive = figure(doubled[0], doubled[1], QUICK)
+        assert interval(naive)[1] - interval(naive)[0] < 0.85 * (interval(estimate)[1] - interval(estimate)[0])
+    few = spearman(doubled[0][:30], doubled[1][:30], Bootstrap(0, classes=twice.classes[:30]))
+    assert few.method == "Bonett-Wright"
+    assert interval(few) == bonett_wright(value(few), 15)
+    with pytest.raises(ValueError, match="2 classes of 30 architectures"):
+        spearman(scores, truth, Bootstrap(0, classes=(1, 2)))
+
+
+# ---- several seeds
+
+
+def seeds_of(truth: list[float], seeds: int, noise: float, seed: int) -> Repeated:
+    rng = np.random.default_rng(seed)
+    columns = np.array(truth) + noise * rng.standard_normal((seeds, len(truth)))
+    return Repeated(columns.mean(axis=0).tolist(), columns.tolist())
+
+
+@pytest.mark.parametrize(("first", "second"), [(2, 1), (2, 2), (3, 2), (7, 3)])
+def test_seeds_widen_the_interval_and_leave_its_middle(first: int, second: int) -> None:
+    _, truth = drawn(60, None)
+    scores, true = seeds_of(truth, first, 0.8, 1), seeds_of(truth, second, 0.8, 2)
+    alone = spearman(scores.values, true.values, Bootstrap(0, resamples=4000))
+    both = spearman(scores, true, Bootstrap(0, resamples=4000))
+    assert both.value == alone.value
+    (low, high), (least, most) = interval(both), interval(alone)
+    assert high - low > most - least
+    assert abs((low + high) / 2 - (least + most) / 2) < 0.04
+
+
+def test_the_ways_to_draw_two_seeds_share_the_resamples() -> None:
+    table = np.array([[1.0, 2.0, 3.0]])
+    seeds = np.array([[0.0, 2.0, 4.0], [2.0, 2.0, 2.0]])
+    draws = Draws.of(Bootstrap(0), table, [seeds], np.ones(3, dtype=bool))
+    assert [(share, one[0].tolist()) for share, one in draws.scenarios] == [
+        (0.25, [0, 2, 4]),
+        (0.5, [1, 2, 3]),
+        (0.25, [2, 2, 2]),
+    ]
+    many = Draws.of(Bootstrap(0), table, [np.tile(table, (9, 1))], np.ones(3, dtype=bool))
+    assert sum(share for share, _ in many.scenarios) == pytest.approx(1)
+
+
+def test_a_seed_that_lacks_an_architecture_takes_the_other() -> None:
+    _, truth = drawn(40, None)
+    true = seeds_of(truth, 2, 0.3, 1)
+    holed = Repeated(true.values, [[None, *true.by_seed[0][1:]], true.by_seed[1]])
+    estimate = spearman(truth, holed, QUICK)
+    assert (estimate.n, estimate.failed) == (40, 0)
+    assert estimate.value == spearman(truth, true, QUICK).value
+
+
+def test_the_noise_ceiling_is_one_seed_against_another() -> None:
+    _, truth = drawn(40, None)
+    true = seeds_of(truth, 3, 0.5, 1)
+    ceiling = seed_agreement(true.by_seed, QUICK)
+    pairs = [stats.spearmanr(true.by_seed[a], true.by_seed[b])[0] for a, b in ((0, 1), (0, 2), (1, 2))]
+    assert value(ceiling) == pytest.approx(np.mean(pairs))
+    low, high = interval(ceiling)
+    assert low < value(ceiling) < high
+    assert seed_agreement((), QUICK).method == "undefined: a table of means"
+    assert seed_agreement(true.by_seed[:1], QUICK).value is None
+
+
+# ---- blind choice and speed
+
+
+def test_the_regret_of_blind_choice_by_hand() -> None:
+    # two of three: the best is found in 2 of 3 ways, else the second best
+    assert chance_regret(2, [0.9, 0.6, None, 0.3]) == pytest.approx(0.3 / 3)
+    assert chance_regret(3, [0.9, 0.6, 0.3]) is None
+
+
+def test_ten_thousand_resamples_of_720_architectures_take_seconds() -> None:
+    """Under 2 s of a quiet processor; twice that is allowed here, because the suite shares its processor."""
+    scores, truth = drawn(720, 96)
+    start = time.process_time()
+    for figure in (spearman, kendall):
+        assert figure(scores, truth, Bootstrap(77)).method == "bootstrap, 10000 resamples"
+    assert time.process_time() - start < 4

@@ -80,7 +80,7 @@ def test_candidates_are_ranked_best_first(searched: Searched) -> None:
 def test_the_comparison_holds_the_set_beside_parameters_and_a_random_subset(searched: Searched) -> None:
     comparison = searched.ranking.comparison
     assert comparison is not None
-    names = [line.name for line in comparison.lines]
+    names = [line.title for line in comparison.lines]
     assert names == ["the set", "the set, by late training loss", "the parameter count", "random subset 1"]
     assert comparison.candidates == 5
     assert comparison.verdict

@@ -47,7 +47,7 @@ def test_a_ranking_in_words_and_the_same_as_json(digits: ImageDataset, capsys: p
     told = capsys.readouterr()
     lines = [line for line in told.out.splitlines() if line]
     # What speaks against trusting the ranking comes before the ranking itself.
-    verdict = next(number for number, line in enumerate(lines) if line.startswith(("The set", "Undecided")))
+    verdict = next(number for number, line in enumerate(lines) if line.startswith(("Undecided", "Use it", "Do not")))
     heading = next(number for number, line in enumerate(lines) if line.startswith("rank"))
     assert verdict == 0 < heading
     assert sum("convnet:width=32,depth=1" in line for line in lines) == 4
@@ -63,7 +63,7 @@ def test_a_ranking_in_words_and_the_same_as_json(digits: ImageDataset, capsys: p
     assert [line.split()[-1] for line in lines[heading + 1 : heading + 5]] == [
         candidate["architecture"] for candidate in ranking["candidates"]
     ]
-    assert ranking["comparison"]["lines"][2]["name"] == "the parameter count"
+    assert ranking["comparison"]["lines"][2]["title"] == "the parameter count"
     assert ranking["settings"]["recipe"]["name"] == "screening-5"
 
 
