@@ -110,7 +110,8 @@ def _rows(features: Tensor) -> Tensor:
 def _draw_weights(network: nn.Module, generator: torch.Generator) -> None:
     for module in network.modules():
         if isinstance(module, nn.modules.conv._ConvNd | nn.Linear):
-            nn.init.kaiming_normal_(module.weight, generator=generator)
+            # Drawn where the generator is, then brought to the network's device.
+            module.weight.data.copy_(nn.init.kaiming_normal_(torch.empty(module.weight.shape), generator=generator))
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     network.requires_grad_(False)

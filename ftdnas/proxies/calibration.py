@@ -1,0 +1,110 @@
+"""Columns of scores combined by a ridge regression that is fitted on a few architectures really trained.
+
+Ranks stand in for values on both sides, so that a column's scale does not matter; the penalty is chosen by leaving one
+out. What is predicted for an architecture that was trained comes from a fit without it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata, spearmanr
+
+Floats = NDArray[np.float64]
+
+PENALTIES = tuple(10.0**power for power in np.arange(-2, 2.01, 0.5))  # for each trained architecture
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was fitted.
+
+    `scores`: one for each candidate, larger is better, None where a column has none. `weights`: of each column's ranks,
+    which all have variance 1. `trained`: how many architectures it was fitted on. `spearman`: of their truth with what
+    fits without them predict; None where that is undefined.
+    """
+
+    scores: tuple[float | None, ...]
+    weights: tuple[float, ...]
+    penalty: float
+    trained: int
+    spearman: float | None
+
+
+def calibrate(columns: Sequence[Sequence[float | None]], truth: Sequence[float | None]) -> Calibration:
+    """Fit `columns`, scores of the same candidates, to `truth`, which most of them lack.
+
+    Raises ValueError where fewer than `fewest(len(columns))` candidates have everything.
+    """
+    whole = np.array([None not in values for values in zip(*columns, strict=True)])
+    table = np.column_stack(
+        [_ranks([value for value, kept in zip(column, whole, strict=True) if kept]) for column in columns]
+    )
+    target = np.array([math.nan if value is None else value for value in truth], dtype=float)[whole]
+    rows = np.flatnonzero(np.isfinite(target))
+    if len(rows) < fewest(len(columns)):
+        raise ValueError(
+            f"{len(rows)} trained architectures with a score in every column are too few for {len(columns)} weights: "
+            f"calibrate on at least {fewest(len(columns))}"
+        )
+    penalty, weights = _fit(table[rows], target[rows])
+    predicted = table @ weights
+    for row in rows:
+        others = rows[rows != row]
+        predicted[row] = table[row] @ _fit(table[others], target[others])[1]
+    left_out = predicted[rows]
+    undefined = np.ptp(left_out) == 0 or np.ptp(target[rows]) == 0
+    scores: list[float | None] = [None] * len(whole)
+    for place, score in zip(np.flatnonzero(whole), predicted, strict=True):
+        scores[place] = float(score)
+    return Calibration(
+        tuple(scores),
+        tuple(float(weight) for weight in weights),
+        penalty,
+        len(rows),
+        None if undefined else float(spearmanr(left_out, target[rows]).statistic),
+    )
+
+
+def fewest(columns: int) -> int:
+    """How many trained architectures a fit of so many columns needs: three for each, and not below eight."""
+    return max(8, 3 * columns)
+
+
+def describe(calibration: Calibration, names: Sequence[str]) -> str:
+    """One line for a report."""
+    terms = " ".join(f"{weight:+.2f} {name}" for weight, name in zip(calibration.weights, names, strict=True))
+    agreement = "undefined" if calibration.spearman is None else f"{calibration.spearman:.2f}"
+    return (
+        f"ranks weighted {terms}, by ridge regression on {calibration.trained} architectures really trained; "
+        f"Spearman with their truth, each left out in turn: {agreement}"
+    )
+
+
+def _fit(table: Floats, truth: Floats) -> tuple[float, Floats]:
+    """The penalty whose leave-one-out error is least, and the weights (V,) at it. `table` (n, V)."""
+    target = _ranks(truth)
+    values, axes = np.linalg.eigh(table.T @ table)
+    scores = table @ axes
+    best: tuple[float, float, Floats] | None = None
+    for penalty in PENALTIES:
+        shrunk = 1 / (np.maximum(values, 0) + penalty * len(target))
+        weights = axes @ (shrunk * (scores.T @ target))
+        own = (scores**2 * shrunk).sum(1)  # how far a target draws its own prediction
+        error = float((((target - table @ weights) / (1 - own)) ** 2).mean())
+        if best is None or error < best[0] - 1e-12:
+            best = error, penalty, weights
+    assert best is not None
+    return best[1], best[2]
+
+
+def _ranks(values: Sequence[float | None] | Floats) -> Floats:
+    """Ranks, ties averaged, of mean 0 and variance 1; zeros where all are equal."""
+    ranks = rankdata(np.asarray(values, dtype=float))
+    centred = ranks - ranks.mean() if len(ranks) else ranks
+    spread = centred.std() if len(ranks) else 0.0
+    return centred / spread if spread > 0 else centred
