@@ -372,7 +372,7 @@ def _verdict(lines: Sequence[Line]) -> Verdict:
 
 
 def _stricter(bootstrap: Bootstrap, baselines: int) -> Bootstrap:
-    return replace(bootstrap, level=1 - (1 - bootstrap.level) / max(1, baselines))
+    return replace(bootstrap, level=1 - (1 - bootstrap.level) / max(1, baselines), cautious=True)
 
 
 def _line_from(record: Mapping[str, Any]) -> Line:

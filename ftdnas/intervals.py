@@ -28,12 +28,15 @@ class Bootstrap:
     """How intervals are made: `resamples` over architectures, of coverage `level`. Raises ValueError where unusable.
 
     `classes`: what each architecture is isomorphic to; those of one class are drawn together. () where all differ.
+    `cautious`: ends that are at least as far out as a normal distribution of the resamples' deviation, which far in the
+    tails, where few resamples are, is what keeps small samples from false alarms.
     """
 
     seed: int
     resamples: int = 10_000
     level: float = 0.95
     classes: tuple[Hashable, ...] = ()
+    cautious: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.level < 1:
@@ -104,6 +107,9 @@ class Draws:
             defined = np.clip(defined + value - mean, -bound, bound)
         level = self.bootstrap.level
         low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+        if self.bootstrap.cautious and value is not None:
+            reach = float(ndtri((1 + level) / 2)) * defined.std()
+            low, high = max(-bound, min(low, value - reach)), min(bound, max(high, value + reach))
         return float(low), float(high)
 
     def replicates(self, statistic: Callable[[Floats], Statistic]) -> NDArray[np.float64]:

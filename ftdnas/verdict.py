@@ -128,7 +128,7 @@ def _n_for(difference: Estimate, bound: float | None) -> int | None:
     if not difference.value or bound is None:
         return None
     wanted = difference.n * ((difference.value - bound) / difference.value) ** 2
-    return math.ceil(wanted) if wanted < 1e12 else None
+    return math.ceil(wanted - 1e-9) if wanted < 1e12 else None
 
 
 def _more(rivals: Sequence[Rival], needed: int | None) -> str:
