@@ -215,17 +215,26 @@ def insist(
     while True:
         try:
             return attempt()
-        except (exc.DBAPIError, exc.TimeoutError) as error:
-            text = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+        except Exception as error:
+            # Optuna wraps what the database says.
+            said = error if isinstance(error, exc.DBAPIError | exc.TimeoutError) else error.__cause__
+            if not isinstance(said, exc.DBAPIError | exc.TimeoutError):
+                raise
+            text = str(getattr(said, "orig", None) or said).strip().partition("\n")[0]
             missing = "no such table" in text or ("relation" in text and "does not exist" in text)
-            gone = isinstance(error, exc.OperationalError | exc.InterfaceError | exc.TimeoutError) and not missing
+            gone = isinstance(said, exc.OperationalError | exc.InterfaceError | exc.TimeoutError) and not missing
             # Two processes that make the same table at once: one of them hears that it exists.
-            races += missing or isinstance(error, exc.IntegrityError | exc.ProgrammingError)
-            hopeless = races > RACES if not gone else time.monotonic() >= end
-            if hopeless or not (gone or races):
-                where = engine.url.render_as_string(hide_password=True)
-                way_out = "start it again and repeat the command, what is finished is kept" if gone else "see there"
-                raise ValueError(f"the database {where} does not answer ({text}): {way_out}") from error
+            races += missing or isinstance(said, exc.IntegrityError | exc.ProgrammingError)
+            where = engine.url.render_as_string(hide_password=True)
+            if gone and time.monotonic() >= end:
+                raise ValueError(
+                    f"the database {where} does not answer ({text}): see to it and repeat the command, "
+                    "what is finished is kept"
+                ) from error
+            if not gone and not 0 < races <= RACES:
+                raise ValueError(
+                    f"the database {where} cannot be used ({text}): give another --storage, the rows are kept in files"
+                ) from error
         if missing:
             with contextlib.suppress(exc.DBAPIError):
                 create()

@@ -170,7 +170,7 @@ def test_a_database_that_is_gone_for_a_moment_is_waited_for(postgresql: Server) 
         assert leases._heart.is_alive()  # it survived the outage
     engine = create_engine(postgresql.url.replace(f":{postgresql.port}", ":1").replace("ql:", "ql+psycopg:"))
     begun = time.monotonic()
-    with pytest.raises(ValueError, match=r"does not answer.*start it again and repeat the command") as caught:
+    with pytest.raises(ValueError, match=r"does not answer.*see to it and repeat the command") as caught:
         Leases(engine, "a", patience_s=0.3).claim("1")
     assert "\n" not in str(caught.value)
     assert time.monotonic() - begun < 3
