@@ -18,6 +18,7 @@ from search_spaces.base import (
     SearchSpace,
     feasible_architectures,
     flops,
+    known_choices,
     stratified_sample,
 )
 
@@ -35,7 +36,7 @@ class Plan:
     """
 
     candidates: tuple[str, ...]
-    size: int
+    size: int | None
     feasible: int
     infeasible: int
     why: str
@@ -49,7 +50,7 @@ class Plan:
         return (
             f"{len(self.candidates)} of {self.feasible} feasible architectures, stratified: {self.why}"
             f"{left_out if self.infeasible else ''}"
-            f"{f'; the space has {self.size}, {asked} were asked for' if asked < self.size else ''}"
+            f"{f'; the space has {self.size}, {asked} were asked for' if self.size is not None and asked < self.size else ''}"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -139,10 +140,7 @@ def measure_cost(
 
 def parse_restriction(space: SearchSpace, texts: Sequence[str]) -> Restriction:
     """What "width=32,64" and "norm=batch" say of a space's choices. Raises ValueError for what it does not have."""
-    known: dict[str, dict[str, Choice]] = {}
-    for architecture in space.architectures():
-        for key, value in architecture.choices.items():
-            known.setdefault(key, {})[str(value)] = value
+    known = {key: {str(value): value for value in values} for key, values in known_choices(space).items()}
     restriction: dict[str, tuple[Choice, ...]] = {}
     for text in texts:
         key, equals, values = (part.strip() for part in text.partition("="))

@@ -13,8 +13,8 @@ from search_spaces.nasbench201 import NasBench201
 from search_spaces.residual import RESIDUAL
 from search_spaces.sampling import (
     Restriction,
-    candidate_pool,
     feasible_architectures,
+    known_choices,
     random_architectures,
     stratified_sample,
 )
@@ -27,10 +27,10 @@ __all__ = [
     "ImageShape",
     "Restriction",
     "SearchSpace",
-    "candidate_pool",
     "feasible_architectures",
     "find_space",
     "flops",
+    "known_choices",
     "parameter_count",
     "parse_architecture",
     "random_architectures",

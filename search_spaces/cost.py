@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from search_spaces.architecture import Architecture, ImageShape
@@ -12,7 +13,7 @@ from search_spaces.architecture import Architecture, ImageShape
 
 def parameter_count(architecture: Architecture, image_shape: ImageShape, num_classes: int) -> int:
     """Trainable weights of the network. Raises ValueError where it cannot be built."""
-    return _counts(_Case(architecture, image_shape, num_classes))[0]
+    return _parameter_count(_Case(architecture, image_shape, num_classes))
 
 
 def flops(architecture: Architecture, image_shape: ImageShape, num_classes: int) -> int:
@@ -21,14 +22,15 @@ def flops(architecture: Architecture, image_shape: ImageShape, num_classes: int)
     Two per multiply-accumulate of convolutions and linear layers; norms, activations and pools are not counted. Raises
     ValueError where the network cannot be built.
     """
-    return _counts(_Case(architecture, image_shape, num_classes))[1]
+    return _flops(_Case(architecture, image_shape, num_classes))
 
 
 class _Case:
     """An architecture at a size; equal where the costs are."""
 
     def __init__(self, architecture: Architecture, image_shape: ImageShape, num_classes: int) -> None:
-        self.architecture, self.image_shape, self.num_classes = architecture, tuple(image_shape), num_classes
+        channels, height, width = image_shape
+        self.architecture, self.image_shape, self.num_classes = architecture, (channels, height, width), num_classes
         feasible = architecture.obstacle(image_shape) is None
         identity = (architecture.space, architecture.code, architecture.cost_key)
         self._key = (*identity, self.image_shape, num_classes, feasible)
@@ -41,12 +43,22 @@ class _Case:
 
 
 @functools.lru_cache(maxsize=100_000)
-def _counts(case: _Case) -> tuple[int, int]:
+def _parameter_count(case: _Case) -> int:
     # Some milliseconds each, and every sample asks for many of a space.
+    return sum(weights.numel() for weights in _network(case).parameters())
+
+
+@functools.lru_cache(maxsize=100_000)
+def _flops(case: _Case) -> int:
+    network = _network(case).eval()
     with torch.device("meta"):
-        network = case.architecture.build(case.image_shape, case.num_classes).eval()  # type: ignore[arg-type]
         images = torch.empty(1, *case.image_shape)
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
         network(images)
-    return sum(weights.numel() for weights in network.parameters()), counter.get_total_flops()
+    return counter.get_total_flops()
+
+
+def _network(case: _Case) -> nn.Module:
+    with torch.device("meta"):
+        return case.architecture.build(case.image_shape, case.num_classes)

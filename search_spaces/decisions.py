@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -31,18 +31,28 @@ class Decisions(Protocol):
 
 
 class RandomDecisions:
-    """Each independent and uniform (of the logarithm where `log`), drawn from a generator."""
+    """Each independent and uniform (of the logarithm where `log`), drawn from a generator.
 
-    def __init__(self, generator: torch.Generator) -> None:
+    `among`: the values that are asked for, of those decisions that it names; all of them are equally likely then.
+    """
+
+    def __init__(self, generator: torch.Generator, among: Mapping[str, Collection[Choice]] | None = None) -> None:
         self._generator = generator
+        self._among = among or {}
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        if name in self._among:
+            return self._pick(name, lambda value: value in choices)
         return choices[self._below(len(_some(name, choices)))]
 
     def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
         values = _range(name, low, high, step)
+        if name in self._among:
+            return int(self._pick(name, lambda value: value in values))
         if not log:
             return values[self._below(len(values))]
+        if low < 1:
+            raise ValueError(f"{name}: the logarithm of {low} is not a number, begin at 1")
         # The bins of the whole numbers on a logarithmic axis.
         drawn = math.exp(self._between(math.log(low - 0.5), math.log(high + 0.5)))
         return min(high, max(low, round(drawn)))
@@ -50,6 +60,8 @@ class RandomDecisions:
     def suggest_float(
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
     ) -> float:
+        if name in self._among:
+            return float(self._pick(name, lambda value: not isinstance(value, str) and low <= value <= high))
         if step is not None:
             values = _stepped(name, low, high, step)
             return values[self._below(len(values))]
@@ -57,11 +69,18 @@ class RandomDecisions:
             return min(high, max(low, math.exp(self._between(math.log(low), math.log(high)))))
         return self._between(low, high)
 
+    def _pick(self, name: str, known: Callable[[Choice], bool]) -> Any:
+        values = _some(name, sorted(self._among[name], key=str))
+        unknown = [value for value in values if not known(value)]
+        if unknown:
+            raise ValueError(f"{name} is never {unknown[0]}")
+        return values[self._below(len(values))]
+
     def _below(self, count: int) -> int:
-        return int(torch.randint(count, (), generator=self._generator))
+        return int(torch.randint(count, (), generator=self._generator, device="cpu"))
 
     def _between(self, low: float, high: float) -> float:
-        return low + (high - low) * float(torch.rand((), generator=self._generator, dtype=torch.float64))
+        return low + (high - low) * float(torch.rand((), generator=self._generator, dtype=torch.float64, device="cpu"))
 
 
 class ReplayDecisions:
@@ -91,7 +110,10 @@ class ReplayDecisions:
         value = self._choices.get(name)
         fits = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
         if fits and step is not None:
-            fits = any(math.isclose(float(value or 0), known) for known in _stepped(name, low, high, step))
+            # What was written down may differ in its last digit from the number on the grid.
+            near = [known for known in _stepped(name, low, high, step) if math.isclose(float(value or 0), known)]
+            fits = bool(near)
+            self._choices = {**self._choices, name: near[0]} if near else self._choices
         said = f"a number between {low:g} and {high:g}" + (f" in steps of {step:g}" if step is not None else "")
         return float(self._answer(name, fits, said, "suggest_float", low, high, step=step, log=log))
 

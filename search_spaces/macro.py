@@ -12,10 +12,7 @@ from search_spaces.decisions import Choice, Decisions
 from search_spaces.product import LazySequence
 
 STAGES = (2, 3, 3)  # layers of each
-CHANNELS = (64, 128, 256)
-STEM, HEAD = 32, 1280
 KINDS = ("0", "1", "2")  # identity; inverted residual 3x3, expansion 3; inverted residual 5x5, expansion 6
-SHAPES = {"1": (3, 3), "2": (5, 6)}  # kernel, expansion
 LAYERS = sum(STAGES)
 SHRUNK = 2  # channels are divided by it
 
@@ -59,8 +56,14 @@ class Chain:
     def code(self) -> str:
         return ""
 
-    def obstacle(self, image_shape: ImageShape) -> str | None:  # noqa: ARG002
-        return None  # a strided convolution leaves a pixel of any side
+    def obstacle(self, image_shape: ImageShape) -> str | None:
+        _, height, width = image_shape
+        smallest = 2 ** len(STAGES)
+        return (
+            None
+            if min(height, width) >= smallest
+            else f"three stages halve the side (needs at least {smallest} pixels)"
+        )
 
     def build(self, image_shape: ImageShape, num_classes: int) -> ChainNetwork:
         check_buildable(self, image_shape, num_classes)
@@ -117,21 +120,24 @@ class Macro:
 class ChainNetwork(nn.Module):
     """Stem, eight layers, head."""
 
+    stages = ((64, 2), (128, 3), (256, 3))  # channels, layers; the stem has half of the first
+    widest = 1280
+
     def __init__(self, layers: str, divisor: int, channels: int, num_classes: int) -> None:
         super().__init__()
-        before = STEM // divisor
+        before = self.stages[0][0] // 2 // divisor
         self.stem = nn.Sequential(
             nn.Conv2d(channels, before, 3, padding=1, bias=False), nn.BatchNorm2d(before), nn.ReLU()
         )
         built: list[nn.Module] = []
         kinds = iter(layers)
-        for length, full in zip(STAGES, CHANNELS, strict=True):
+        for full, length in self.stages:
             for place in range(length):
                 width = full // divisor
                 built.append(_build(next(kinds), before, width, stride=1 if place else 2))
                 before = width
         self.layers = nn.Sequential(*built)
-        head = HEAD // divisor
+        head = self.widest // divisor
         self.head = nn.Sequential(
             nn.Conv2d(before, head, 1, bias=False),
             nn.BatchNorm2d(head),
@@ -178,7 +184,7 @@ def _build(kind: str, before: int, width: int, stride: int) -> nn.Module:
         if stride == 1:
             return nn.Identity()
         return nn.Sequential(nn.Conv2d(before, width, 1, stride=stride, bias=False), nn.BatchNorm2d(width))
-    kernel, expansion = SHAPES[kind]
+    kernel, expansion = (3, 3) if kind == "1" else (5, 6)
     return InvertedResidual(before, width, kernel, expansion, stride)
 
 

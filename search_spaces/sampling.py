@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -13,7 +14,10 @@ from search_spaces.architecture import Architecture, ImageShape, SearchSpace, hi
 from search_spaces.cost import parameter_count
 from search_spaces.decisions import Choice, RandomDecisions
 
-POOL = 2_000  # architectures that stand for a larger space
+POOL = 2_000  # architectures of a space that is listed whole
+BLOCK = 500  # architectures that stand for a larger space, and are balanced among themselves
+PATIENCE = 1_000  # draws without anything new, after which a space has no more
+MANY = 50  # values of a decision, of which 500 architectures show all
 
 BINS = (2, 4, 8, 16, 32)  # quantile bins of the parameter count, coarse to fine
 CROSSED_BINS = 4  # the quartiles of the parameter count are also crossed with every choice
@@ -27,43 +31,31 @@ Restriction = Mapping[str, Collection[Choice]]  # {"width": {32, 64}}
 
 def random_architectures(space: SearchSpace, n: int, seed: int) -> list[Architecture]:
     """`n` different architectures by random decisions; fewer where the space seems to have no more."""
-    generator = torch.Generator().manual_seed(seed)
-    decisions = RandomDecisions(generator)
-    found: dict[str, Architecture] = {}
-    for _ in range(20 * n):
-        architecture = space.suggest(decisions)
-        found.setdefault(architecture.name, architecture)
-        if len(found) == n:
-            break
-    return list(found.values())
+    return list(itertools.islice(_drawn(space, seed, {}), n))
 
 
-def candidate_pool(space: SearchSpace, seed: int = 0) -> Sequence[Architecture]:
-    """All architectures of a space of at most 2,000; else so many drawn at random, always the same for a seed."""
-    if space.size is not None and space.size <= POOL:
-        return space.architectures()
-    return random_architectures(space, POOL, seed)
+def known_choices(space: SearchSpace) -> dict[str, tuple[Choice, ...]]:
+    """Every decision of a space and what it can be; of a space of more than 2,000, as far as 500 random ones show."""
+    listed = _is_listed(space)
+    known: dict[str, dict[Choice, None]] = {}
+    for architecture in space.architectures() if listed else random_architectures(space, BLOCK, 0):
+        for key, value in architecture.choices.items():
+            known.setdefault(key, {})[value] = None
+    # What was drawn comes in no order.
+    order = None if listed else lambda value: (isinstance(value, str), value)
+    return {key: tuple(values if order is None else sorted(values, key=order)) for key, values in known.items()}
 
 
 def feasible_architectures(
     space: SearchSpace, image_shape: ImageShape, restrict: Restriction | None = None, seed: int = 0
 ) -> tuple[tuple[Architecture, ...], int]:
-    """The architectures of `candidate_pool` that images of this shape allow, and how many were infeasible.
+    """The architectures of a space that images of this shape allow, and how many were infeasible.
 
-    `restrict` keeps those whose choices are among the given ones; what it drops is not counted. Raises ValueError where
-    it names a choice that the space does not have.
+    `restrict` keeps those whose choices are among the given ones; what it drops is not counted. Of a space of more than
+    2,000, so many drawn at random stand for all. Raises ValueError where the restriction names a choice that the space
+    does not have.
     """
-    everything = candidate_pool(space, seed)
-    wanted = restrict or {}
-    for key, values in wanted.items():
-        known = dict.fromkeys(a.choices[key] for a in everything if key in a.choices)
-        if not known:
-            keys = dict.fromkeys(key for a in everything for key in a.choices)
-            raise ValueError(f"{space.name}: unknown choice {key!r}: {hint(key, keys)}")
-        for value in values:
-            if value not in known:
-                raise ValueError(f"{space.name}: unknown {key} {value!r}: {hint(str(value), known)}")
-    asked = [a for a in everything if all(a.choices.get(key) in values for key, values in wanted.items())]
+    asked = list(itertools.chain.from_iterable(_blocks(space, POOL, seed, restrict or {})))
     feasible = tuple(architecture for architecture in asked if architecture.obstacle(image_shape) is None)
     return feasible, len(asked) - len(feasible)
 
@@ -75,32 +67,87 @@ def stratified_sample(
     seed: int,
     restrict: Restriction | None = None,
     num_classes: int = 10,
-    fits: Callable[[Architecture], bool] = lambda architecture: True,  # noqa: ARG005
+    fits: Callable[[Architecture], bool] | None = None,
 ) -> tuple[Architecture, ...]:
     """`n` feasible architectures, balanced over the parameter count's quantiles, every choice, and quartile x choice.
 
     The seed shuffles the architectures; each next one is that of the first 64 left which keeps the counts nearest to
     those of the whole space (least mean chi-square). So the first m of a larger sample are the sample of m: more can be
     added later. Only one of those that compute the same functions is taken, and only those that `fits`. Of a space of
-    more than 2,000, so many drawn at random stand for all.
+    more than 2,000, 500 drawn at random stand for all, and the next 500 once these are used up.
     Where fewer than `n` are feasible, all of them. Raises ValueError where none is, or `n` is below 1.
     """
     if n < 1:
         raise ValueError(f"a sample of {n} architectures: take at least 1")
-    feasible, _ = feasible_architectures(space, image_shape, restrict, seed)
-    alike = {architecture.representative().name: architecture for architecture in reversed(feasible)}
-    kept = set(alike.values())
-    pool = [architecture for architecture in feasible if architecture in kept and fits(architecture)]
-    if not pool:
+    taken: list[Architecture] = []
+    seen: set[str] = set()
+    for block in _blocks(space, POOL + 4 * n, seed, restrict or {}):
+        pool = []
+        for architecture in block:
+            if architecture.obstacle(image_shape) is None and (fits is None or fits(architecture)):
+                alike = architecture.representative().name
+                if alike not in seen:
+                    seen.add(alike)
+                    pool.append(architecture)
+        if pool:
+            # A hash instead of a generator: the order is the same on every machine and with every version of numpy.
+            order = sorted(pool, key=lambda one: hashlib.sha256(f"{seed}/{one.name}".encode()).digest())
+            weights = np.array([parameter_count(architecture, image_shape, num_classes) for architecture in order])
+            rows = _balanced_order(_strata(order, weights), min(n - len(taken), len(order)))
+            taken += [order[row] for row in rows]
+        if len(taken) == n:
+            break
+    if not taken:
         channels, height, width = image_shape
         raise ValueError(
-            f"no {space.name} architecture of those asked for can carry {channels} x {height} x {width} images: "
-            "choose larger images or a wider choice"
+            f"no {space.name} architecture of those asked for can carry {channels} x {height} x {width} images"
+            f"{' within the limits' if fits else ''}: choose larger images or a wider choice"
         )
-    # A hash instead of a generator: the order is the same on every machine and with every version of numpy.
-    order = sorted(pool, key=lambda architecture: hashlib.sha256(f"{seed}/{architecture.name}".encode()).digest())
-    weights = np.array([parameter_count(architecture, image_shape, num_classes) for architecture in order])
-    return tuple(order[row] for row in _balanced_order(_strata(order, weights), min(n, len(order))))
+    return tuple(taken)
+
+
+def _is_listed(space: SearchSpace) -> bool:
+    return space.size is not None and space.size <= POOL
+
+
+def _blocks(space: SearchSpace, most: int, seed: int, restrict: Restriction) -> Iterator[Sequence[Architecture]]:
+    """A whole space at once; of a larger one so many at random as `most`, in parts. Only what the restriction keeps."""
+    _check_restriction(space, restrict)
+    if _is_listed(space):
+        yield [architecture for architecture in space.architectures() if _keeps(restrict, architecture)]
+        return
+    drawn = itertools.islice(_drawn(space, seed, restrict), most)
+    while block := list(itertools.islice(drawn, BLOCK)):
+        yield block
+
+
+def _drawn(space: SearchSpace, seed: int, restrict: Restriction) -> Iterator[Architecture]:
+    """Different architectures by random decisions, until nothing new has come for long."""
+    decisions = RandomDecisions(torch.Generator().manual_seed(seed), restrict)
+    seen: set[str] = set()
+    idle = 0
+    while idle < PATIENCE:
+        architecture = space.suggest(decisions)
+        idle += 1
+        if architecture.name not in seen and _keeps(restrict, architecture):
+            seen.add(architecture.name)
+            idle = 0
+            yield architecture
+
+
+def _keeps(restrict: Restriction, architecture: Architecture) -> bool:
+    return not restrict or all(architecture.choices.get(key) in values for key, values in restrict.items())
+
+
+def _check_restriction(space: SearchSpace, restrict: Restriction) -> None:
+    known = known_choices(space) if restrict else {}
+    for key, values in restrict.items():
+        if key not in known:
+            raise ValueError(f"{space.name}: unknown choice {key!r}: {hint(key, known)}")
+        for value in values:
+            # Of many numbers not all have been seen; drawing says which there are.
+            if value not in known[key] and (_is_listed(space) or len(known[key]) <= MANY):
+                raise ValueError(f"{space.name}: unknown {key} {value!r}: {hint(str(value), known[key])}")
 
 
 def _strata(architectures: Sequence[Architecture], weights: NDArray[np.int64]) -> list[NDArray[np.int64]]:

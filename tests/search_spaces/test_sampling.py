@@ -1,23 +1,94 @@
 from __future__ import annotations
 
+import time
 from collections import Counter
 
 import pytest
 
-from search_spaces.base import SPACES, feasible_architectures, parameter_count, stratified_sample
+from search_spaces.base import (
+    SPACES,
+    Architecture,
+    Restriction,
+    feasible_architectures,
+    known_choices,
+    parameter_count,
+    random_architectures,
+    stratified_sample,
+)
 
 SPACE = SPACES["convnet"]
 SHAPE = (3, 16, 16)
 
 
+# Of some spaces a corner, whose networks are small: every weight of 500 of them is counted.
+CORNERS: dict[str, Restriction] = {
+    "convnet": {},
+    "nasbench201": {},
+    "macro": {f"layer{number}": {"0", "2"} if number < 6 else {"0"} for number in range(1, 9)},
+    "residual": {"depth1": {1}, "depth2": {1}, "depth3": {1, 2}},
+    "mobilenet": {"depth1": {1}, "depth2": {1}, "depth3": {1, 2}, "se": {0}},
+}
+
+
 @pytest.mark.parametrize("name", SPACES)
 def test_a_sample_has_distinct_feasible_members_and_depends_on_the_seed_alone(name: str) -> None:
-    space = SPACES[name]
-    drawn = stratified_sample(space, 20, (1, 8, 8), 3)
-    assert len(set(drawn)) == 20
+    space, corner = SPACES[name], CORNERS[name]
+    drawn = stratified_sample(space, 12, (1, 8, 8), 3, corner)
+    assert len({architecture.representative() for architecture in drawn}) == 12
     assert all(architecture.obstacle((1, 8, 8)) is None for architecture in drawn)
-    assert drawn == stratified_sample(space, 20, (1, 8, 8), 3)
-    assert drawn != stratified_sample(space, 20, (1, 8, 8), 4)
+    assert all(architecture.choices[key] in values for architecture in drawn for key, values in corner.items())
+    assert drawn == stratified_sample(space, 12, (1, 8, 8), 3, corner)
+    assert drawn[:5] == stratified_sample(space, 5, (1, 8, 8), 3, corner)
+    if name in ("convnet", "nasbench201"):
+        assert drawn != stratified_sample(space, 12, (1, 8, 8), 4, corner)
+
+
+def test_a_large_space_is_sampled_fast_and_without_end() -> None:
+    space = SPACES["nasbench201"]
+    start = time.process_time()
+    drawn = stratified_sample(space, 48, (3, 24, 24), 0)
+    assert time.process_time() - start < 5
+    more = stratified_sample(space, 1_000, (3, 24, 24), 0)  # more than stand for the space at first
+    assert more[:48] == drawn
+    assert len({architecture.representative() for architecture in more}) == 1_000
+
+
+def test_a_sample_of_a_large_space_has_its_shares() -> None:
+    space = SPACES["nasbench201"]
+    drawn = stratified_sample(space, 50, SHAPE, 1)
+    alike = {one.representative(): one for one in reversed(random_architectures(space, 500, 1))}
+    for key in drawn[0].choices:
+        counts = Counter(architecture.choices[key] for architecture in drawn)
+        shares = Counter(architecture.choices[key] for architecture in alike.values())
+        assert all(abs(counts[value] - 50 * share / len(alike)) <= 4 for value, share in shares.items())
+    everyone = sorted(parameter_count(architecture, SHAPE, 10) for architecture in space.architectures())
+    sizes = [parameter_count(architecture, SHAPE, 10) for architecture in drawn]
+    for part in range(1, 5):
+        assert abs(sum(size <= everyone[3_125 * part] for size in sizes) - 10 * part) <= 8
+
+
+def test_random_architectures_differ_and_end_where_the_space_does() -> None:
+    space = SPACES["macro"]
+    drawn = random_architectures(space, 100, 7)
+    assert len({architecture.name for architecture in drawn}) == 100
+    assert random_architectures(space, 30, 7) == drawn[:30]
+    assert random_architectures(space, 30, 8) != drawn[:30]
+    assert 715 < len(random_architectures(SPACE, 10_000, 0)) <= 720
+
+
+def test_the_choices_of_a_space_are_known() -> None:
+    assert known_choices(SPACE)["norm"] == ("none", "batch", "layer", "instance", "group")
+    assert known_choices(SPACES["macro"]) == {f"layer{number}": ("0", "1", "2") for number in range(1, 9)}
+
+
+def test_only_what_fits_is_taken() -> None:
+    def narrow(architecture: Architecture) -> bool:
+        return parameter_count(architecture, SHAPE, 10) < 30_000
+
+    drawn = stratified_sample(SPACE, 1_000, SHAPE, 0, fits=narrow)
+    assert set(drawn) == {architecture for architecture in SPACE.architectures() if narrow(architecture)}
+    with pytest.raises(ValueError, match="can carry 3 x 16 x 16 images within the limits"):
+        stratified_sample(SPACES["nasbench201"], 4, SHAPE, 0, fits=lambda _: False)
 
 
 def test_a_smaller_sample_begins_a_larger_one() -> None:
@@ -61,6 +132,10 @@ def test_what_cannot_be_sampled_is_said() -> None:
         stratified_sample(SPACE, 4, SHAPE, 0, {"widht": {32}})
     with pytest.raises(ValueError, match="unknown width 48: choose from 32, 64, 128, 256"):
         stratified_sample(SPACE, 4, SHAPE, 0, {"width": {48}})
+    with pytest.raises(ValueError, match=r"unknown choice 'layer9': did you mean layer"):
+        stratified_sample(SPACES["macro"], 4, SHAPE, 0, {"layer9": {"0"}})
+    with pytest.raises(ValueError, match="unknown layer1 '3': choose from 0, 1, 2"):
+        feasible_architectures(SPACES["macro"], SHAPE, {"layer1": {"3"}})
     with pytest.raises(ValueError, match="can carry 3 x 4 x 4 images"):
         stratified_sample(SPACE, 4, (3, 4, 4), 0, {"depth": {4}, "pooling": {"avg"}})
     with pytest.raises(ValueError, match="sample of 0"):
