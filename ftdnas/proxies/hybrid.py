@@ -1,0 +1,104 @@
+"""Ranks of several proxies combined by a small regression that is fitted on a few candidates really trained."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from distill.randomness import derive_seed
+from ftdnas.proxies.calibration import Calibration, calibrate, describe, fewest
+from ftdnas.proxies.training_free import Bench, Column, Rows
+from search_spaces.base import parameter_count, parse_architecture
+
+
+@dataclass(frozen=True, eq=False)
+class Hybrid:
+    """`parts` are proxies; `trained(candidate)` the real trainings whose mean score is a candidate's truth.
+
+    `calibration` candidates, spread over the parameter counts, are trained; the score of each of them comes from a fit
+    without it. Raises ValueError for fewer than two parts, or too few candidates to fit them.
+    """
+
+    parts: Sequence[Any]
+    bench: Bench
+    trained: Callable[[str], Sequence[Any]]
+    calibration: int = 24
+
+    def __post_init__(self) -> None:
+        if len(self.parts) < 2:
+            raise ValueError("a hybrid of one proxy is that proxy: name at least two, as in hybrid(az_nas,params)")
+        if self.calibration < fewest(len(self.parts)):
+            raise ValueError(
+                f"{self.name} cannot be fitted on {self.calibration} trained candidates: "
+                f"calibrate on at least {fewest(len(self.parts))}"
+            )
+
+    @property
+    def name(self) -> str:
+        return f"hybrid({','.join(part.name for part in self.parts)})"
+
+    @property
+    def title(self) -> str:
+        parts = ", ".join(part.title for part in self.parts)
+        return f"ranks of {parts}, weighted by {self.calibration} real trainings"
+
+    def todo(self, candidates: Sequence[str], rows: Rows) -> list[Any]:
+        asked = [work for part in self.parts for work in part.todo(candidates, rows)]
+        asked += [work for candidate in self._chosen(candidates) for work in self.trained(candidate)]
+        return [work for key, work in {work.key: work for work in asked}.items() if key not in rows]
+
+    def column(self, candidates: Sequence[str], rows: Rows) -> Column:
+        try:
+            return list(self.fit(candidates, rows).scores)
+        except ValueError:
+            return [None] * len(candidates)
+
+    def errors(self, candidates: Sequence[str], rows: Rows) -> list[str | None]:
+        try:
+            self.fit(candidates, rows)
+        except ValueError as error:
+            return [str(error)] * len(candidates)
+        of_parts = [part.errors(candidates, rows) for part in self.parts]
+        return [
+            next((f"{part.name}: {error}" for part, error in zip(self.parts, errors, strict=True) if error), None)
+            for errors in zip(*of_parts, strict=True)
+        ]
+
+    def seconds(self, candidates: Sequence[str], rows: Rows) -> float:
+        """Of the parts and of the trainings it was fitted on."""
+        keys = {work.key for candidate in self._chosen(candidates) for work in self.trained(candidate)}
+        trainings = math.fsum(rows[key]["seconds"] for key in keys if key in rows)
+        return trainings + math.fsum(part.seconds(candidates, rows) for part in self.parts)
+
+    def note(self, candidates: Sequence[str], rows: Rows) -> str:
+        """The fit in one line, for a report. Raises ValueError where there is none."""
+        return describe(self.fit(candidates, rows), [part.name for part in self.parts])
+
+    def fit(self, candidates: Sequence[str], rows: Rows) -> Calibration:
+        """Weights, penalty and cross-validated Spearman. Raises ValueError where too few trainings have a result."""
+        chosen = set(self._chosen(candidates))
+        columns = [part.column(candidates, rows) for part in self.parts]
+        return calibrate(columns, [self._truth(name, rows) if name in chosen else None for name in candidates])
+
+    def _truth(self, candidate: str, rows: Rows) -> float | None:
+        """Mean score over the seeds; None where one is missing."""
+        found = [rows.get(work.key) for work in self.trained(candidate)]
+        scores = [float(row["score"]) for row in found if row is not None and row["score"] is not None]
+        return math.fsum(scores) / len(scores) if scores and len(scores) == len(found) else None
+
+    def _chosen(self, candidates: Sequence[str]) -> list[str]:
+        """One from each of as many equal parts of those that differ, sorted by parameters."""
+        classes = {parse_architecture(name).representative().name: name for name in reversed(candidates)}
+        size = {name: self._parameters(name) for name in classes.values()}
+        ascending = sorted(size, key=lambda name: (size[name], name))
+        draw = np.random.default_rng(derive_seed(self.bench.seed, "calibration"))
+        parts = np.array_split(np.arange(len(ascending)), min(self.calibration, len(ascending)))
+        return [ascending[draw.choice(part)] for part in parts]
+
+    def _parameters(self, candidate: str) -> int:
+        data = self.bench.data
+        return parameter_count(parse_architecture(candidate), data.image_shape, data.num_classes)
