@@ -1,0 +1,329 @@
+"""A search space that a user defines outside of this package: what its adapters tell, and the space made of it."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from search_spaces.architecture import ENUMERATED, Architecture, Described, ImageShape, check_buildable, hint
+from search_spaces.decisions import (
+    Choice,
+    Decisions,
+    FirstDecisions,
+    RandomDecisions,
+    ReplayDecisions,
+    enumerate_decisions,
+)
+
+NOMINAL_SHAPE: ImageShape = (3, 224, 224)  # at which a builder is asked for its decisions, on the meta device
+NOMINAL_CLASSES = 10
+COUNTING_S = 10.0  # a space that takes longer to count is sampled
+PROBES = 20  # random architectures from which a space's size is guessed before it is counted
+NEAR = 16  # a whole number with more values than this has the next lower and the next higher as neighbours
+
+
+class Definition(Protocol):
+    """What one kind of file says about its space. `Plain` answers the second to fourth for most kinds."""
+
+    def decide(self, decisions: Decisions) -> dict[str, Choice]:
+        """Everything decided, in the order asked; equal networks have equal decisions."""
+        ...
+
+    def listed(self, decisions: Decisions) -> dict[str, Choice]:
+        """The same, but whatever has an end of values is asked so that all of them can be listed."""
+        ...
+
+    def resolved(self, choices: Mapping[str, Choice]) -> Mapping[str, Any]:
+        """The decisions as the user reads them: the JSON object of the architecture's name."""
+        ...
+
+    def decided(self, resolved: Mapping[str, Any]) -> Mapping[str, Choice]:
+        """The decisions that `resolved` came from. Raises ValueError where it is not of this space."""
+        ...
+
+    def build(self, choices: Mapping[str, Choice], image_shape: ImageShape, num_classes: int) -> nn.Module:
+        """What the user's code makes of them: any exception, any shapes."""
+        ...
+
+
+class Plain:
+    """Decisions that are what the user reads, and are always asked in the same way."""
+
+    def listed(self, decisions: Decisions) -> dict[str, Choice]:
+        return self.decide(decisions)  # type: ignore[attr-defined, no-any-return]
+
+    def resolved(self, choices: Mapping[str, Choice]) -> Mapping[str, Any]:
+        return choices
+
+    def decided(self, resolved: Mapping[str, Any]) -> Mapping[str, Choice]:
+        return resolved
+
+
+@dataclass(frozen=True)
+class DefinedSpace:
+    """The space of a definition. `code` is a digest of what defines it; `load` gives the space of a name again.
+
+    It is counted, and then enumerated, up to 200,000 architectures and ten seconds; `size` is None beyond.
+    """
+
+    name: str
+    code: str
+    definition: Definition = field(compare=False, repr=False)
+    load: Callable[[str], Any] = field(compare=False, repr=False)
+
+    def __reduce__(self) -> tuple[Callable[[str], Any], tuple[str]]:
+        return self.load, (self.name,)  # user code has no place in a message between processes
+
+    @property
+    def size(self) -> int | None:
+        return None if isinstance(self._all, str) else len(self._all)
+
+    def suggest(self, decisions: Decisions) -> DefinedArchitecture:
+        return self._architecture(self.definition.decide(decisions))
+
+    def architectures(self) -> Sequence[Architecture]:
+        if isinstance(self._all, str):
+            raise ValueError(f"{self.name} cannot be enumerated: {self._all}")
+        return self._all
+
+    def neighbours(self, architecture: Architecture) -> tuple[Architecture, ...]:
+        """One decision changed; those that depend on it take their first choice where the old one is gone.
+
+        Of a choice all the others; of a whole number of more than 16 values the next ones; of any other number those a
+        tenth of its range (of its logarithm's) lower and higher.
+        """
+        own = architecture.choices
+        noting = _Noting(ReplayDecisions(own))
+        self.definition.listed(noting)
+        found: dict[Architecture, None] = {}
+        for name, values in noting.asked.items():
+            for value in _near(values, own[name]):
+                changed = ReplayDecisions({**own, name: value}, fallback=FirstDecisions())
+                found[self._architecture(self.definition.listed(changed))] = None
+        found.pop(architecture, None)
+        return tuple(found)
+
+    def parse(self, text: str) -> DefinedArchitecture:
+        try:
+            given = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{self.name}: {text!r} is not JSON: {error}") from None
+        if not isinstance(given, dict):
+            raise ValueError(f"{self.name}: {text!r} is not a JSON object of choices")
+        try:
+            replay = ReplayDecisions(self.definition.decided(given))
+            choices = self.definition.decide(replay)
+        except ValueError as error:
+            raise ValueError(f"{self.name}: {error}") from None
+        unasked = [name for name in self.definition.decided(given) if name not in choices]
+        if unasked:
+            raise ValueError(f"{self.name}: nothing is decided by {unasked[0]!r} here: {hint(unasked[0], choices)}")
+        return self._architecture(choices)
+
+    def _architecture(self, choices: Mapping[str, Choice]) -> DefinedArchitecture:
+        return DefinedArchitecture(self, tuple(choices.items()))
+
+    @functools.cached_property
+    def _all(self) -> tuple[DefinedArchitecture, ...] | str:
+        """All architectures, or why they are not listed."""
+        noting = _Noting(RandomDecisions(torch.Generator().manual_seed(0)))
+        guesses = []
+        for _ in range(PROBES):
+            noting.asked.clear()
+            self.definition.listed(noting)
+            # The product of the widths of a random path estimates the number of paths without bias (Knuth 1975).
+            guess = 1.0
+            for name, values in noting.asked.items():
+                if isinstance(values, _Interval):
+                    return f"{name} is any number between {values.low:g} and {values.high:g}"
+                guess *= len(values)
+            guesses.append(guess)
+        if sum(guesses) / PROBES > 10 * ENUMERATED:
+            return f"it has about {sum(guesses) / PROBES:.2g} architectures"
+        found: dict[DefinedArchitecture, None] = {}
+        start = time.monotonic()
+        try:
+            for choices in enumerate_decisions(self.definition.listed, ENUMERATED):
+                found[self._architecture(choices)] = None
+                if time.monotonic() - start > COUNTING_S:
+                    return f"it has more architectures than can be built in {COUNTING_S:g} s ({len(found):,})"
+        except ValueError as error:
+            return str(error)
+        return tuple(found)
+
+
+@dataclass(frozen=True)
+class DefinedArchitecture(Described):
+    """One architecture of a user's space: its decisions, in the order asked."""
+
+    home: DefinedSpace = field(repr=False)
+    items: tuple[tuple[str, Choice], ...]
+
+    @property
+    def space(self) -> str:
+        return self.home.name
+
+    @property
+    def name(self) -> str:
+        return f"{self.space}:{canonical_json(self.home.definition.resolved(self.choices))}"
+
+    @property
+    def choices(self) -> Mapping[str, Choice]:
+        return dict(self.items)
+
+    @property
+    def code(self) -> str:
+        return self.home.code
+
+    def obstacle(self, image_shape: ImageShape) -> str | None:
+        shape = _output_shape(self, tuple(image_shape), NOMINAL_CLASSES)
+        if isinstance(shape, str):
+            return shape
+        if len(shape) != 2 or shape[0] != 2:
+            return f"it turns images of shape (2, {_listed(image_shape)}) into {shape}, where (2, classes) is needed"
+        return None
+
+    def build(self, image_shape: ImageShape, num_classes: int) -> nn.Module:
+        check_buildable(self, image_shape, num_classes)
+        shape = _output_shape(self, tuple(image_shape), num_classes)
+        if shape != (2, num_classes):
+            found = shape if isinstance(shape, str) else f"it gives {shape}"
+            raise ValueError(
+                f"{self.name} does not fit: for images of shape (2, {_listed(image_shape)}) {found}, "
+                f"where {(2, num_classes)} is needed"
+            )
+        return self.home.definition.build(self.choices, image_shape, num_classes)
+
+
+def canonical_json(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def call_builder(builder: Callable[..., Any], first: Any, image_shape: ImageShape, num_classes: int) -> nn.Module:
+    """What a user's function makes: `builder(first)`, or with the image shape and classes where it takes three.
+
+    Raises ValueError where that is no network.
+    """
+    size = (image_shape, num_classes) if positional(builder) >= 3 else ()
+    network = builder(first, *size)
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"it returns a {type(network).__name__}, not a torch.nn.Module")
+    return network
+
+
+def positional(function: Callable[..., Any]) -> int:
+    """How many arguments it takes by position; a trailing *args counts as none."""
+    import inspect
+
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(parameter.kind in kinds for parameter in inspect.signature(function).parameters.values())
+
+
+def labelled(values: Sequence[Any]) -> dict[Choice, Any]:
+    """Values of any kind by what names them in a decision: themselves where text or numbers, else their JSON or repr.
+
+    Raises ValueError where two have the same name.
+    """
+    named: dict[Choice, Any] = {}
+    for value in values:
+        label: Choice
+        if isinstance(value, str | int | float):
+            label = value
+        else:
+            try:
+                label = json.dumps(value, sort_keys=True, separators=(",", ":"))
+            except (TypeError, ValueError):
+                label = repr(value)
+        if label in named:
+            raise ValueError(f"the choice {value!r} stands there twice")
+        named[label] = value
+    return named
+
+
+@functools.lru_cache(maxsize=10_000)
+def _output_shape(
+    architecture: DefinedArchitecture, image_shape: ImageShape, num_classes: int
+) -> tuple[int, ...] | str:
+    """The shape that two images turn into, or why they do not, in one clause."""
+    for device in ("meta", "cpu"):
+        try:
+            with torch.random.fork_rng(devices=[]), torch.device(device), torch.no_grad():
+                network = architecture.home.definition.build(architecture.choices, image_shape, num_classes).eval()
+                output = network(torch.zeros(2, *image_shape))
+            if not isinstance(output, torch.Tensor):
+                return f"it returns a {type(output).__name__}, not one tensor"
+            return tuple(output.shape)
+        except Exception as error:
+            failure = one_line(error)
+            if not isinstance(error, NotImplementedError) and "meta" not in str(error):
+                break
+            # It needs numbers (.item(), numpy), not only shapes: run with them.
+    return f"images of shape (2, {_listed(image_shape)}) end in {failure}"
+
+
+def one_line(error: BaseException) -> str:
+    """The kind of an exception and the first line of what it says."""
+    said = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {said[0]}" if said else type(error).__name__
+
+
+def _listed(image_shape: ImageShape) -> str:
+    return ", ".join(map(str, image_shape))
+
+
+@dataclass(frozen=True)
+class _Interval:
+    """All numbers of a range."""
+
+    low: float
+    high: float
+    log: bool
+
+    def around(self, value: float) -> tuple[float, float]:
+        """Those a tenth of the range lower and higher, within it."""
+        if self.log:
+            ratio = (self.high / self.low) ** 0.1
+            return max(self.low, value / ratio), min(self.high, value * ratio)
+        step = (self.high - self.low) / 10
+        return max(self.low, value - step), min(self.high, value + step)
+
+
+class _Noting:
+    """Passes questions on, and notes what each could have been answered."""
+
+    def __init__(self, inner: Decisions) -> None:
+        self._inner = inner
+        self.asked: dict[str, Sequence[Any] | _Interval] = {}
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        self.asked.setdefault(name, choices)
+        return self._inner.suggest_categorical(name, choices)
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        self.asked.setdefault(name, range(low, high + 1, step))
+        return self._inner.suggest_int(name, low, high, step=step, log=log)
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        values: Sequence[float] | _Interval = _Interval(low, high, log) if low < high else (low,)
+        if step is not None:
+            values = [low + number * step for number in range(math.floor((high - low) / step + 1e-9) + 1)]
+        self.asked.setdefault(name, values)
+        return self._inner.suggest_float(name, low, high, step=step, log=log)
+
+
+def _near(values: Sequence[Any] | _Interval, own: Choice) -> Sequence[Any]:
+    if isinstance(values, _Interval):
+        return [] if isinstance(own, str) else values.around(own)
+    if len(values) <= NEAR or not isinstance(values, range) or not isinstance(own, int):
+        return [value for value in values if value != own]
+    return [value for value in (own - values.step, own + values.step) if value in values]
