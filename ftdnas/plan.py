@@ -47,10 +47,11 @@ class Plan:
         """How many are looked at, why, and what is left out."""
         left_out = f"; {self.infeasible} cannot carry {image_shape[1]} x {image_shape[2]} pixels and are left out"
         asked = self.feasible + self.infeasible
+        whole = f"; the space has {self.size}, {asked} were asked for"
         return (
             f"{len(self.candidates)} of {self.feasible} feasible architectures, stratified: {self.why}"
             f"{left_out if self.infeasible else ''}"
-            f"{f'; the space has {self.size}, {asked} were asked for' if self.size is not None and asked < self.size else ''}"
+            f"{whole if self.size is not None and asked < self.size else ''}"
         )
 
     def to_json(self) -> dict[str, Any]:
