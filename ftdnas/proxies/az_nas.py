@@ -36,7 +36,7 @@ def az_nas(network: nn.Module, images: Tensor, generator: torch.Generator) -> di
             trainabilities.append(_trainability(before, features, generator))
         # A leaf of its own: each gradient runs through one block, whose graph is then let go.
         before = features.detach().requires_grad_()
-        return before
+        return before.clone()  # the network may go on in place
 
     with norms_in_training(network):
         visit_blocks(network, images, visit)

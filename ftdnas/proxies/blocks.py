@@ -61,7 +61,7 @@ def norms_in_training(network: nn.Module) -> Iterator[None]:
 def _plan(network: nn.Module, images: Tensor) -> tuple[list[nn.Module], set[int]]:
     """The modules to be watched, and which of their calls, counted together from 0, end the stem or a block."""
     declared = getattr(network, "blocks", None)
-    if callable(declared):
+    if callable(declared) and not isinstance(declared, nn.Module):
         units = list(declared())
         if len(units) > 1:
             return _distinct(units), set(range(len(units)))

@@ -40,6 +40,6 @@ def synflow(network: nn.Module, images: Tensor, generator: torch.Generator) -> d
 
 def _leave_out(network: nn.Module, kinds: tuple[type[nn.Module], ...]) -> None:
     for parent in list(network.modules()):
-        for name, child in parent.named_children():
+        for name, child in list(parent._modules.items()):  # one module may have two names
             if isinstance(child, kinds):
                 setattr(parent, name, nn.Identity())

@@ -138,6 +138,26 @@ def test_entropies_are_summed_and_the_least_rise_counts() -> None:
     assert values["progressivity"] == pytest.approx(math.log(2) - math.log(4), abs=0.01)
 
 
+def test_networks_that_work_in_place_are_measured_alike() -> None:
+    def network(inplace: bool) -> nn.Module:
+        class Steps(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.first, self.second = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+                self.activation = nn.ReLU(inplace=inplace)
+
+            def forward(self, images: Tensor) -> Tensor:
+                features = nn.functional.relu(self.first(images), inplace=inplace)
+                return self.activation(self.second(features)).mean((2, 3))
+
+        return Steps()
+
+    images = noise(8, 3, 8, 8)
+    first, second = (az_nas(network(inplace), images, generator()) for inplace in (False, True))
+    assert first == second
+    assert all(map(math.isfinite, first.values()))
+
+
 def test_parallel_branches_are_refused() -> None:
     class Parallel(nn.Module):
         def __init__(self) -> None:

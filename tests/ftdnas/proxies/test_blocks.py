@@ -92,6 +92,21 @@ def test_blocks_are_found_inside_the_module_that_holds_them() -> None:
     assert [shape[1:] for shape in shapes(Users())] == [(8, 16, 16), (8, 16, 16), (16, 8, 8)]
 
 
+def test_a_list_named_blocks_is_no_declaration() -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.blocks = nn.Conv2d(3, 8, 1), nn.ModuleList([Bottle(8, 8, 1), Bottle(8, 8, 2)])
+
+        def forward(self, images: Tensor) -> Tensor:
+            features: Tensor = self.stem(images)
+            for block in self.blocks:
+                features = block(features)
+            return features.mean((2, 3))
+
+    assert [shape[1:] for shape in shapes(Named())] == [(8, 16, 16), (8, 16, 16), (8, 8, 8)]
+
+
 def test_a_block_called_twice_counts_twice() -> None:
     class Twice(nn.Module):
         def __init__(self) -> None:

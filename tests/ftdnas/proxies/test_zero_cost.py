@@ -42,6 +42,22 @@ def test_synflow_leaves_norms_out_and_ignores_signs() -> None:
     assert first == pytest.approx(float(expected.log()), rel=1e-9)
 
 
+def test_synflow_leaves_out_a_rectifier_of_two_names() -> None:
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(4, 2, bias=False)
+            self.first = self.second = nn.ReLU6()
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.second(self.linear(self.first(100 * images.flatten(1))))  # type: ignore[no-any-return]
+
+    network = Shared()
+    expected = 100 * network.linear.weight.detach().double().abs().sum()
+    found = synflow(network, torch.zeros(1, 1, 2, 2), generator())["synflow"]
+    assert found == pytest.approx(float(expected.log()), rel=1e-9)
+
+
 def test_synflow_of_a_network_that_lets_nothing_through_is_last() -> None:
     empty = "nasbench201:cells=1:|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"
     network = parse_architecture(empty).build((3, 8, 8), 10)
