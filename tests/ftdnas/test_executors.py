@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -58,6 +58,63 @@ def test_a_context_that_cannot_be_made_is_an_error() -> None:
 
     with LocalProcesses(broken, 1) as processes, pytest.raises(RuntimeError, match="not be prepared: ValueError"):
         list(processes.map([operator.neg]))
+
+
+def test_work_is_read_when_a_process_is_free_and_may_depend_on_what_came_out() -> None:
+    given: list[int] = []
+    came: list[int] = []
+
+    def works() -> Iterator[partial[int] | None]:
+        while len(given) < 6:
+            if len(given) == 3 and not came:
+                yield None  # nothing to do before there is an outcome
+                continue
+            assert len(given) - len(came) < 2  # of which one is being read
+            given.append(len(given))
+            yield partial(operator.add, given[-1])
+
+    with LocalProcesses(_nine, 2) as processes:
+        for index, outcome in processes.map(works()):
+            assert outcome == 9 + index
+            came.append(index)
+        assert sorted(came) == list(range(6))
+        pauses: list[Callable[[int], int] | None] = [None, None, operator.neg, None]
+        assert list(processes.map(pauses)) == [(0, -9)]
+
+
+def test_work_that_takes_too_long_is_ended_and_the_rest_is_done() -> None:
+    works: list[Callable[[int], object]] = [operator.neg, time.sleep, operator.pos]  # sleeps 9 s
+    with LocalProcesses(_nine, 1) as processes:
+        begun = time.monotonic()
+        outcomes = dict(processes.map(works, limit_s=0.5))
+        assert time.monotonic() - begun < 8
+    assert outcomes[0] == -9
+    assert outcomes[2] == 9
+    late = outcomes[1]
+    assert late == Failure("took longer than 0.5 s")
+    assert isinstance(late, Failure)
+    assert 0.5 <= late.seconds < 5
+
+
+def test_memory_that_runs_out_is_a_failure_with_its_reason() -> None:
+    with LocalProcesses(lambda: partial(int, str(2**62)), 1) as processes:
+        outcomes = dict(processes.map([bytearray, operator.neg]))
+    assert outcomes == {0: Failure("ran out of memory: MemoryError"), 1: -(2**62)}
+
+
+def test_an_outcome_that_cannot_be_sent_is_a_failure() -> None:
+    with LocalProcesses(_nine, 1) as processes:
+        ((_, outcome),) = processes.map([operator.attrgetter("__class__.__dict__")])  # a mappingproxy
+    assert isinstance(outcome, Failure)
+    assert not outcome.crashed
+
+
+def test_processes_that_cannot_begin_are_an_error() -> None:
+    with (
+        LocalProcesses(lambda: partial(signal.raise_signal, signal.SIGKILL), 1) as processes,
+        pytest.raises(RuntimeError, match="end before they can begin: its process was killed by SIGKILL"),
+    ):
+        list(processes.map([operator.neg, operator.neg]))
 
 
 PARENT = """

@@ -16,11 +16,11 @@ BUILD = """
 from torch import nn
 
 def build(trial):
-    layers = [nn.Flatten(), nn.LazyLinear(trial.suggest_int("width", 4, 6))]
+    width = trial.suggest_int("width", 4, 6)
+    layers = [nn.Flatten(), nn.Linear(64, width)]
     if trial.suggest_categorical("deep", ["no", "yes"]) == "yes":
         layers.append(nn.Dropout(trial.suggest_float("dropout", 0.0, 0.5, step=0.25)))
-        layers.append(nn.Linear(layers[1].out_features, 4))
-    return nn.Sequential(*layers, nn.LazyLinear(10))
+    return nn.Sequential(*layers, nn.Linear(width, 10))
 """
 SHAPE = (1, 8, 8)
 
