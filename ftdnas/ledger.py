@@ -1,0 +1,49 @@
+"""What each stage cost, and from how many candidates on distilling pays."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+ONCE, EACH = "once", "per candidate"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One row of the ledger. `seconds`: of computation of one process in all, over `count` pieces of work on `device`.
+
+    `paid`: ONCE (experts, distillation: every later screening shares them) or EACH (with every candidate).
+    """
+
+    name: str
+    seconds: float
+    device: str
+    paid: str
+    count: int = 1
+    note: str = ""
+
+    @property
+    def each_s(self) -> float | None:
+        """Seconds of one piece of work; None where there was none."""
+        return self.seconds / self.count if self.count else None
+
+
+def break_even(once_s: float, candidate_s: float, alternative_s: float) -> int | None:
+    """The smallest number of candidates n with once + candidate * n < alternative * n; None where there is none.
+
+    `once_s`: experts and distillation; `candidate_s`: screening one candidate; `alternative_s`: one candidate the other
+    way. Raises ValueError for a negative cost.
+    """
+    if min(once_s, candidate_s, alternative_s) < 0:
+        raise ValueError(f"costs of {once_s}, {candidate_s} and {alternative_s} s: none can be negative")
+    saved = alternative_s - candidate_s
+    return math.floor(once_s / saved) + 1 if saved > 0 else None
+
+
+def told_break_even(once_s: float, candidate_s: float, alternative_s: float, alternative: str) -> str:
+    """The break-even in one sentence; `alternative` names the other way."""
+    number = break_even(once_s, candidate_s, alternative_s)
+    each = f"{candidate_s:.3g} s against {alternative_s:.3g} s per candidate"
+    if number is None:
+        return f"Distilling never pays beside {alternative}: {each}."
+    return f"Distilling pays beside {alternative} from {number:,} candidates on: {once_s:,.0f} s once, then {each}."

@@ -1,0 +1,96 @@
+"""A report on disk: report.html, report.csv, report.json and a PNG of every chart."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from distill.files import whole_file
+from ftdnas.comparison import Comparison, Table
+from ftdnas.report import views
+from ftdnas.report.page import UNKNOWN, Charts, Extras, page
+
+PAGE = "report.html"
+
+
+def write_report(folder: Path, table: Table, comparison: Comparison | None, extras: Extras) -> Path:
+    """Write all files and return the page's. `comparison`: None where the table has no truth.
+
+    Raises FileNotFoundError for an image of `extras` that is not there.
+    """
+    from ftdnas.report.plots import save, save_forest
+
+    charts = Charts.of(table, comparison)
+    _write(folder / PAGE, page(table, comparison, extras, charts))
+    _write(folder / "report.csv", rows_of(table))
+    _write(folder / "report.json", json.dumps(record(table, comparison, extras), indent=1, allow_nan=False) + "\n")
+    for chart in (*charts.agreement, *([charts.cost] if charts.cost else []), *charts.fronts):
+        save(chart, folder / f"{chart.name}.png")
+    if charts.bias:
+        save_forest(charts.bias, folder / f"{charts.bias.name}.png")
+    return folder / PAGE
+
+
+def record(table: Table, comparison: Comparison | None, extras: Extras) -> dict[str, Any]:
+    """Everything in the report as JSON: `Table.from_json` and `Comparison.from_json` read their parts back."""
+    told: dict[str, Any] = {
+        "title": extras.title,
+        "verdict": comparison.verdict.sentence if comparison else UNKNOWN,
+        "comparison": comparison.to_json() if comparison else None,
+        "table": table.to_json(),
+        "notes": list(extras.notes),
+        "provenance": extras.provenance,
+        "failures": [list(failure) for failure in extras.failures],
+        "ledger": [asdict(stage) for stage in extras.ledger],
+        "break_even": list(extras.break_even),
+    }
+    plain: dict[str, Any] = _plain(told)
+    return plain
+
+
+def rows_of(table: Table) -> str:
+    """One CSV row per candidate, best by the proxy first, with every column of the table and every seed."""
+    by_proxy = views.ranks(table.columns[0].values)
+    columns: dict[str, Sequence[Any]] = {"rank": by_proxy, "architecture": table.candidates}
+    if table.truth:
+        columns |= {"truth": table.truth, "real_rank": views.ranks(table.truth)}
+        columns |= {f"truth_seed_{number}": one for number, one in enumerate(table.truth_by_seed, start=1)}
+    columns["parameters"] = table.parameters
+    columns |= {"flops": table.flops} if table.flops else {}
+    columns |= {"latency_ms": table.latency_ms} if table.latency_ms else {}
+    columns |= {"class": table.classes} if table.classes else {}
+    for key in dict.fromkeys(key for choices in table.choices for key in choices):
+        columns[f"choice_{key}"] = [choices.get(key) for choices in table.choices]
+    for column in table.columns:
+        columns[column.name] = column.values
+        columns |= {f"{column.name}_seed_{number}": one for number, one in enumerate(column.by_seed, start=1)}
+        if any(column.errors):
+            columns[f"{column.name}_error"] = column.errors
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    order = sorted(range(len(table.candidates)), key=lambda row: (by_proxy[row], table.candidates[row]))
+    writer.writerows([values[row] for values in columns.values()] for row in order)
+    return text.getvalue()
+
+
+def _plain(value: Any) -> Any:
+    """As JSON can hold it; what it cannot is told as text, a number that is none as null."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, str | int | bool) else str(value)
+
+
+def _write(path: Path, content: str) -> None:
+    with whole_file(path) as beside:
+        beside.write_text(content, encoding="utf-8")

@@ -1,0 +1,249 @@
+"""The charts of a report, made of a table and its comparison."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from scipy.stats import rankdata
+
+from ftdnas.agreement import Repeated, Values, chance_regret, regret_at
+from ftdnas.comparison import EQUAL_COST, Comparison, Line, Table
+from ftdnas.intervals import Bootstrap
+from ftdnas.report.bias import biases, pareto
+from ftdnas.report.charts import FAILED, FAINT, MARKED, Axis, Chart, Curve, Dot, Forest, Row, around, number
+from ftdnas.report.terminal import seconds_told
+
+TOP = 10  # of the proxy's ranking, marked
+RESAMPLES = 1_000  # of the band
+KS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 100)
+MOST_ROWS = 40  # of the bias
+FREE_S = 1e-3  # where a ranking that costs nothing is drawn
+
+
+def ranks(values: Values) -> list[float]:
+    """1 for the best, ties averaged; what failed shares the last place."""
+    worst = [math.inf if value is None or math.isnan(value) else -value for value in values]
+    return [float(rank) for rank in rankdata(worst)]
+
+
+def top(table: Table) -> list[int]:
+    """The rows of the proxy's best ten, best first."""
+    values = table.columns[0].values
+    known = [row for row, value in enumerate(values) if value is not None]
+    return sorted(known, key=lambda row: -(values[row] or 0.0))[:TOP]
+
+
+def percent(value: float | None) -> str:
+    return "failed" if value is None else f"{100 * value:.2f} %"
+
+
+def scatter(table: Table) -> Chart:
+    """Real rank against the proxy's rank."""
+    rows = [row for row, truth in enumerate(table.truth) if truth is not None]
+    proxy = table.columns[0]
+    scores, truth = [proxy.values[row] for row in rows], [table.truth[row] for row in rows]
+    best = {*top(table)}
+    dots = []
+    for row, by_proxy, by_truth in zip(rows, ranks(scores), ranks(truth), strict=True):
+        value, true = proxy.values[row], table.truth[row]
+        failed = value is None
+        at_chance = (true or 0.0) <= table.chance_bound
+        told = f"{table.candidates[row]}\nreal rank {by_truth:g}, {percent(true)}\nrank by proxy {by_proxy:g}"
+        told += f", {_failure(table, row)}" if failed else f", score {value:.4g}"
+        told += f"\n{number(table.parameters[row])} parameters" + ("\nat chance in truth" if at_chance else "")
+        tone = FAILED if failed else MARKED if row in best else "plain"
+        dots.append(Dot(by_truth, by_proxy, told, tone, open=at_chance and not failed))
+    n = len(rows)
+    curves = (Curve((1.0, max(2.0, n)), (1.0, max(2.0, n)), "perfect agreement", FAINT, dashed=True),)
+    ends = (0.5 - 0.02 * n, n + 0.5 + 0.02 * n)
+    return Chart(
+        name="ranks",
+        heading="Rank by proxy against real rank",
+        caption=(
+            f"1 is the best. Orange: the proxy's best {len(best)}, which a user would really train; "
+            "rings: candidates at chance in truth; crosses: the proxy failed (last place)."
+        ),
+        x=Axis("real rank", *ends),
+        y=Axis("rank by proxy", *ends),
+        dots=tuple(dots),
+        curves=curves,
+    )
+
+
+def regret(table: Table, seed: int) -> Chart | None:
+    """What really training the k best loses, with a band, beside the baselines of equal cost and blind choice."""
+    known = [row for row, truth in enumerate(table.truth) if truth is not None]
+    ks = [k for k in KS if k < len(known)]
+    if len(ks) < 2:
+        return None
+    classes = table.classes or table.candidates
+    bootstrap = Bootstrap(seed, RESAMPLES, classes=tuple(classes[row] for row in known))
+    truth = [table.truth[row] for row in known]
+    true = Repeated(truth, [[column[row] for row in known] for column in table.truth_by_seed])
+    proxy = table.columns[0]
+    curves = []
+    blind = [chance_regret(k, truth) or 0.0 for k in ks]
+    curves.append(Curve(tuple(map(float, ks)), tuple(100 * b for b in blind), "blind choice", FAINT, dashed=True))
+    for column in table.columns[1:]:
+        if column.role == EQUAL_COST:
+            quick = Bootstrap(seed, 100)
+            lost = [regret_at(k, [column.values[row] for row in known], truth, quick).value for k in ks]
+            if None not in lost:
+                values = tuple(100 * value for value in lost if value is not None)
+                curves.append(Curve(tuple(map(float, ks)), values, column.title, FAINT))
+    scores = Repeated(
+        [proxy.values[row] for row in known], [[column[row] for row in known] for column in proxy.by_seed]
+    )
+    found = [regret_at(k, scores, true, bootstrap) for k in ks]
+    kept = [(k, one) for k, one in zip(ks, found, strict=True) if one.value is not None and one.low is not None]
+    if kept:
+        curves.append(
+            Curve(
+                tuple(float(k) for k, _ in kept),
+                tuple(100 * (one.value or 0.0) for _, one in kept),
+                proxy.title,
+                MARKED,
+                tuple(100 * (one.low or 0.0) for _, one in kept),
+                tuple(100 * (one.high or 0.0) for _, one in kept),
+            )
+        )
+    highest = [value for curve in curves for value in (*curve.y, *curve.high)]
+    return Chart(
+        name="regret",
+        heading="What really training the k best loses",
+        caption=(
+            "Best accuracy of all candidates minus the best among the k chosen, in points. Orange with its 95 % band: "
+            "the proxy; grey: baselines of equal cost; dashed: blind choice."
+        ),
+        x=around([float(k) for k in ks], "k, candidates really trained", log=True),
+        y=around([0.0, *highest], "regret, points", zero=True),
+        curves=tuple(curves),
+    )
+
+
+def cost(comparison: Comparison, table: Table) -> Chart:
+    """Seconds against correlation, one mark per way to rank."""
+    lines = [line for line in comparison.lines if line.headline.spearman.value is not None]
+    spots = _spread([max(line.seconds, FREE_S) for line in lines])
+    dots: list[Dot] = []
+    curves: list[Curve] = []
+    for place, (line, x) in enumerate(zip(lines, spots, strict=True), start=1):
+        estimate = line.headline.spearman
+        tone = MARKED if line is comparison.proxy else FAINT if line.role != EQUAL_COST else "plain"
+        y, told = estimate.value or 0.0, f"{line.title}\nSpearman {estimate}\n{_cost(line)}"
+        dots.append(Dot(x, y, told, tone, estimate.low, estimate.high, str(place)))
+        if line.overhead_s:
+            whole = line.seconds + line.overhead_s
+            curves.append(Curve((x, whole), (y, y), "", tone, dashed=True))
+            dots.append(Dot(whole, y, f"{told}\nwith what is paid once: {seconds_told(whole)} s", tone, open=True))
+    ends = [dot.x for dot in dots] + ([table.train_all_s] if table.train_all_s else [])
+    low = min([0.0, *(dot.low for dot in dots if dot.low is not None), *(dot.y for dot in dots)])
+    axis = Axis("Spearman with the truth", max(-1.05, low - 0.05), 1.05)
+    if table.train_all_s:
+        spot = (table.train_all_s, table.train_all_s)
+        curves.append(Curve(spot, (axis.low, axis.high), "training all for real", FAINT, dashed=True))
+    return Chart(
+        name="cost",
+        heading="Cost against agreement",
+        caption=(
+            f"Seconds of one process for all {comparison.candidates} candidates; bars: 95 % intervals. Orange: the "
+            "proxy; a ring adds what is paid once; blue: baselines of equal cost; grey: for reference. What costs nothing "
+            f"is at the left edge{'; the dashed vertical is training all for real' * bool(table.train_all_s)}."
+        ),
+        x=around(ends or [1.0], "seconds, log scale", log=True),
+        y=axis,
+        dots=tuple(dots),
+        curves=tuple(curves),
+        legend=tuple(
+            f"{place}  {line.title}: {line.headline.spearman}, {_cost(line)}" for place, line in enumerate(lines, 1)
+        ),
+    )
+
+
+def bias(table: Table) -> Forest | None:
+    """Which kind of candidate the proxy flatters."""
+    found = biases(table.choices, table.columns[0].values, table.truth)
+    if not found:
+        return None
+    if len(found) > MOST_ROWS:
+        kept = sorted(found, key=lambda one: -abs(one.mean))[:MOST_ROWS]
+        found = [one for one in found if one in kept]
+    ends = [end for one in found for end in (one.low, one.high, one.mean, 0.0) if end is not None]
+    return Forest(
+        name="bias",
+        heading="Which kind of candidate the proxy flatters",
+        caption=(
+            "Mean of (percentile by proxy - percentile by truth) of the candidates with that choice, with 95 % "
+            "intervals (Student's t, each by itself); right of zero the proxy ranks them too high. In brackets: how "
+            "many."
+        ),
+        x=around(ends, "points of percentile"),
+        rows=tuple(Row(one.choice, one.value, one.mean, one.low, one.high, one.n) for one in found),
+    )
+
+
+def fronts(table: Table) -> list[Chart]:
+    """Accuracy (or, without a truth, the proxy's score) against each cost that is known."""
+    costs: list[tuple[str, str, Sequence[float | None]]] = [("parameters", "parameters, log scale", table.parameters)]
+    if table.flops:
+        costs.append(("flops", "FLOPs of one image, log scale", table.flops))
+    if table.latency_ms:
+        costs.append(("latency", "latency, ms, log scale", table.latency_ms))
+    charts = [_front(table, *one) for one in costs]
+    return [chart for chart in charts if chart is not None]
+
+
+def _front(table: Table, name: str, label: str, costs: Sequence[float | None]) -> Chart | None:
+    real = bool(table.truth)
+    values: Values = table.truth if real else table.columns[0].values
+    known = [
+        row
+        for row, (one, value) in enumerate(zip(costs, values, strict=True))
+        if one is not None and one > 0 and value is not None and math.isfinite(value)
+    ]
+    if len(known) < 2:
+        return None
+    scale = 100.0 if real else 1.0
+    front = {known[place] for place in pareto([costs[row] for row in known], [values[row] for row in known])}
+    told = "accuracy in truth, percent" if real else f"score: {table.columns[0].title}"
+    dots = []
+    for row in known:
+        x, y = float(costs[row] or 0.0), scale * (values[row] or 0.0)
+        shown = percent(values[row]) if real else f"score {values[row]:.4g}"
+        title = f"{table.candidates[row]}\n{shown}\n{number(x)} {name}" + ("\non the front" if row in front else "")
+        dots.append(Dot(x, y, title, MARKED if row in front else FAINT))
+    edge = sorted((float(costs[row] or 0.0), scale * (values[row] or 0.0)) for row in front)
+    line = Curve(tuple(x for x, _ in edge), tuple(y for _, y in edge), "", MARKED)
+    return Chart(
+        name=f"front-{name}",
+        heading=f"{'Accuracy' if real else 'Score'} against {'FLOPs' if name == 'flops' else name}",
+        caption=f"Orange: the Pareto front, {len(front)} candidates that no other beats in both.",
+        x=around([dot.x for dot in dots], label, log=True),
+        y=around([dot.y for dot in dots], told),
+        dots=tuple(dots),
+        curves=(line,),
+    )
+
+
+def _failure(table: Table, row: int) -> str:
+    errors = table.columns[0].errors
+    return f"failed: {errors[row] or 'no value'}" if errors else "failed"
+
+
+def _cost(line: Line) -> str:
+    once = f" and {seconds_told(line.overhead_s)} s once" if line.overhead_s else ""
+    return f"{seconds_told(line.seconds)} s{once}" if line.seconds or line.overhead_s else "costs nothing"
+
+
+def _spread(seconds: list[float]) -> list[float]:
+    """Costs on a log scale, moved apart a little where they would hide each other."""
+    if not seconds:
+        return []
+    step = max(math.log10(max(seconds) / min(seconds)), 1.0) * 0.022
+    spots: dict[int, float] = {}
+    past = -math.inf
+    for place in sorted(range(len(seconds)), key=lambda place: seconds[place]):
+        past = max(math.log10(seconds[place]), past + step)
+        spots[place] = past
+    return [10 ** spots[place] for place in range(len(seconds))]
