@@ -23,6 +23,7 @@ NORMS = (
     nn.LocalResponseNorm,
 )
 CONVOLUTIONS = nn.modules.conv._ConvNd
+UNCHANGED = (nn.Identity, nn.modules.dropout._DropoutNd)  # what they are given, here
 OPENED = 4  # levels of the module tree that are opened in search of blocks
 
 Visit = Callable[[Tensor], Tensor]  # what is done with a block's output; what it returns goes on to the next block
@@ -62,7 +63,8 @@ def _plan(network: nn.Module, images: Tensor) -> tuple[list[nn.Module], set[int]
     """The modules to be watched, and which of their calls, counted together from 0, end the stem or a block."""
     declared = getattr(network, "blocks", None)
     if callable(declared) and not isinstance(declared, nn.Module):
-        units = list(declared())
+        # Not a block that changes nothing, but a layer that is not there.
+        units = [unit for unit in declared() if not isinstance(unit, UNCHANGED)]
         if len(units) > 1:
             return _distinct(units), set(range(len(units)))
     for levels in range(1, OPENED + 1):
@@ -114,7 +116,7 @@ def _ends(calls: Sequence[tuple[nn.Module, Any, Any]]) -> set[int]:
             left = False
         elif isinstance(module, NORMS) and ends and ends[-1] == number - 1:
             ends[-1] = number
-        else:
+        elif not isinstance(module, UNCHANGED):
             left = bool(ends)
             last = number
     return {*ends, last} if left else set(ends)

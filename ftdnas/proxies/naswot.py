@@ -49,4 +49,4 @@ def log_determinant(kernel: Tensor) -> float:
 
 def _others(network: nn.Module) -> str:
     kinds = {type(module).__name__ for module in network.modules() if type(module).__module__ == ACTIVATIONS.__name__}
-    return f"the network has {', '.join(sorted(kinds))}" if kinds else "the network has none"
+    return f"the network has {', '.join(sorted(kinds))}" if kinds else "the network has no activation modules"

@@ -44,8 +44,10 @@ class Bench(Protocol):
 class Measured:
     """One measure of every candidate: of architectures that compute the same functions once, at full size.
 
-    `shrunk`: of the smaller network that screening trains, where the space has one: several times cheaper. Real images
-    are random training images.
+    `shrunk`: of the smaller network that screening trains, where the space has one: about five times cheaper. On 144
+    architectures of NAS-Bench-201 at 16 pixels, Spearman at full size and shrunk: AZ-NAS 0.88 and 0.84, synflow 0.76
+    and 0.76, NASWOT 0.83 and 0.84, jacob_cov 0.73 and 0.73, beside 0.73 of the parameters; so the whole network is the
+    default. Real images are random training images.
     """
 
     measure: str

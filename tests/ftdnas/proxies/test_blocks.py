@@ -36,6 +36,12 @@ def test_declared_blocks_are_taken_at_their_word() -> None:
     ]
 
 
+def test_a_layer_that_is_left_out_is_no_block() -> None:
+    whole, short = (parse_architecture(f"macro:{text}").build((3, 16, 16), 10) for text in ("11111111", "10100111"))
+    assert len(shapes(whole)) == 9
+    assert len(shapes(short)) == 6
+
+
 def test_flat_sequence_is_cut_after_each_convolution_and_its_norm() -> None:
     network = parse_architecture("convnet:width=32,depth=3,norm=batch,pooling=max").build((3, 16, 16), 10)
     # The stem conv-norm; activation, pool, conv, norm twice; and the last activation and pool.
@@ -120,10 +126,11 @@ def test_a_block_called_twice_counts_twice() -> None:
     assert len(shapes(Twice())) == 3
 
 
-def test_global_pooling_is_no_block() -> None:
+def test_dropout_and_global_pooling_are_no_blocks() -> None:
     layers = OrderedDict(
         stem=nn.Conv2d(3, 8, 3),
         block=Bottle(8, 8, 2),
+        dropout=nn.Dropout2d(),
         average=nn.AdaptiveAvgPool2d(1),
         flatten=nn.Flatten(),
         linear=nn.Linear(8, 4),

@@ -119,7 +119,7 @@ def test_naswot_refuses_what_has_no_kink_by_name() -> None:
         ValueError, match="naswot needs units that are on or off, such as ReLU: the network has Sigmoid"
     ):
         naswot(code_network(nn.Sigmoid()), PIXELS, generator())
-    with pytest.raises(ValueError, match="the network has none"):
+    with pytest.raises(ValueError, match="the network has no activation modules"):
         naswot(code_network(nn.Identity()), PIXELS, generator())
 
 
