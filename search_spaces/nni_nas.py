@@ -182,7 +182,9 @@ class _Asked:
         return decision
 
     def first(self) -> Any:
-        return self._number.value(self._number.first) if self._number is not None else next(iter(self._values.values()))
+        if self._number is None:
+            return next(iter(self._values.values()))
+        return self._number.value(0.5 if self._number.normal else self._number.first)
 
 
 def _labels(module: nn.Module, sample: Mapping[str, Any]) -> Iterator[str]:
@@ -227,7 +229,8 @@ def _number(mutable: Any) -> Number:
     first, second = (mutable.mu, mutable.sigma) if normal else (mutable.low, mutable.high)
     if not (math.isfinite(first) and math.isfinite(second)):
         raise ValueError(f"{mutable.label}: {mutable!r} has no ends")
-    return Number(float(first), float(second), normal, bool(mutable.log_distributed), mutable.quantize)
+    q = None if mutable.quantize is None else float(mutable.quantize)
+    return Number(float(first), float(second), normal, bool(mutable.log_distributed), q)
 
 
 def _on_meta(make: Callable[[], Any]) -> Any:

@@ -26,7 +26,7 @@ ONLY_IN = {
     "optuna": {"ftdnas.search", "ftdnas.study", "ftdnas.storage", "ftdnas.samplers", "search_spaces.optuna"},
     "sqlalchemy": {"ftdnas.search", "ftdnas.storage", "ftdnas.leases"},
     "psycopg": set(),
-    "nni": {"search_spaces.nni", "search_spaces.nni_nas", "search_spaces.nni_nas", "ftdnas.nni_tuners"},
+    "nni": {"search_spaces.nni", "search_spaces.nni_nas", "ftdnas.nni_tuners"},
     "ray": {"ftdnas.ray_executor"},
     "fastapi": {"ftdnas.service"},
     "pydantic": {"ftdnas.service"},
