@@ -59,8 +59,12 @@ class Estimate:
         if self.value is None:
             return "undefined"
         if self.low is None or self.high is None:
-            return f"{self.value:.2f}"
-        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
+            return _two(self.value)
+        return f"{_two(self.value)} [{_two(self.low)}, {_two(self.high)}]"
+
+
+def _two(value: float) -> str:
+    return f"{round(value, 2) + 0.0:.2f}"  # no minus zero
 
 
 def better_half(pair: Pair, counts: Floats) -> Floats:

@@ -85,7 +85,7 @@ def _labels(values: Sequence[Choice | None]) -> _Labels:
     if any(isinstance(value, str) for value in distinct):
         return _Labels([], [])
     numbers = [float(value) for value in values if value is not None]
-    low, high = np.quantile(numbers, [1 / 3, 2 / 3])
+    low, high = (float(edge) for edge in np.quantile(numbers, [1 / 3, 2 / 3]))
     kinds = [f"up to {low:.4g}", f"{low:.4g} to {high:.4g}", f"above {high:.4g}"]
     each = ["-" if v is None else kinds[(float(v) > low) + (float(v) > high)] for v in values]
     return _Labels(each, kinds)

@@ -21,7 +21,7 @@ from ftdnas.report.terminal import beside, points, seconds_told, told_truth, und
 MOST_CANDIDATES = 500  # rows on the page; the CSV has all
 MOST_FAILURES = 200
 UNKNOWN = "How far to trust this ranking is not known: no candidate was trained for real to compare it with."
-TOP_HEADS = ["", "k", "precision", "regret, points", "Spearman, best by truth", "tau-b, best by truth"]
+TOP_HEADS = ["ranking", "k", "precision", "regret, points", "Spearman, best by truth", "tau-b, best by truth"]
 TOP_HEADS += ["Spearman, best by ranking", "tau-b, best by ranking"]
 MOST_LETTERS = 200  # of a value of the provenance
 
@@ -116,7 +116,7 @@ def _sections(
         yield "agreement", "Agreement", f'<div class="pair">{"".join(map(_figure, charts.agreement))}</div>'
         yield "ways", "Every way to rank", _ways(comparison)
         if charts.cost:
-            yield "cost", "Cost", _figure(charts.cost)
+            yield "cost", "Cost", f'<div class="pair">{_figure(charts.cost)}</div>'
         if charts.bias:
             yield "bias", "Bias", _captioned(charts.bias.heading, draw_forest(charts.bias), charts.bias.caption)
     if charts.fronts:
@@ -141,18 +141,16 @@ def _captioned(heading: str, drawing: str, caption: str, more: str = "") -> str:
 
 
 def _ways(comparison: Comparison) -> str:
-    heads = ["", "Spearman", "tau-b", "better half", "better half, tau-b", "beyond parameters"]
-    heads += ["proxy ahead by", "ahead, Bonferroni", "ahead, better half", "failed", "dead", "role"]
-    if comparison.at_chance:
-        heads[3:3] = ["with those at chance", "tau-b with them"]
+    heads = ["ranking", "Spearman", "better half", "proxy ahead by", "ahead, Bonferroni", "ahead, better half"]
+    heads += ["with those at chance", "tau-b with them"] if comparison.at_chance else []
+    heads += ["tau-b", "better half, tau-b", "beyond parameters", "failed", "dead", "role"]
     rows = []
     for line in comparison.lines:
-        estimates = [line.headline.spearman, line.headline.kendall]
-        if comparison.at_chance:
-            estimates += [line.everything.spearman, line.everything.kendall]
-        estimates += [line.better_half.spearman, line.better_half.kendall, line.beyond_parameters]
+        estimates: list[Estimate | None] = [line.headline.spearman, line.better_half.spearman]
+        estimates += [line.ahead, line.adjusted, line.ahead_better_half]
+        estimates += [line.everything.spearman, line.everything.kendall] if comparison.at_chance else []
+        estimates += [line.headline.kendall, line.better_half.kendall, line.beyond_parameters]
         cells = [_head(line), *map(_estimate, estimates)]
-        cells += map(_estimate, (line.ahead, line.adjusted, line.ahead_better_half))
         cells += [_number(line.failed), _number(line.dead), f"<td>{escape(line.role)}</td>"]
         rows.append(cells)
     first = _table("Correlation with the truth", heads, rows, marked=0)
@@ -196,7 +194,7 @@ def _ledger(extras: Extras) -> str:
         ]
         for stage in extras.ledger
     ]
-    heads = ["stage", "seconds", "pieces", "seconds each", "paid", "device", ""]
+    heads = ["stage", "seconds", "pieces", "seconds each", "paid", "device", "what"]
     once = sum(stage.seconds for stage in extras.ledger if stage.paid == ONCE)
     total = sum(stage.seconds for stage in extras.ledger)
     parts = [f"<p>{escape(text)}</p>" for text in extras.break_even]
@@ -211,9 +209,9 @@ def _candidates(table: Table) -> str:
     by_proxy = views.ranks(proxy.values)
     by_truth = views.ranks(table.truth) if table.truth else []
     order = sorted(range(len(table.candidates)), key=lambda row: (by_proxy[row], table.candidates[row]))
-    heads = ["rank", "architecture", proxy.title, *(["truth, %", "real rank"] if table.truth else []), "parameters"]
+    heads = ["rank", "architecture", proxy.name, *(["truth, %", "real rank"] if table.truth else []), "parameters"]
     heads += ["FLOPs"] * bool(table.flops) + ["latency, ms"] * bool(table.latency_ms)
-    heads += [column.title for column in others]
+    heads += [column.name for column in others]
     rows = []
     for row in order[:MOST_CANDIDATES]:
         cells = [_number(by_proxy[row], f"{by_proxy[row]:g}"), f"<th scope=row>{escape(table.candidates[row])}</th>"]

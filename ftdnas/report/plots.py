@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,8 @@ def save(chart: Chart, path: Path) -> None:
     _axis(axes, "y", chart.y)
     axes.grid(alpha=0.3)
     if any(curve.label for curve in chart.curves):
-        axes.legend(fontsize=8)
+        for text in axes.legend(fontsize=7).get_texts():
+            text.set_parse_math(False)
     axes.set_title(chart.heading, size=10, parse_math=False)
     if chart.legend:
         figure.text(0.01, -0.02, "\n".join(chart.legend), size=7, va="top", parse_math=False)
@@ -72,5 +74,7 @@ def _axis(axes: Any, which: str, axis: Axis) -> None:
 
 
 def _write(figure: Figure, path: Path) -> None:
-    with whole_file(path) as beside:
+    with whole_file(path) as beside, warnings.catch_warnings():
+        # Names may be in any script; a letter that the font lacks is drawn as a box.
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from", category=UserWarning)
         figure.savefig(beside, format="png", dpi=DPI, bbox_inches="tight")

@@ -41,6 +41,8 @@ table { border-collapse: collapse; width: 100%; font-size: 0.88rem; font-variant
 th, td { padding: 0.3rem 0.6rem; text-align: left; border-bottom: 1px solid var(--line); white-space: nowrap; }
 td.long { white-space: normal; min-width: 16rem; overflow-wrap: anywhere; }
 thead th { position: sticky; top: 0; background: var(--card); z-index: 1; }
+tbody th { position: sticky; left: 0; background: var(--paper); white-space: normal; min-width: 15rem; }
+@media (max-width: 40rem) { tbody th { min-width: 8rem; max-width: 11rem; } body { padding: 0.6rem 0.7rem 2rem; } }
 tbody tr:last-child > * { border-bottom: 0; } tbody th { font-weight: 400; } tr.own > * { font-weight: 600; }
 td.number, th.number { text-align: right; }
 th button { all: unset; cursor: pointer; font-weight: 600; }
@@ -51,7 +53,7 @@ th[aria-sort=ascending] button::after { content: " \\2191"; } th[aria-sort=desce
 .tip { position: fixed; pointer-events: none; background: var(--ink); color: var(--paper); padding: 0.35rem 0.55rem;
   border-radius: 4px; font-size: 0.82rem; white-space: pre-line; max-width: 20rem; overflow-wrap: anywhere;
   z-index: 9; } .tip[hidden] { display: none; }
-ol.legend { columns: 20rem 2; font-size: 0.85rem; color: var(--soft); margin: 0.3rem 0; padding-left: 1.6rem; }
+ol.legend { align-self: center; font-size: 0.85rem; color: var(--soft); margin: 0.3rem 0; padding-left: 1.6rem; }
 @media print { .scroll { max-height: none; overflow: visible; } nav { display: none; } }
 """
 

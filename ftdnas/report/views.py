@@ -18,7 +18,7 @@ TOP = 10  # of the proxy's ranking, marked
 RESAMPLES = 1_000  # of the band
 KS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 100)
 MOST_ROWS = 40  # of the bias
-FREE_S = 1e-3  # where a ranking that costs nothing is drawn
+FREE = 5  # how much less than the cheapest is drawn what costs nothing
 
 
 def ranks(values: Values) -> list[float]:
@@ -125,7 +125,8 @@ def regret(table: Table, seed: int) -> Chart | None:
 def cost(comparison: Comparison, table: Table) -> Chart:
     """Seconds against correlation, one mark per way to rank."""
     lines = [line for line in comparison.lines if line.headline.spearman.value is not None]
-    spots = _spread([max(line.seconds, FREE_S) for line in lines])
+    free = min((line.seconds for line in lines if line.seconds), default=1.0) / FREE
+    spots = _spread([line.seconds or free for line in lines])
     dots: list[Dot] = []
     curves: list[Curve] = []
     for place, (line, x) in enumerate(zip(lines, spots, strict=True), start=1):
@@ -148,8 +149,8 @@ def cost(comparison: Comparison, table: Table) -> Chart:
         heading="Cost against agreement",
         caption=(
             f"Seconds of one process for all {comparison.candidates} candidates; bars: 95 % intervals. Orange: the "
-            "proxy; a ring adds what is paid once; blue: baselines of equal cost; grey: for reference. What costs nothing "
-            f"is at the left edge{'; the dashed vertical is training all for real' * bool(table.train_all_s)}."
+            "proxy; a ring adds what is paid once; blue: baselines of equal cost; grey: for reference. What costs "
+            f"nothing is at the left edge{'; the dashed vertical is training all for real' * bool(table.train_all_s)}."
         ),
         x=around(ends or [1.0], "seconds, log scale", log=True),
         y=axis,
@@ -201,7 +202,9 @@ def _front(table: Table, name: str, label: str, costs: Sequence[float | None]) -
         row
         for row, (one, value) in enumerate(zip(costs, values, strict=True))
         if one is not None and one > 0 and value is not None and math.isfinite(value)
+        if not real or value > table.chance_bound
     ]
+    left = sum(value is not None for value in values) - len(known)
     if len(known) < 2:
         return None
     scale = 100.0 if real else 1.0
@@ -218,7 +221,8 @@ def _front(table: Table, name: str, label: str, costs: Sequence[float | None]) -
     return Chart(
         name=f"front-{name}",
         heading=f"{'Accuracy' if real else 'Score'} against {'FLOPs' if name == 'flops' else name}",
-        caption=f"Orange: the Pareto front, {len(front)} candidates that no other beats in both.",
+        caption=f"Orange: the Pareto front, {len(front)} candidates that no other beats in both."
+        + (f" {left} at chance are not drawn." if real and left else ""),
         x=around([dot.x for dot in dots], label, log=True),
         y=around([dot.y for dot in dots], told),
         dots=tuple(dots),
@@ -237,13 +241,15 @@ def _cost(line: Line) -> str:
 
 
 def _spread(seconds: list[float]) -> list[float]:
-    """Costs on a log scale, moved apart a little where they would hide each other."""
+    """Costs on a log scale, moved apart as little as shows each of them."""
     if not seconds:
         return []
-    step = max(math.log10(max(seconds) / min(seconds)), 1.0) * 0.022
-    spots: dict[int, float] = {}
-    past = -math.inf
-    for place in sorted(range(len(seconds)), key=lambda place: seconds[place]):
-        past = max(math.log10(seconds[place]), past + step)
-        spots[place] = past
+    step = max(math.log10(max(seconds) / min(seconds)), 1.0) * 0.016
+    order = sorted(range(len(seconds)), key=lambda place: seconds[place])
+    logs = [math.log10(seconds[place]) for place in order]
+    up, down = [*logs], [*logs]
+    for place in range(1, len(logs)):
+        up[place] = max(up[place], up[place - 1] + step)
+        down[-1 - place] = min(down[-1 - place], down[-place] - step)
+    spots = dict(zip(order, ((a + b) / 2 for a, b in zip(up, down, strict=True)), strict=True))
     return [10 ** spots[place] for place in range(len(seconds))]
