@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from distill.examples import Examples
 from distill.flat import Network
 from distill.randomness import generator as named_generator
 from distill.randomness import seeded
-from distill.recipe import TrainingRecipe
+from distill.recipe import BATCH_NORM, TrainingRecipe
 from distill.run import Progress, ignore
 
 SCHEDULES: dict[str, Callable[[float], float]] = {
@@ -25,6 +26,32 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
     "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
 }
 READ_BATCH = 1000  # images per forward pass when no gradient is needed
+READ_VALUES = READ_BATCH * 3 * 64 * 64  # or fewer, where they are larger
+REFRESHED = 5000  # images that averages of batch norm are taken anew over
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a network is worth on held-out images: a fraction and the mean loss, when `done` of its training was."""
+
+    done: float
+    accuracy: float
+    loss: float
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a training leaves behind beside its weights.
+
+    `losses`: the training loss of each step, a mean over its batch, before the update. `epochs`: their means, of whole
+    epochs. `diverged`: it ended early, for the loss of the last of these epochs was not finite. `readings`: of the
+    held-out images, in order; none where it diverged before.
+    """
+
+    losses: tuple[float, ...]
+    epochs: tuple[float, ...]
+    diverged: bool
+    readings: tuple[Reading, ...] = ()
 
 
 def batches(count: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
@@ -39,47 +66,87 @@ def fit(
     *,
     lr: float,
     generator: torch.Generator,
+    held_out: Examples | None = None,
+    reads: int = 1,
     report: Callable[[Progress], None] = ignore,
-) -> list[float]:
-    """Train `network` in place; the mean training loss of each epoch.
+) -> Fitted:
+    """Train `network` in place; `held_out` images are read `reads` times at equal distances, at the end the last time.
 
-    SGD with momentum and weight decay, the rate `lr` times the recipe's schedule, which moves once an epoch; one DSA
-    draw a batch. A loss that is not finite ends the training early: its epoch is the last of the list, as NaN.
+    SGD with momentum and weight decay; the rate is `lr` times the recipe's schedule at the part of the steps that is
+    done (so "step" falls between two epochs where their number is even, as it does when counted in epochs); one DSA
+    draw a batch. The host waits for the device once an epoch. A mean loss of an epoch that is not finite ends it early.
     """
     operations = parse_augment(recipe.augment)
     schedule = SCHEDULES[recipe.schedule]
     optimizer = torch.optim.SGD(network.parameters(), lr=lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
-    network.train()
+    length = math.ceil(len(examples) / recipe.batch_size)
+    sizes = [min(recipe.batch_size, len(examples) - start) for start in range(0, len(examples), recipe.batch_size)]
+    total = length * recipe.epochs
+    due = {math.ceil(total * number / reads) for number in range(1, reads)} - {total}
     losses: list[float] = []
+    means: list[float] = []
+    readings: list[Reading] = []
+    step = 0
+    network.train()
     for epoch in range(recipe.epochs):
-        for group in optimizer.param_groups:
-            group["lr"] = lr * schedule(epoch / recipe.epochs)
-        total = torch.zeros((), device=examples.device)
-        for rows in batches(len(examples), recipe.batch_size, generator):
+        pending = torch.zeros(length, device=examples.device)
+        for number, rows in enumerate(batches(len(examples), recipe.batch_size, generator)):
+            for group in optimizer.param_groups:
+                group["lr"] = lr * schedule(step / total)
             images, labels = examples.take(rows)
             drawn = draw(operations, len(rows), examples.image_shape, generator, examples.device)
             loss = F.cross_entropy(network(augment(images, drawn)), labels)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-            total += loss.detach() * len(rows)
-        losses.append(float(total) / len(examples))
-        report(Progress("training", epoch + 1, recipe.epochs, {"loss": losses[-1]}))
-        if not math.isfinite(losses[-1]):
-            losses[-1] = math.nan
-            break
-    return losses
+            pending[number] = loss.detach()
+            step += 1
+            if held_out is not None and step in due:
+                readings.append(_reading(step / total, network, held_out, recipe, examples))
+                network.train()
+        losses += pending.tolist()
+        means.append(math.fsum(loss * size for loss, size in zip(losses[-length:], sizes, strict=True)) / len(examples))
+        report(Progress("training", epoch + 1, recipe.epochs, {"loss": means[-1]}))
+        if not math.isfinite(means[-1]):
+            return Fitted(tuple(losses), tuple(means), True, tuple(readings))
+    if held_out is not None:
+        readings.append(_reading(1.0, network, held_out, recipe, examples))
+    return Fitted(tuple(losses), tuple(means), False, tuple(readings))
 
 
 @torch.no_grad()
-def accuracy(network: nn.Module, examples: Examples) -> float:
-    """Fraction of the examples, labelled hard, that the network gets right in evaluation mode."""
+def read(
+    network: nn.Module, examples: Examples, batch_norm: str = "running", trained_on: Examples | None = None
+) -> tuple[float, float]:
+    """(accuracy, mean loss) on the examples; the network is left in evaluation mode. Accuracy is of hard labels.
+
+    `batch_norm` says whose statistics count: "running", those the network kept; "batch", those of each batch that is
+    read, at most 1,000 images in a fixed random order; "refresh", averages taken anew over `trained_on` (up to 5,000 of
+    its images, as they are), which replace those kept. Raises ValueError for anything else.
+    """
+    if batch_norm not in BATCH_NORM or (batch_norm == "refresh" and trained_on is None):
+        raise ValueError(f"batch norm cannot be read with {batch_norm!r}: choose from {', '.join(BATCH_NORM)}")
     network.eval()
-    right = 0
-    for rows in torch.split(torch.arange(len(examples)), READ_BATCH):
-        images, labels = examples.take(rows)
-        right += int((network(images).argmax(dim=1) == labels).sum())
-    return right / len(examples)
+    if batch_norm == "refresh":
+        assert trained_on is not None
+        _refresh(network, trained_on)
+    # Files of one class follow each other in a folder: a batch must not be all of one.
+    order = torch.arange(len(examples)) if batch_norm != "batch" else _order(len(examples))
+    right = torch.zeros((), device=examples.device, dtype=torch.int64)
+    loss = torch.zeros((), device=examples.device)
+    with _own_statistics(network) if batch_norm == "batch" else contextlib.nullcontext():
+        for rows in _equal_parts(order, examples):
+            images, labels = examples.take(rows)
+            logits = network(images)
+            loss += F.cross_entropy(logits, labels, reduction="sum")
+            hard = labels if labels.ndim == 1 else labels.argmax(1)
+            right += (logits.argmax(dim=1) == hard).sum()
+    return int(right) / len(examples), float(loss) / len(examples)
+
+
+def accuracy(network: nn.Module, examples: Examples) -> float:
+    """Fraction of the examples that the network gets right in evaluation mode, with the averages that it kept."""
+    return read(network, examples)[0]
 
 
 @dataclass(frozen=True)
@@ -107,5 +174,59 @@ def trained_accuracy(
     """
     with seeded(seed, purpose):
         module = network().to(examples.device)
-    losses = fit(module, examples, recipe, lr=lr, generator=named_generator(seed, purpose, "draws"), report=report)
-    return Reached(accuracy(module, held_out), math.isnan(losses[-1]))
+    draws = named_generator(seed, purpose, "draws")
+    fitted = fit(module, examples, recipe, lr=lr, generator=draws, report=report)
+    return Reached(read(module, held_out, recipe.batch_norm, examples)[0], fitted.diverged)
+
+
+def _reading(
+    done: float, network: nn.Module, held_out: Examples, recipe: TrainingRecipe, examples: Examples
+) -> Reading:
+    return Reading(done, *read(network, held_out, recipe.batch_norm, examples))
+
+
+def _batch_norms(network: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    return [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+
+
+@contextlib.contextmanager
+def _own_statistics(network: nn.Module) -> Iterator[None]:
+    """Batch norm takes those of the batch, and keeps none of them."""
+    norms = _batch_norms(network)
+    kept = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.train()
+        norm.momentum = 0.0
+        norm.num_batches_tracked = None if norm.num_batches_tracked is None else norm.num_batches_tracked.clone()
+    try:
+        yield
+    finally:
+        for norm, momentum, tracked in kept:
+            norm.eval()
+            norm.momentum = momentum
+            norm.num_batches_tracked = tracked
+
+
+def _refresh(network: nn.Module, examples: Examples) -> None:
+    """The averages of batch norm over these images, every batch weighing the same."""
+    norms = [norm for norm in _batch_norms(network) if norm.running_mean is not None]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean over the batches
+        norm.train()
+    for rows in _equal_parts(_order(len(examples))[:REFRESHED], examples) if norms else ():
+        network(examples.take(rows)[0])
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+        norm.eval()
+
+
+def _order(count: int) -> Tensor:
+    return torch.randperm(count, generator=named_generator(0, "read"))
+
+
+def _equal_parts(rows: Tensor, examples: Examples) -> tuple[Tensor, ...]:
+    """As few parts of about one size as a forward pass may have."""
+    size = max(1, min(READ_BATCH, READ_VALUES // math.prod(examples.image_shape)))
+    return torch.tensor_split(rows, max(1, math.ceil(len(rows) / size)))

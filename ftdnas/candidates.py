@@ -1,6 +1,7 @@
 """Candidates trained from scratch and scored on held-out real images: one JSON row per evaluation.
 
-A row is the record of one training, whatever it was on: a synthetic set, a random real subset, all real images.
+A row is the record of one training, whatever it was on: a synthetic set, a random real subset, all real images. `score`
+does one training of anybody's network: what an Optuna objective, a Ray task or a notebook needs.
 """
 
 from __future__ import annotations
@@ -9,24 +10,55 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch import nn
 
+from distill.datasets import Split
 from distill.examples import Examples
 from distill.randomness import generator, seeded
 from distill.recipe import TrainingRecipe
-from distill.training import accuracy, fit
-from ftdnas.executors import Failure, LocalProcesses
-from ftdnas.materials import Label, Shelf
-from ftdnas.rows import RowFile
+from distill.recipe import identity as recipe_identity
+from distill.synthetic import SyntheticSet
+from distill.training import Fitted, Reading, fit
+from ftdnas.executors import Failure, LocalProcesses, one_line
+from ftdnas.materials import Label, Material, Shelf
+from ftdnas.rows import Row, RowFile
+from ftdnas.screening import Screening, norm_family
 from search_spaces.base import parse_architecture
 
-LATE = 0.1  # the late loss is the mean training loss of this last part of the epochs
+LATE = 0.1  # the late loss is the mean training loss of this last part of the steps
+PARTS = 200  # that a curve of training losses is kept in, at most
 TIMED_FLOPS = 2e10  # about the work of a timed step, so that timing a large network stays short
+
+
+class Work(Protocol):
+    """What can be done in any process or machine, by pickling it; its row is the record.
+
+    `key`: of the row; a digest of all that its result depends on. `architecture`: what is trained or measured. `needs`:
+    fingerprints of the materials that must lie on the shelf.
+    """
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def architecture(self) -> str: ...
+
+    @property
+    def needs(self) -> tuple[str, ...]: ...
+
+    def __call__(self, shelf: Shelf, /) -> Row:
+        """Do it. The row is a JSON object with "key", "architecture", "error", "crashed", "seconds" and "device"."""
+        ...
+
+    def failed(self, failure: Failure) -> Row:
+        """The row of one without a result."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -34,6 +66,8 @@ class Training:
     """One training to be done: an architecture's canonical name, what it learns from, what scores it, and how.
 
     `recipe.lr` is a number. Weights and batches are drawn from `seed`, the architecture and what it is trained on.
+    `code`: of a space from outside, see `Architecture`. `part`: so many images, drawn by the seed, of what it is
+    trained on; None takes all. `reads`: of what scores it, the last at the end; no part of the identity.
     """
 
     architecture: str
@@ -41,49 +75,57 @@ class Training:
     scored_on: Label
     recipe: TrainingRecipe
     seed: int
+    code: str = ""
+    part: int | None = None
+    reads: int = 1
 
     @property
     def key(self) -> str:
         """Hex digest of all that the score depends on, but for device and versions."""
-        identity = [
+        identity: list[Any] = [
             self.architecture,
             self.trained_on.fingerprint,
             self.scored_on.fingerprint,
-            asdict(self.recipe),
+            recipe_identity(self.recipe),
             self.seed,
         ]
+        identity += [["code", self.code]] if self.code else []
+        identity += [["part", self.part]] if self.part is not None else []
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
 
-    def __call__(self, shelf: Shelf) -> Score:
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Fingerprints of the materials that must lie on the shelf."""
+        return self.trained_on.fingerprint, self.scored_on.fingerprint
+
+    @property
+    def images_seen(self) -> int:
+        """By the training itself, an image counted as often as it is seen."""
+        return (self.part or self.trained_on.images) * self.recipe.epochs
+
+    def __call__(self, shelf: Shelf) -> Row:
         """Do it, in a process that holds the materials. Errors of the network are the caller's to record."""
         begun = time.perf_counter()
         material, held_out = shelf[self.trained_on.fingerprint], shelf[self.scored_on.fingerprint]
-        image_shape, num_classes = material.examples.image_shape, self.trained_on.classes
-        device = material.examples.device
+        examples = self._examples(material)
         path = ("candidate", self.architecture, self.trained_on.fingerprint)
         with seeded(self.seed, *path, "weights"):
-            network = parse_architecture(self.architecture).build(image_shape, num_classes).to(device)
-        assert self.recipe.lr is not None
+            network = parse_architecture(self.architecture).build(examples.image_shape, self.trained_on.classes)
+        network = network.to(examples.device)
         draws = generator(self.seed, *path, "batches")
-        losses = fit(network, material.examples, self.recipe, lr=self.recipe.lr, generator=draws)
-        error = None
-        if not math.isfinite(losses[-1]):
-            error = f"the training loss was not finite in epoch {len(losses)} of {self.recipe.epochs}"
-        elif not all(torch.isfinite(weights).all() for weights in network.parameters()):
-            error = f"weights were not finite after {self.recipe.epochs} epochs"
-        score = None if error else accuracy(network, held_out.examples)
-        return self._record(
-            score=score,
-            error=error,
-            losses=tuple(_tenths(losses)),
-            late_loss=None if error else late_loss(losses),
-            seconds=time.perf_counter() - begun,
-            device=_device_name(device),
-        )
+        outcome = _outcome(network, examples, held_out.examples, self.recipe, draws, self.reads)
+        seconds, device = time.perf_counter() - begun, _device_name(examples.device)
+        return self._record(**outcome, seconds=seconds, device=device).to_row()
 
-    def failed(self, failure: Failure) -> Score:
+    def failed(self, failure: Failure) -> Row:
         """The row of a training without a result."""
-        return self._record(error=failure.error, crashed=failure.crashed)
+        return self._record(error=failure.error, crashed=failure.crashed, seconds=failure.seconds).to_row()
+
+    def _examples(self, material: Material) -> Examples:
+        if self.part is None:
+            return material.examples
+        draws = generator(self.seed, "part", self.trained_on.fingerprint)  # the same images for every architecture
+        return material.part(torch.randperm(len(material.examples), generator=draws)[: self.part].sort().values)
 
     def _record(self, **outcome: Any) -> Score:
         return Score(
@@ -93,6 +135,8 @@ class Training:
             scored_on=self.scored_on,
             recipe=self.recipe,
             seed=self.seed,
+            code=self.code,
+            part=self.part,
             torch=torch.__version__,
             **outcome,
         )
@@ -102,9 +146,11 @@ class Training:
 class Score:
     """The row of one training.
 
-    `score`: accuracy, a fraction, on what `scored_on` names; None with an `error` where there is none. `late_loss`:
-    mean training loss of the last tenth of the epochs; `losses`: means of up to ten equal parts of training, None where
-    not finite. `seconds`: of one thread (or of `device`). `crashed`: the process ended, so another attempt may succeed.
+    `score`: accuracy, a fraction, on what `scored_on` names; None with an `error` where there is none. `held_out_loss`:
+    mean loss there. `held_out`: both whenever they were read, as (fraction of training done, accuracy, loss). `losses`:
+    mean training loss of up to 200 equal parts of the steps, each taken before its update, None where not finite;
+    `late_loss`: of the last tenth. `seconds`: of one thread (or of `device`). `crashed`: the process ended, so another
+    attempt may succeed.
     """
 
     key: str
@@ -118,17 +164,33 @@ class Score:
     crashed: bool = False
     late_loss: float | None = None
     losses: tuple[float | None, ...] = ()
+    held_out_loss: float | None = None
+    held_out: tuple[tuple[float, float, float], ...] = ()
     seconds: float = 0.0
     device: str = ""
     torch: str = ""
+    code: str = ""
+    part: int | None = None
+
+    def value(self, kind: str = "late_loss", window: float = LATE) -> float | None:
+        """One of `ftdnas.screening.SCORES`; larger is better; None where it failed or was not read.
+
+        `window`: the last part of the training whose mean loss is the late loss.
+        """
+        return score_value(self.to_row(), kind, window)
+
+    @property
+    def dead(self) -> bool:
+        """Whether the network ended at chance level: see `is_dead`."""
+        return is_dead(self.to_row())
 
     def to_row(self) -> dict[str, Any]:
         """A JSON object."""
-        return {**asdict(self), "losses": list(self.losses)}
+        return {**asdict(self), "losses": list(self.losses), "held_out": [list(reading) for reading in self.held_out]}
 
     @classmethod
-    def from_row(cls, row: Mapping[str, Any]) -> Score:
-        """The inverse of `to_row`; members that are not ours are left out."""
+    def from_row(cls, row: Row) -> Score:
+        """The inverse of `to_row`; members that are not ours are left out, those of an older row take their default."""
         known = {field.name: row[field.name] for field in fields(cls) if field.name in row}
         return cls(
             **{
@@ -137,8 +199,99 @@ class Score:
                 "scored_on": Label(**row["scored_on"]),
                 "recipe": TrainingRecipe(**row["recipe"]),
                 "losses": tuple(row["losses"]),
+                "held_out": tuple(tuple(reading) for reading in row.get("held_out", ())),
             }
         )
+
+
+def score(
+    build: Callable[[], nn.Module],
+    synthetic_set: SyntheticSet,
+    recipe: TrainingRecipe | Screening | None = None,
+    seed: int = 0,
+    *,
+    held_out: Split | None = None,
+    device: str = "cpu",
+) -> Score:
+    """Train what `build` makes, (N, C, H, W) -> (N, K), on the set, and say how well that went.
+
+    The default recipe is that of `Screening()`; a `TrainingRecipe` without a learning rate takes the set's step size.
+    `held_out` are real images (uint8), `data.score()` say, for the accuracy; without them there is only the training
+    loss, which ranks well (METHOD 6). Nothing that the network does is raised: see the score's `error`. Initial weights
+    and batches are those of `seed`. An Optuna search of one's own, from a notebook:
+
+        synthetic = SyntheticSet.load("cifar10.safetensors")
+
+        def objective(trial):
+            width = trial.suggest_int("width", 16, 64)
+            return score(lambda: my_network(width), synthetic).value("late_loss")
+
+        optuna.create_study(direction="maximize").optimize(objective, n_trials=100)
+    """
+    begun = time.perf_counter()
+    trained_on = Label("the set", f"set/{synthetic_set.identity}", len(synthetic_set.images), synthetic_set.num_classes)
+    read_on = Label("held-out images", "", 0 if held_out is None else len(held_out), synthetic_set.num_classes)
+    examples = Examples(synthetic_set.images.to(device), synthetic_set.labels.to(device))
+    scored_on = None if held_out is None else Examples.from_split(held_out, synthetic_set.preprocess, device)
+    step_size, given, reads = synthetic_set.step_size, recipe or Screening(), 1
+    outcome: dict[str, Any]
+    used = given if isinstance(given, TrainingRecipe) else TrainingRecipe()
+    name = ""
+    try:
+        with seeded(seed, "score", "weights"):
+            network = build().to(device)
+        name = type(network).__qualname__
+        if isinstance(given, Screening):
+            used = given.recipe(len(examples), step_size, synthetic_set.augment, norm_family(network))
+            reads = given.reads
+        used = replace(used, lr=used.lr or step_size)
+        draws = generator(seed, "score", "batches")
+        outcome = _outcome(network, examples, scored_on, used, draws, reads)
+    except Exception as error:
+        outcome = {"error": one_line(error)}
+    seconds = time.perf_counter() - begun
+    record = Score("", name, trained_on, read_on, used, seed, torch=torch.__version__, **outcome)
+    return replace(record, seconds=seconds, device=_device_name(examples.device))
+
+
+def score_value(row: Row, kind: str, window: float = LATE) -> float | None:
+    """One of `ftdnas.screening.SCORES` of a training's row; larger is better; None where it failed or was not read.
+
+    A loss counts negatively. `window`: the last part of the training whose mean loss is the late loss. Raises
+    LookupError for an unknown kind.
+    """
+    if row["error"] is not None:
+        return None
+    losses = row["losses"]
+    if kind == "accuracy":
+        return _plain(row["score"])
+    if kind == "loss":
+        return _negative(row.get("held_out_loss"))
+    if kind == "auc":
+        return None if None in losses else _negative(float(np.mean(losses)))
+    if kind == "late_loss":
+        if window == LATE:
+            return _negative(row["late_loss"])
+        last = losses[-max(1, round(len(losses) * window)) :]
+        return None if None in last else _negative(float(np.mean(last)))
+    raise LookupError(f"unknown score {kind!r}: choose from accuracy, loss, auc, late_loss")
+
+
+def is_dead(row: Row) -> bool:
+    """Whether a network ended at chance level: within 3 binomial deviations of 1 / K, or below it.
+
+    `row`: of a training; one that failed, or was read on nothing, is not dead.
+    """
+    images, classes = row["scored_on"]["images"], row["scored_on"]["classes"]
+    if row["score"] is None or not images:
+        return False
+    return bool(row["score"] <= chance_bound(images, classes))
+
+
+def chance_bound(images: int, classes: int) -> float:
+    """The largest accuracy on so many images that counts as chance."""
+    chance = 1 / classes
+    return chance + 3 * math.sqrt(chance * (1 - chance) / images)
 
 
 def known_scores(trainings: Iterable[Training], file: RowFile) -> dict[str, Score]:
@@ -157,8 +310,9 @@ def train_candidates(
     scores: dict[str, Score] = {}
     for index, outcome in processes.map([training for training, _ in trainings]):
         training, file = trainings[index]
-        score = training.failed(outcome) if isinstance(outcome, Failure) else outcome
-        file.append(score.to_row())
+        row = training.failed(outcome) if isinstance(outcome, Failure) else outcome
+        file.append(row)
+        score = Score.from_row(row)
         scores[score.key] = score
         report(score)
     return scores
@@ -217,7 +371,7 @@ def fit_cost(timed: Sequence[tuple[int, float]]) -> CostModel:
 
 def images_seen(training: Training) -> float:
     """How many images a training looks at; reading one for the score costs a third of training on one."""
-    return training.trained_on.images * training.recipe.epochs + training.scored_on.images / 3
+    return training.images_seen + training.reads * training.scored_on.images / 3
 
 
 def late_loss(losses: Sequence[float]) -> float:
@@ -225,10 +379,56 @@ def late_loss(losses: Sequence[float]) -> float:
     return float(np.mean(losses[-max(1, round(len(losses) * LATE)) :]))
 
 
-def _tenths(losses: Sequence[float]) -> list[float | None]:
-    parts = np.array_split(np.array(losses), min(10, len(losses)))
-    means = [float(part.mean()) for part in parts]
-    return [round(mean, 6) if math.isfinite(mean) else None for mean in means]
+def _outcome(
+    network: nn.Module,
+    examples: Examples,
+    held_out: Examples | None,
+    recipe: TrainingRecipe,
+    draws: torch.Generator,
+    reads: int,
+) -> dict[str, Any]:
+    """What a score says of the training of this network."""
+    assert recipe.lr is not None
+    fitted = fit(network, examples, recipe, lr=recipe.lr, generator=draws, held_out=held_out, reads=reads)
+    error = _problem(network, fitted, recipe)
+    last = None if error or not fitted.readings else fitted.readings[-1]
+    return {
+        "score": last and last.accuracy,
+        "held_out_loss": last and _finite(last.loss),
+        "held_out": tuple(_rounded(reading) for reading in fitted.readings if math.isfinite(reading.loss)),
+        "error": error,
+        "losses": tuple(_curve(fitted.losses)),
+        "late_loss": None if error else late_loss(fitted.losses),
+    }
+
+
+def _problem(network: nn.Module, fitted: Fitted, recipe: TrainingRecipe) -> str | None:
+    if fitted.diverged:
+        return f"the training loss was not finite in epoch {len(fitted.epochs)} of {recipe.epochs}"
+    if not all(bool(torch.isfinite(weights).all()) for weights in network.parameters()):
+        return f"weights were not finite after {recipe.epochs} epochs"
+    return None
+
+
+def _curve(losses: Sequence[float]) -> list[float | None]:
+    parts = np.array_split(np.array(losses), min(PARTS, len(losses)))
+    return [_finite(float(part.mean())) for part in parts]
+
+
+def _finite(value: float) -> float | None:
+    return round(value, 6) if math.isfinite(value) else None
+
+
+def _rounded(reading: Reading) -> tuple[float, float, float]:
+    return round(reading.done, 6), reading.accuracy, round(reading.loss, 6)
+
+
+def _plain(value: float | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def _negative(value: float | None) -> float | None:
+    return None if value is None else -float(value)
 
 
 def _device_name(device: torch.device) -> str:

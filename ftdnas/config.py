@@ -18,7 +18,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from distill.recipe import Recipe
+from distill.recipe import BATCH_NORM, Recipe
 
 PREPROCESSES = ("none", "standardize", "zca")
 STORAGES = ("float32", "bfloat16")
@@ -162,7 +162,7 @@ for _part in ("train", "validation", "full"):
         f"evaluation.{_part}.momentum": _FRACTION,
         f"evaluation.{_part}.weight_decay": _FROM_ZERO,
     }
-    _CHOICES |= {f"evaluation.{_part}.schedule": SCHEDULES}
+    _CHOICES |= {f"evaluation.{_part}.schedule": SCHEDULES, f"evaluation.{_part}.batch_norm": tuple(BATCH_NORM)}
 
 
 def _shipped() -> resources.abc.Traversable:

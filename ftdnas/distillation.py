@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill.recipe import Recipe
+from distill.recipe import identity as recipe_identity
 from distill.run import Progress, Run, ignore
 from ftdnas.config import load_recipe, override, recipe_names
 from ftdnas.library import Library, home
@@ -211,7 +212,7 @@ def _paper_recipe(spec: str, ipc: int) -> str:
 
 
 def _identity(request: Request, recipe: Recipe, data: ImageDataset) -> str:
-    settings = dataclasses.asdict(recipe)
+    settings = recipe_identity(recipe)
     for prose in ("description", "hardware"):
         del settings[prose]
     determined = {

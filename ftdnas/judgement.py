@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from distill.recipe import Recipe, TrainingRecipe
+from distill.recipe import identity as recipe_identity
 from distill.run import Progress, Run, ignore
 from ftdnas.config import load_recipe, override, recipe_from_dict
 from ftdnas.library import Library, home
@@ -153,7 +154,7 @@ class _Case:
             "network": self.network,
             "backbone": self.recipe.backbone,
             "ipc": self.recipe.ipc,
-            "recipe": dataclasses.asdict(self.recipe.evaluation),
+            "recipe": recipe_identity(self.recipe.evaluation),
             "experts": experts,
             "seeds": self.seeds,
             "versions": versions(),

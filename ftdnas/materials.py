@@ -12,13 +12,21 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor
 
+from distill.coresets import CORESETS
 from distill.datasets import ImageDataset, Split
 from distill.examples import Examples
 from distill.preprocess import Preprocess
-from distill.randomness import generator
+from distill.randomness import derive_seed, generator
 from distill.synthetic import SyntheticSet
+
+CHUNK = 1000  # images that are averaged down at once
+FEATURE_SIDE = 8  # pixels of the images that herding and k-means choose by
+SUBSETS = {"random": "random", "herding": "herding", "kmeans": "k-means"}  # in words
+CORESET_KINDS = tuple(CORESETS)
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,30 @@ class Material:
     label: Label
     examples: Examples
 
+    def part(self, rows: Tensor) -> Examples:
+        """The images at `rows`, int64 on the CPU."""
+        examples = self.examples
+        chosen = examples.images[rows.to(examples.device) if isinstance(examples.images, Tensor) else rows.numpy()]
+        return Examples(chosen, examples.labels[rows.to(examples.device)], examples.preprocess)
+
+    def resized(self, side: int) -> Material:
+        """The same images averaged down to `side` x `side` pixels, in preprocessed space; itself where they are.
+
+        Raises ValueError where they are smaller.
+        """
+        _, height, width = self.examples.image_shape
+        if (height, width) == (side, side):
+            return self
+        if side > min(height, width):
+            raise ValueError(f"{self.label.name}: {height} x {width} pixels cannot be averaged down to {side}")
+        pieces = [
+            F.adaptive_avg_pool2d(self.examples.take(rows)[0], side)
+            for rows in torch.split(torch.arange(len(self.examples)), CHUNK)
+        ]
+        name, fingerprint = f"{self.label.name} at {side} pixels", f"{self.label.fingerprint}/{side} pixels"
+        label = Label(name, fingerprint, self.label.images, self.label.classes)
+        return Material(label, Examples(torch.cat(pieces), self.examples.labels))
+
 
 Shelf = Mapping[str, Material]  # by fingerprint
 
@@ -48,23 +80,47 @@ def set_material(synthetic: SyntheticSet, name: str) -> Material:
     return Material(label, Examples(synthetic.images, synthetic.labels))
 
 
-def random_material(data: ImageDataset, synthetic: SyntheticSet, seed: int, draw: int) -> Material:
-    """As many random real training images of each class as the set has, preprocessed as the set's.
+def coreset_material(kind: str, data: ImageDataset, synthetic: SyntheticSet, seed: int, draw: int) -> Material:
+    """As many real training images of each class as the set has, chosen as `kind` of `CORESETS`, preprocessed as it.
 
-    Soft labels are counted by their largest entry; the real images have their own, hard labels. A class with too few
-    images gives all it has.
+    Herding and k-means go by preprocessed pixels averaged down to 8 x 8 at most (the features of an expert, which they
+    go by elsewhere, would cost an expert). Soft labels are counted by their largest entry; the real images have their
+    own, hard labels. A class with too few images gives all it has. Herding draws nothing: all its draws are one.
     """
     labels = synthetic.labels if synthetic.hard_labels else synthetic.labels.argmax(1)
     wanted = torch.bincount(labels, minlength=data.num_classes).tolist()
     rows = []
     for of_class, count in enumerate(wanted):
         members = np.flatnonzero(data.train.labels == of_class)
-        order = torch.randperm(len(members), generator=generator(seed, "random subset", draw, of_class)).numpy()
-        rows.append(members[order[:count]])
+        if count and kind == "random":
+            order = torch.randperm(len(members), generator=generator(seed, "random subset", draw, of_class)).numpy()
+            rows.append(members[order[:count]])
+        elif count:
+            split = data.train.take(members)
+            features = partial(_features, split, synthetic.preprocess)
+            own_seed = derive_seed(seed, "subset", draw)
+            rows.append(members[CORESETS[kind](features, split, count, own_seed).numpy()])
     taken = np.sort(np.concatenate(rows))
     identity = f"{data.fingerprint}/{synthetic.preprocess.fingerprint}/{hashlib.sha256(taken.tobytes()).hexdigest()}"
-    label = Label(f"random subset {draw + 1}", f"random/{_digest(identity)}", len(taken), data.num_classes)
+    name = f"{SUBSETS[kind]} subset" + (f" {draw + 1}" if kind != "herding" else "")
+    label = Label(name, f"{kind}/{_digest(identity)}", len(taken), data.num_classes)
     return Material(label, Examples.from_split(data.train.take(taken), synthetic.preprocess))
+
+
+def random_material(data: ImageDataset, synthetic: SyntheticSet, seed: int, draw: int) -> Material:
+    """A random subset, see `coreset_material`."""
+    return coreset_material("random", data, synthetic, seed, draw)
+
+
+def _features(split: Split, preprocess: Preprocess) -> NDArray[np.float32]:
+    """(N, F): small pictures of the images, which tell them apart about as their pixels do and cost nothing."""
+    side = min(FEATURE_SIDE, *split.images.shape[2:])
+    pieces = [
+        F.adaptive_avg_pool2d(preprocess.apply(split.images[start : start + CHUNK]), side).flatten(1)
+        for start in range(0, len(split), CHUNK)
+    ]
+    features: NDArray[np.float32] = torch.cat(pieces).numpy()
+    return features
 
 
 def held_out_material(data: ImageDataset, preprocess: Preprocess) -> Material:

@@ -1,0 +1,162 @@
+"""What a proxy is, and the workbench with all that proxies draw on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from distill.datasets import ImageDataset
+from distill.recipe import TrainingRecipe
+from distill.synthetic import SyntheticSet
+from ftdnas.candidates import Training, Work
+from ftdnas.materials import CORESET_KINDS, Material, Shelf, coreset_material, held_out_material, set_material
+from ftdnas.rows import Row
+from ftdnas.screening import Screening
+from ftdnas.truth import truth_materials
+from search_spaces.base import ImageShape, parse_architecture
+
+__all__ = ["Column", "Proxy", "Rows", "Work", "Workbench", "spent"]
+
+Column = list[float | None]
+Rows = Mapping[str, Row]  # by Work.key
+
+REAL_SEEDS = (0,)  # of real trainings, unless told
+RUNGS = (1.0, 3.0, 9.0, 27.0, 81.0)
+
+
+class Proxy(Protocol):
+    """A way to rank candidates, which are canonical names of full architectures, by works that are done elsewhere.
+
+    `name`: as the user writes it. `title`: in words, for a report.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def title(self) -> str: ...
+
+    def todo(self, candidates: Sequence[str], rows: Rows) -> Sequence[Work]:
+        """What has to be done next, given these rows; [] where all is there. Each work once.
+
+        More may follow when it is done: a race asks rung after rung. All materials that any of it needs are on the
+        workbench's shelf after the first call.
+        """
+        ...
+
+    def column(self, candidates: Sequence[str], rows: Rows) -> Column:
+        """A score for each candidate; larger is better. It may be relative to the candidates scored together."""
+        ...
+
+    def errors(self, candidates: Sequence[str], rows: Rows) -> list[str | None]:
+        """Why a candidate has no score; beside a score, that its network is dead: it ended at chance level."""
+        ...
+
+    def seconds(self, candidates: Sequence[str], rows: Rows) -> float:
+        """What this ranking cost beyond what is made once: the sum over the rows it used, of one process."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Workbench:
+    """What proxies draw on, made once for a command.
+
+    `synthetic`, under `set_name`: what the set's proxies train on, and what gives the baselines of equal cost their
+    size; None does without. `draws`: of each random subset, "random" being the first. `truth`: how networks are trained
+    on all real images (`lr` a number), which early stopping and the race shorten; `truth_seeds` are never theirs.
+    `calibration`: candidates that a hybrid is fitted on. `rungs`: epochs of a race. `device`: where measures run.
+    """
+
+    data: ImageDataset
+    screening: Screening
+    seed: int
+    synthetic: SyntheticSet | None = None
+    set_name: str = ""
+    device: str = "cpu"
+    draws: int = 2
+    truth: TrainingRecipe | None = None
+    truth_seeds: tuple[int, ...] = REAL_SEEDS
+    calibration: int = 24
+    rungs: tuple[float, ...] = RUNGS
+    _materials: dict[tuple[str, int], Material] = field(default_factory=dict, init=False, repr=False)
+    _trained: dict[str, tuple[str, str]] = field(default_factory=dict, init=False, repr=False)
+
+    def material(self, kind: str, draw: int = 0) -> Material:
+        """Made when first asked for, and then on the shelf.
+
+        "set", and "random", "herding" or "kmeans" subsets of real training images of its size; "set score": the
+        validation images that score those, preprocessed as the set. "train": all real training images, standardised;
+        "score": what scores those. "early", "early score": the same two as screening sees them. All but "train" and
+        "score" are averaged down to the screening's pixels. Raises ValueError where a kind needs a set and there is
+        none, or no validation images were held back, LookupError for an unknown kind.
+        """
+        key = kind, draw
+        if key not in self._materials:
+            made = self._made(kind, draw)
+            side = self.screening.pixels
+            if kind not in ("train", "score") and side is not None:
+                made = made.resized(side)
+            self._materials[key] = made
+        return self._materials[key]
+
+    @property
+    def shelf(self) -> Shelf:
+        """All materials asked for so far, by fingerprint."""
+        return {made.label.fingerprint: made for made in self._materials.values()}
+
+    @property
+    def image_shape(self) -> ImageShape:
+        """(C, H, W) of the real images."""
+        return self.data.image_shape
+
+    def trained(self, candidate: str) -> tuple[str, str]:
+        """(name, code) of what is trained for a candidate.
+
+        The first architecture that computes the same, so that equals are trained once; shrunk if the screening shrinks.
+        """
+        if candidate not in self._trained:
+            architecture = parse_architecture(candidate).representative()
+            if self.screening.shrink:
+                architecture = architecture.shrunk() or architecture
+            self._trained[candidate] = architecture.name, architecture.code
+        return self._trained[candidate]
+
+    def real_trainings(self, candidate: str) -> list[Training]:
+        """Those whose mean score is the candidate's truth: at full size, one of each of `truth_seeds`.
+
+        Raises ValueError where no recipe for them was given.
+        """
+        if self.truth is None:
+            raise ValueError("no recipe for training on real images was given: give one, with its epochs")
+        images, held_out = self.material("train").label, self.material("score").label
+        architecture = parse_architecture(candidate).representative()
+        return [
+            Training(architecture.name, images, held_out, self.truth, seed, code=architecture.code)
+            for seed in self.truth_seeds
+        ]
+
+    def the_set(self) -> SyntheticSet:
+        """Raises ValueError where there is none."""
+        if self.synthetic is None:
+            raise ValueError("this proxy needs a synthetic set, of whose size it is: make one, or take race or az_nas")
+        return self.synthetic
+
+    def _made(self, kind: str, draw: int) -> Material:
+        if kind in CORESET_KINDS:
+            return coreset_material(kind, self.data, self.the_set(), self.seed, draw)
+        if kind == "set":
+            return set_material(self.the_set(), self.set_name)
+        if kind == "set score":
+            return held_out_material(self.data, self.the_set().preprocess)
+        if kind in ("train", "score", "early", "early score"):
+            made = self._materials.get(("train" if kind in ("train", "early") else "score", 0))
+            return made or truth_materials(self.data)[kind.endswith("score")]
+        known = ", ".join(["set", *CORESET_KINDS, "set score", "train", "score", "early", "early score"])
+        raise LookupError(f"unknown material {kind!r}: choose from {known}")
+
+
+def spent(keys: Iterable[str], rows: Rows) -> float:
+    """Seconds of the rows of these works, each counted once."""
+    return math.fsum(float(rows[key]["seconds"]) for key in set(keys) if key in rows)
