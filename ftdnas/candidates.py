@@ -233,7 +233,7 @@ def score(
     read_on = Label("held-out images", "", 0 if held_out is None else len(held_out), synthetic_set.num_classes)
     examples = Examples(synthetic_set.images.to(device), synthetic_set.labels.to(device))
     scored_on = None if held_out is None else Examples.from_split(held_out, synthetic_set.preprocess, device)
-    step_size, given, reads = synthetic_set.step_size, recipe or Screening(), 1
+    given, reads = recipe or Screening(), 1
     outcome: dict[str, Any]
     used = given if isinstance(given, TrainingRecipe) else TrainingRecipe()
     name = ""
@@ -242,9 +242,9 @@ def score(
             network = build().to(device)
         name = type(network).__qualname__
         if isinstance(given, Screening):
-            used = given.recipe(len(examples), step_size, synthetic_set.augment, norm_family(network))
+            used = given.recipe(len(examples), synthetic_set, norm_family(network))
             reads = given.reads
-        used = replace(used, lr=used.lr or step_size)
+        used = replace(used, lr=used.lr or synthetic_set.step_size)
         draws = generator(seed, "score", "batches")
         outcome = _outcome(network, examples, scored_on, used, draws, reads)
     except Exception as error:

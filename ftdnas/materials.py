@@ -128,17 +128,22 @@ def held_out_material(data: ImageDataset, preprocess: Preprocess) -> Material:
 
     Raises ValueError where no validation images were held back.
     """
+    check_held_out(data)
     split: Split = data.score()
-    if len(split) == 0:
-        raise ValueError(
-            f"{data.name} was loaded without validation images, and candidates are not scored on test images: "
-            "hold some back (--validation 0.1)"
-        )
     identity = f"{data.fingerprint}/{preprocess.fingerprint}"
     label = Label(
         "validation images (the half that scores)", f"score/{_digest(identity)}", len(split), data.num_classes
     )
     return Material(label, Examples.from_split(split, preprocess))
+
+
+def check_held_out(data: ImageDataset) -> None:
+    """Raises ValueError where no validation images were held back."""
+    if len(data.score()) == 0:
+        raise ValueError(
+            f"{data.name} was loaded without validation images, and candidates are not scored on test images: "
+            "hold some back (--validation 0.1)"
+        )
 
 
 def hand_over(materials: Sequence[Material], folder: Path, device: str) -> Callable[[], Shelf]:

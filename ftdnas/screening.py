@@ -13,11 +13,14 @@ from torch import nn
 
 from distill.augment import parse_augment
 from distill.recipe import BATCH_NORM, TrainingRecipe
+from distill.synthetic import SyntheticSet
 from distill.training import SCHEDULES
 from search_spaces.base import ImageShape, parse_architecture
 
 SET = "set"  # the learning rate or the augmentation that the synthetic set brings
 OTHER = "other"
+Rates = float | str | Mapping[str, float | str]
+_BY_NORM: Rates = {"batch": 0.1, OTHER: SET}
 NORM_FAMILIES: dict[str, tuple[type[nn.Module], ...]] = {
     # A network is of the first family that it has a layer of, else of "none".
     "batch": (nn.modules.batchnorm._BatchNorm,),
@@ -49,7 +52,7 @@ class Screening:
 
     steps: int = 300
     epochs: int | None = None
-    lr: float | str | Mapping[str, float | str] = field(default_factory=lambda: {"batch": 0.1, OTHER: SET})
+    lr: Rates = field(default_factory=lambda: _BY_NORM)
     batch_size: int = 100
     momentum: float = 0.9
     weight_decay: float = 5e-4
@@ -79,8 +82,8 @@ class Screening:
             parse_augment(self.augment)
         _check_rates(self.lr)
 
-    def recipe(self, images: int, step_size: float | None, augment: str | None, family: str) -> TrainingRecipe:
-        """How a network of that norm family trains on so many images, with the set's step size and augmentation.
+    def recipe(self, images: int, synthetic: SyntheticSet | None, family: str) -> TrainingRecipe:
+        """How a network of that norm family trains on so many images; the set gives what is left to it.
 
         Raises ValueError where they are left to a set and there is none.
         """
@@ -197,7 +200,7 @@ def _check_rates(lr: object) -> None:
         raise ValueError(f"screening: learning rate {lr!r} is neither a positive number nor {SET!r}")
 
 
-def _describe_rates(lr: float | str | Mapping[str, float | str]) -> str:
+def _describe_rates(lr: Rates) -> str:
     if isinstance(lr, Mapping):
         return " and ".join(f"{_describe_rates(rate)} ({family} norm)" for family, rate in lr.items())
     return "the set's step size" if isinstance(lr, str) else f"{lr:.4g}"

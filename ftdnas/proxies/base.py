@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 from distill.datasets import ImageDataset
@@ -67,6 +68,7 @@ class Workbench:
     size; None does without. `draws`: of each random subset, "random" being the first. `truth`: how networks are trained
     on all real images (`lr` a number), which early stopping and the race shorten; `truth_seeds` are never theirs.
     `calibration`: candidates that a hybrid is fitted on. `rungs`: epochs of a race. `device`: where measures run.
+    Raises ValueError where set and images differ in shape or classes.
     """
 
     data: ImageDataset
@@ -82,6 +84,16 @@ class Workbench:
     rungs: tuple[float, ...] = RUNGS
     _materials: dict[tuple[str, int], Material] = field(default_factory=dict, init=False, repr=False)
     _trained: dict[str, tuple[str, str]] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        data, synthetic = self.data, self.synthetic
+        if synthetic is None:
+            return
+        if (synthetic.image_shape, synthetic.num_classes) != (data.image_shape, data.num_classes):
+            raise ValueError(
+                f"the set has images {synthetic.image_shape} in {synthetic.num_classes} classes, "
+                f"{data.name} has {data.image_shape} in {data.num_classes}: load the images at the set's size"
+            )
 
     def material(self, kind: str, draw: int = 0) -> Material:
         """Made when first asked for, and then on the shelf.
@@ -143,6 +155,10 @@ class Workbench:
             raise ValueError("this proxy needs a synthetic set, of whose size it is: make one, or take race or az_nas")
         return self.synthetic
 
+    @cached_property
+    def _real(self) -> tuple[Material, Material]:
+        return truth_materials(self.data)
+
     def _made(self, kind: str, draw: int) -> Material:
         if kind in CORESET_KINDS:
             return coreset_material(kind, self.data, self.the_set(), self.seed, draw)
@@ -151,8 +167,7 @@ class Workbench:
         if kind == "set score":
             return held_out_material(self.data, self.the_set().preprocess)
         if kind in ("train", "score", "early", "early score"):
-            made = self._materials.get(("train" if kind in ("train", "early") else "score", 0))
-            return made or truth_materials(self.data)[kind.endswith("score")]
+            return self._real[kind.endswith("score")]
         known = ", ".join(["set", *CORESET_KINDS, "set score", "train", "score", "early", "early score"])
         raise LookupError(f"unknown material {kind!r}: choose from {known}")
 
