@@ -1,0 +1,122 @@
+"""Spaces that are a product of independent choices, written as key=value pairs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, overload
+
+from search_spaces.architecture import ENUMERATED, Architecture, hint
+from search_spaces.decisions import Choice, Decisions
+
+Make = Callable[[Mapping[str, Choice]], Architecture]
+
+
+@dataclass(frozen=True)
+class ProductSpace:
+    """All combinations of `options` (key -> choices), each made into an architecture by `make`.
+
+    `make` takes a mapping with every key, and the architecture's `choices` are that mapping again. `defaults` stand for
+    keys that a text leaves out; `known` are the choices that a text may name, where they are more than the space's.
+    """
+
+    name: str
+    options: Mapping[str, tuple[Choice, ...]]
+    make: Make
+    defaults: Mapping[str, Choice]
+    known: Mapping[str, tuple[Choice, ...]] = field(default_factory=dict)
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    @property
+    def code(self) -> str:
+        return ""
+
+    @property
+    def size(self) -> int:
+        return math.prod(len(choices) for choices in self.options.values())
+
+    def suggest(self, decisions: Decisions) -> Architecture:
+        return self.make({key: decisions.suggest_categorical(key, list(few)) for key, few in self.options.items()})
+
+    def architectures(self) -> Sequence[Architecture]:
+        """In the order of the choices, the last key varying fastest."""
+        if self.size > ENUMERATED:
+            raise ValueError(f"{self.name} has {self.size:,} architectures: they can be sampled, not enumerated")
+        return LazySequence(self.size, self.at)
+
+    def at(self, index: int) -> Architecture:
+        """The architecture of a number from 0 to size - 1."""
+        chosen: dict[str, Choice] = {}
+        for key in reversed(list(self.options)):
+            index, digit = divmod(index, len(self.options[key]))
+            chosen[key] = self.options[key][digit]
+        return self.make({key: chosen[key] for key in self.options})
+
+    def neighbours(self, architecture: Architecture) -> tuple[Architecture, ...]:
+        own = {key: architecture.choices[key] for key in self.options}
+        return tuple(
+            self.make(own | {key: choice})
+            for key, choices in self.options.items()
+            for choice in choices
+            if choice != own[key]
+        )
+
+    def parse(self, text: str) -> Architecture:
+        """`key=value` pairs joined by commas, in any order; what is left out takes the default."""
+        return self.make({**self.defaults, **pairs(self.name, text, self.known or self.options)})
+
+
+class LazySequence(Sequence[Any]):
+    """Items made when they are read, by their number."""
+
+    def __init__(self, length: int, at: Callable[[int], Any]) -> None:
+        self._length = length
+        self._at = at
+
+    def __len__(self) -> int:
+        return self._length
+
+    @overload
+    def __getitem__(self, index: int) -> Any: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Any]: ...
+
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return [self._at(row) for row in range(*index.indices(self._length))]
+        row = index + self._length if index < 0 else index
+        if not 0 <= row < self._length:
+            raise IndexError(f"item {index} of {self._length}")
+        return self._at(row)
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(self._at, range(self._length))
+
+
+def check(space: str, choices: Mapping[str, Choice], known: Mapping[str, Sequence[Choice]]) -> None:
+    """Raise ValueError with what there is to choose from, where a choice is not among those known."""
+    for key, value in choices.items():
+        if value not in known[key]:
+            raise ValueError(f"{space}: unknown {key} {value!r}: {hint(str(value), known[key])}")
+
+
+def pairs(space: str, text: str, options: Mapping[str, Sequence[Choice]]) -> dict[str, Choice]:
+    """The choices that a text of key=value pairs names. Raises ValueError with what there is to choose from."""
+    given: dict[str, Choice] = {}
+    for pair in text.split(",") if text.strip() else ():
+        key, equals, value = (part.strip() for part in pair.partition("="))
+        if not equals:
+            raise ValueError(f"{space}: {pair.strip()!r} is not key=value with a key of {', '.join(options)}")
+        if key not in options:
+            raise ValueError(f"{space}: unknown key {key!r}: {hint(key, options)}")
+        if key in given:
+            raise ValueError(f"{space}: {key} is given twice")
+        known = {str(choice): choice for choice in options[key]}
+        if value not in known:
+            raise ValueError(f"{space}: unknown {key} {value!r}: {hint(value, known)}")
+        given[key] = known[value]
+    return given
