@@ -89,13 +89,14 @@ class Screening:
         """
         epochs = self.epochs or math.ceil(self.steps / math.ceil(images / self.batch_size))
         lr = self.lr if not isinstance(self.lr, Mapping) else self.lr.get(family, self.lr.get(OTHER))
-        lr = step_size if lr == SET else lr
-        augment = augment if self.augment == SET else self.augment
-        if lr is None or augment is None:
-            what = "learning rate" if lr is None else "augmentation"
-            raise ValueError(
-                f"the screening takes its {what} from a synthetic set, and there is none: give one of both"
-            )
+        augment = self.augment
+        if synthetic is not None:
+            lr = synthetic.step_size if lr == SET else lr
+            augment = synthetic.augment if augment == SET else augment
+        if lr == SET or augment == SET:
+            what = "learning rate" if lr == SET else "augmentation"
+            raise ValueError(f"the screening takes its {what} from a synthetic set, and there is none: say which")
+        assert lr is not None
         return TrainingRecipe(
             epochs=epochs,
             lr=float(lr),

@@ -16,7 +16,7 @@ from ftdnas.materials import CORESET_KINDS, Material, Shelf, coreset_material, h
 from ftdnas.rows import Row
 from ftdnas.screening import Screening
 from ftdnas.truth import truth_materials
-from search_spaces.base import ImageShape, parse_architecture
+from search_spaces.base import parse_architecture
 
 __all__ = ["Column", "Proxy", "Rows", "Work", "Workbench", "spent"]
 
@@ -117,11 +117,6 @@ class Workbench:
     def shelf(self) -> Shelf:
         """All materials asked for so far, by fingerprint."""
         return {made.label.fingerprint: made for made in self._materials.values()}
-
-    @property
-    def image_shape(self) -> ImageShape:
-        """(C, H, W) of the real images."""
-        return self.data.image_shape
 
     def trained(self, candidate: str) -> tuple[str, str]:
         """(name, code) of what is trained for a candidate.

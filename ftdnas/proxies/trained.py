@@ -177,6 +177,8 @@ class Early:
     def before(self, candidates: Sequence[str], rows: Rows) -> list[Training]:
         if not self.total or self.epochs is not None:
             return []
+        for kind in ("early", "early score"):
+            self.bench.material(kind)  # for what follows: on the shelf from the start
         return Trained("", self._of_set, "late_loss", self.bench).todo(candidates, rows)
 
     def of(self, candidates: Sequence[str], rows: Rows) -> list[list[Training]]:
