@@ -80,7 +80,7 @@ class ResidualNet(Described):
         """Half the width, of which the least is 8, and half the blocks of each stage, rounded up."""
         smaller = replace(
             self,
-            width=max(width for width in KNOWN["width"] if int(width) <= max(8, self.width // 2)),
+            width=max(int(width) for width in KNOWN["width"] if int(width) <= max(8, self.width // 2)),
             depth1=(self.depth1 + 1) // 2,
             depth2=(self.depth2 + 1) // 2,
             depth3=(self.depth3 + 1) // 2,
