@@ -144,11 +144,6 @@ def read(
     return int(right) / len(examples), float(loss) / len(examples)
 
 
-def accuracy(network: nn.Module, examples: Examples) -> float:
-    """Fraction of the examples that the network gets right in evaluation mode, with the averages that it kept."""
-    return read(network, examples)[0]
-
-
 @dataclass(frozen=True)
 class Reached:
     """The accuracy, a fraction, after a training, and whether that diverged (then it is about chance)."""

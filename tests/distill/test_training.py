@@ -17,7 +17,7 @@ from distill.preprocess import fit_preprocess
 from distill.randomness import seeded
 from distill.recipe import TrainingRecipe
 from distill.run import Progress
-from distill.training import accuracy, batches, fit
+from distill.training import batches, fit, read
 
 BuildTiny = Callable[..., Callable[[], nn.Module]]
 
@@ -35,15 +35,62 @@ def test_a_small_network_learns_digits(digits: ImageDataset, tiny_network: Build
     preprocess = fit_preprocess("standardize", digits.train.images)
     train, held_out = (Examples.from_split(split, preprocess) for split in (digits.train, digits.validation))
     network = _built(tiny_network())
-    before = accuracy(network, held_out)
+    before = read(network, held_out)
     seen: list[Progress] = []
-    losses = fit(
+    fitted = fit(
         network, train, TrainingRecipe(epochs=8, batch_size=64), lr=0.05, generator=_generator(), report=seen.append
     )
-    assert before < 0.3
-    assert accuracy(network, held_out) > 0.85
-    assert losses[-1] < 0.5 * losses[0]
+    after = read(network, held_out)
+    assert before[0] < 0.3
+    assert after[0] > 0.85
+    assert after[1] < 0.5 * before[1]
+    assert fitted.epochs[-1] < 0.5 * fitted.epochs[0]
     assert [progress.done for progress in seen] == list(range(1, 9))
+    assert [progress.values["loss"] for progress in seen] == list(fitted.epochs)
+
+
+def test_every_step_leaves_its_loss_and_an_epoch_their_mean_over_images(
+    digits: ImageDataset, tiny_network: BuildTiny
+) -> None:
+    preprocess = fit_preprocess("standardize", digits.train.images)
+    train = Examples.from_split(digits.train.take(np.arange(100)), preprocess)
+    network = _built(tiny_network())
+    recipe = TrainingRecipe(epochs=3, batch_size=40, augment="none")
+    fitted = fit(network, train, recipe, lr=1e-12, generator=_generator())
+    assert len(fitted.losses) == 9
+    assert len(fitted.epochs) == 3
+    first = [loss * size for loss, size in zip(fitted.losses, (40, 40, 20), strict=False)]
+    assert fitted.epochs[0] == pytest.approx(sum(first) / 100)
+    assert fitted.epochs[0] == pytest.approx(read(network, train)[1], rel=1e-5)  # at this rate nothing moves
+
+
+def test_held_out_images_are_read_at_equal_distances_and_change_nothing(
+    digits: ImageDataset, tiny_network: BuildTiny
+) -> None:
+    preprocess = fit_preprocess("standardize", digits.train.images)
+    train = Examples.from_split(digits.train.take(np.arange(200)), preprocess)
+    held_out = Examples.from_split(digits.validation, preprocess)
+    recipe = TrainingRecipe(epochs=3, batch_size=50, schedule="cosine")
+    trained = []
+    for read_on, reads in ((None, 1), (held_out, 1), (held_out, 5)):
+        network = _built(tiny_network())
+        fitted = fit(network, train, recipe, lr=0.05, generator=_generator(), held_out=read_on, reads=reads)
+        trained.append((nn.utils.parameters_to_vector(network.parameters()), fitted))
+    weights, (without, once, often) = zip(*trained, strict=True)
+    assert torch.equal(weights[0], weights[1])
+    assert torch.equal(weights[0], weights[2])
+    assert without.readings == ()
+    assert [reading.done for reading in often.readings] == pytest.approx([3 / 12, 5 / 12, 8 / 12, 10 / 12, 1])
+    assert once.readings == often.readings[-1:]
+    assert often.readings[-1].accuracy == read(network, held_out)[0]
+    assert often.readings[-1].loss < often.readings[0].loss
+
+
+def test_more_reads_than_steps_read_after_every_step() -> None:
+    examples = Examples(torch.zeros(4, 1, 4, 4), torch.zeros(4, dtype=torch.int64))
+    recipe = TrainingRecipe(epochs=2, batch_size=2, augment="none")
+    fitted = fit(_Slope(), examples, recipe, lr=0.1, generator=_generator(), held_out=examples, reads=50)
+    assert [reading.done for reading in fitted.readings] == [0.25, 0.5, 0.75, 1]
 
 
 def test_equal_generators_give_equal_weights(digits: ImageDataset, tiny_network: BuildTiny) -> None:
@@ -95,18 +142,81 @@ def test_the_rate_follows_its_schedule(schedule: str, factors: list[float]) -> N
         assert after - before == pytest.approx(-0.1 * factor * gradient, rel=1e-4)
 
 
+def test_the_rate_moves_at_every_step() -> None:
+    examples = Examples(torch.zeros(4, 1, 4, 4), torch.zeros(4, dtype=torch.int64))
+    network = _Slope()
+    weights: list[float] = []
+    network.register_forward_pre_hook(lambda module, _: weights.append(float(module.weight.detach())))
+    recipe = TrainingRecipe(epochs=1, batch_size=1, momentum=0.0, weight_decay=0.0, schedule="cosine", augment="none")
+    fit(network, examples, recipe, lr=0.1, generator=_generator())
+    for step in range(3):
+        gradient = -2 / (1 + math.exp(2 * weights[step]))
+        factor = 0.5 * (1 + math.cos(math.pi * step / 4))
+        assert weights[step + 1] - weights[step] == pytest.approx(-0.1 * factor * gradient, rel=1e-3)
+
+
 def test_a_training_that_diverges_ends_with_nan(digits: ImageDataset, tiny_network: BuildTiny) -> None:
     preprocess = fit_preprocess("standardize", digits.train.images)
     train = Examples.from_split(digits.train.take(np.arange(64)), preprocess)
-    losses = fit(_built(tiny_network()), train, TrainingRecipe(epochs=50), lr=1e18, generator=_generator())
-    assert len(losses) < 50
-    assert math.isnan(losses[-1])
+    recipe = TrainingRecipe(epochs=50)
+    fitted = fit(_built(tiny_network()), train, recipe, lr=1e18, generator=_generator(), held_out=train)
+    assert fitted.diverged
+    assert len(fitted.epochs) < 50
+    assert not math.isfinite(fitted.epochs[-1])
+    assert fitted.readings == ()
 
 
 def test_batches_keep_the_last_partial_one() -> None:
     pieces = list(batches(10, 4, _generator()))
     assert [len(piece) for piece in pieces] == [4, 4, 2]
     assert sorted(torch.cat(pieces).tolist()) == list(range(10))
+
+
+class _Normed(nn.Module):
+    """Two logits that are the normalised mean of an image and its opposite."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(1, affine=False, momentum=0.3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        value = self.norm(images.mean(dim=(1, 2, 3))[:, None])
+        return torch.cat([-value, value], dim=1)
+
+
+@pytest.fixture
+def two_heaps() -> Examples:
+    """2,200 images of class 0 around 8, then as many of class 1 around 12."""
+    labels = torch.arange(2).repeat_interleave(2200)
+    noise = torch.randn(4400, 1, 1, 1, generator=_generator())
+    return Examples(10 + 4 * (labels - 0.5)[:, None, None, None] + 0.1 * noise, labels)
+
+
+def test_averages_that_were_kept_may_mislead(two_heaps: Examples) -> None:
+    network = _Normed()  # its averages are still 0 and 1
+    assert read(network, two_heaps)[0] == 0.5
+
+
+def test_statistics_of_the_batch_are_of_mixed_classes_and_are_not_kept(two_heaps: Examples) -> None:
+    network = _Normed()
+    assert read(network, two_heaps, "batch")[0] == 1.0
+    assert read(network, two_heaps, "batch") == read(network, two_heaps, "batch")
+    assert network.norm.running_mean is not None
+    assert float(network.norm.running_mean) == 0
+    assert (network.norm.momentum, int(network.norm.num_batches_tracked or 0)) == (0.3, 0)
+    assert not any(module.training for module in network.modules())
+
+
+def test_averages_are_taken_anew_over_the_training_images(two_heaps: Examples) -> None:
+    network = _Normed()
+    one = Examples(two_heaps.images[:1], two_heaps.labels[:1])
+    assert read(network, one, "refresh", two_heaps)[0] == 1.0
+    assert network.norm.running_mean is not None
+    assert float(network.norm.running_mean) == pytest.approx(10, abs=0.05)
+    assert network.norm.momentum == 0.3
+    assert read(network, two_heaps)[0] == 1.0  # they stay
+    with pytest.raises(ValueError, match="choose from running, batch, refresh"):
+        read(network, one, "refreshed")
 
 
 def test_images_too_large_to_hold_are_preprocessed_batch_by_batch(
