@@ -109,11 +109,11 @@ class Training:
         material, held_out = shelf[self.trained_on.fingerprint], shelf[self.scored_on.fingerprint]
         examples = self._examples(material)
         path = ("candidate", self.architecture, self.trained_on.fingerprint)
-        with seeded(self.seed, *path, "weights"):
-            network = parse_architecture(self.architecture).build(examples.image_shape, self.trained_on.classes)
-        network = network.to(examples.device)
-        draws = generator(self.seed, *path, "batches")
-        outcome = _outcome(network, examples, held_out.examples, self.recipe, draws, self.reads)
+        architecture = parse_architecture(self.architecture)
+        network = _built(
+            lambda: architecture.build(examples.image_shape, self.trained_on.classes), examples, self.seed, path
+        )
+        outcome = _outcome(network, examples, held_out.examples, self.recipe, self.reads, self.seed, path)
         seconds, device = time.perf_counter() - begun, _device_name(examples.device)
         return self._record(**outcome, seconds=seconds, device=device).to_row()
 
@@ -238,15 +238,13 @@ def score(
     used = given if isinstance(given, TrainingRecipe) else TrainingRecipe()
     name = ""
     try:
-        with seeded(seed, "score", "weights"):
-            network = build().to(device)
+        network = _built(build, examples, seed, ("score",))
         name = type(network).__qualname__
         if isinstance(given, Screening):
             used = given.recipe(len(examples), synthetic_set, norm_family(network))
             reads = given.reads
         used = replace(used, lr=used.lr or synthetic_set.step_size)
-        draws = generator(seed, "score", "batches")
-        outcome = _outcome(network, examples, scored_on, used, draws, reads)
+        outcome = _outcome(network, examples, scored_on, used, reads, seed, ("score",))
     except Exception as error:
         outcome = {"error": one_line(error)}
     seconds = time.perf_counter() - begun
@@ -379,17 +377,30 @@ def late_loss(losses: Sequence[float]) -> float:
     return float(np.mean(losses[-max(1, round(len(losses) * LATE)) :]))
 
 
+def _built(build: Callable[[], nn.Module], examples: Examples, seed: int, path: tuple[str, ...]) -> nn.Module:
+    """The network on the examples' device, with the initial weights of the seed, those of lazy modules too."""
+    with seeded(seed, *path, "weights"):
+        network = build().to(examples.device)
+        if any(nn.parameter.is_lazy(weights) for weights in network.parameters()):
+            with torch.no_grad():
+                network.eval()(examples.take(torch.arange(min(2, len(examples))))[0])
+    return network
+
+
 def _outcome(
     network: nn.Module,
     examples: Examples,
     held_out: Examples | None,
     recipe: TrainingRecipe,
-    draws: torch.Generator,
     reads: int,
+    seed: int,
+    path: tuple[str, ...],
 ) -> dict[str, Any]:
     """What a score says of the training of this network."""
     assert recipe.lr is not None
-    fitted = fit(network, examples, recipe, lr=recipe.lr, generator=draws, held_out=held_out, reads=reads)
+    draws = generator(seed, *path, "batches")
+    with seeded(seed, *path, "dropout"):  # what a network draws by itself
+        fitted = fit(network, examples, recipe, lr=recipe.lr, generator=draws, held_out=held_out, reads=reads)
     error = _problem(network, fitted, recipe)
     last = None if error or not fitted.readings else fitted.readings[-1]
     return {

@@ -11,8 +11,8 @@ import numpy as np
 
 from distill.randomness import derive_seed
 from ftdnas.proxies.calibration import Calibration, calibrate, describe, fewest
-from ftdnas.proxies.training_free import Bench, Column, Rows
-from search_spaces.base import parameter_count, parse_architecture
+from ftdnas.proxies.training_free import Bench, Column, Counted, Rows
+from search_spaces.base import parse_architecture
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,14 +91,12 @@ class Hybrid:
         return math.fsum(scores) / len(scores) if scores and len(scores) == len(found) else None
 
     def _chosen(self, candidates: Sequence[str]) -> list[str]:
-        """One from each of as many equal parts of those that differ, sorted by parameters."""
+        """One from each of as many equal parts of those that differ and can be built, sorted by parameters."""
         classes = {parse_architecture(name).representative().name: name for name in reversed(candidates)}
-        size = {name: self._parameters(name) for name in classes.values()}
+        names = list(classes.values())
+        counts = Counted("params", self.bench).column(names, {})
+        size = {name: count for name, count in zip(names, counts, strict=True) if count is not None}
         ascending = sorted(size, key=lambda name: (size[name], name))
         draw = np.random.default_rng(derive_seed(self.bench.seed, "calibration"))
         parts = np.array_split(np.arange(len(ascending)), min(self.calibration, len(ascending)))
         return [ascending[draw.choice(part)] for part in parts]
-
-    def _parameters(self, candidate: str) -> int:
-        data = self.bench.data
-        return parameter_count(parse_architecture(candidate), data.image_shape, data.num_classes)

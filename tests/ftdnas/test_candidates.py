@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from distill.datasets import ImageDataset, Split
+from distill.datasets import ImageDataset
 from distill.examples import Examples
 from distill.recipe import TrainingRecipe
 from distill.synthetic import SyntheticSet
@@ -21,15 +23,21 @@ from ftdnas.candidates import (
     Score,
     TimedStep,
     Training,
+    chance_bound,
     fit_cost,
     images_seen,
+    is_dead,
     known_scores,
     late_loss,
+    score,
+    score_value,
     train_candidates,
 )
 from ftdnas.executors import LocalProcesses
-from ftdnas.materials import Label, Material, Shelf, hand_over, held_out_material, random_material, set_material
+from ftdnas.materials import Label, Shelf, hand_over, held_out_material, set_material
 from ftdnas.rows import RowFile
+from ftdnas.screening import SCORES, Screening
+from ftdnas.truth import truth_materials
 
 SetOf = Callable[..., SyntheticSet]
 
@@ -55,21 +63,58 @@ def training(shelf: Shelf) -> Training:
 
 
 def test_a_training_learns_and_gives_the_same_row_again(training: Training, shelf: Shelf) -> None:
-    first, second = training(shelf), training(shelf)
+    first, second = Score.from_row(training(shelf)), Score.from_row(training(shelf))
     assert first.score is not None
     assert first.score > 0.3  # chance is 0.1
     assert replace(first, seconds=0.0) == replace(second, seconds=0.0)
     assert first.late_loss is not None
-    assert len(first.losses) == 10
+    assert len(first.losses) == 12  # one batch an epoch
     assert first.losses[0] is not None
     assert first.late_loss < first.losses[0]
+    assert first.held_out == ((1.0, first.score, first.held_out_loss),)
+    assert not first.dead
 
 
 def test_a_row_survives_json(training: Training, shelf: Shelf) -> None:
-    score = training(shelf)
-    row = json.loads(json.dumps(score.to_row(), allow_nan=False))
-    assert Score.from_row(row) == score
+    row = training(shelf)
+    score = Score.from_row(row)
+    assert json.loads(json.dumps(row, allow_nan=False)) == row == score.to_row()
     assert Score.from_row({**row, "of a later version": 1}) == score
+
+
+def test_a_row_of_an_earlier_version_is_read_and_found_again() -> None:
+    """As the first version wrote it: ten losses, no curve of held-out images, a recipe without batch norm's member."""
+    recipe = {
+        "epochs": 10,
+        "lr": 0.01,
+        "batch_size": 256,
+        "momentum": 0.9,
+        "weight_decay": 0.0005,
+        "schedule": "step",
+        "augment": "color_crop_cutout_flip_scale_rotate",
+    }
+    name = "convnet:width=32,depth=1,norm=batch,activation=relu,pooling=max"
+    old = {
+        "key": "3e5fc1e1f6d4c7d0ad0bb4b8ef1a94a2",
+        "architecture": name,
+        "trained_on": {"name": "real", "fingerprint": "train/a/standardize", "images": 45000, "classes": 10},
+        "scored_on": {"name": "held", "fingerprint": "score/b", "images": 2500, "classes": 10},
+        "recipe": recipe,
+        "seed": 1,
+        "score": 0.55,
+        "error": None,
+        "crashed": False,
+        "late_loss": 1.25,
+        "losses": [2.0, 1.8, 1.7, 1.6, 1.5, 1.4, 1.35, 1.3, 1.28, 1.25],
+        "seconds": 60.0,
+        "device": "CPU, 1 thread",
+        "torch": "2.14.1",
+    }
+    score = Score.from_row(old)
+    assert (score.value("late_loss"), score.value("accuracy"), score.value("loss")) == (-1.25, 0.55, None)
+    work = Training(name, score.trained_on, score.scored_on, TrainingRecipe(**recipe), 1)  # type: ignore[arg-type]
+    identity = [name, "train/a/standardize", "score/b", recipe, 1]
+    assert work.key == hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def test_the_key_depends_on_everything_that_the_score_depends_on(training: Training) -> None:
@@ -80,23 +125,117 @@ def test_the_key_depends_on_everything_that_the_score_depends_on(training: Train
         replace(training, scored_on=other),
         replace(training, recipe=replace(RECIPE, epochs=13)),
         replace(training, recipe=replace(RECIPE, lr=0.021)),
+        replace(training, recipe=replace(RECIPE, batch_norm="batch")),
         replace(training, seed=1),
+        replace(training, code="0123"),
+        replace(training, part=20),
     ]
     keys = {training.key, *(one.key for one in changed)}
     assert len(keys) == 1 + len(changed)
     renamed = replace(training, trained_on=replace(training.trained_on, name="another name of the same images"))
     assert renamed.key == training.key
+    assert replace(training, reads=5).key == training.key
+    assert training.needs == (training.trained_on.fingerprint, training.scored_on.fingerprint)
 
 
 def test_a_training_that_diverges_has_no_score_but_a_reason(training: Training, shelf: Shelf) -> None:
     name = NAME.replace("norm=instance", "norm=none")
     wild = replace(training, architecture=name, recipe=replace(RECIPE, lr=1e30))
-    score = wild(shelf)
-    assert score.score is None
-    assert score.late_loss is None
-    assert score.error is not None
-    assert "not finite" in score.error
-    json.dumps(score.to_row(), allow_nan=False)
+    row = wild(shelf)
+    json.dumps(row, allow_nan=False)
+    assert (row["score"], row["late_loss"], row["held_out_loss"]) == (None, None, None)
+    assert "not finite" in row["error"]
+    assert [score_value(row, kind) for kind in SCORES] == [None] * len(SCORES)
+
+
+def test_a_part_is_the_same_images_for_every_architecture(digits: ImageDataset) -> None:
+    images, held_out = truth_materials(digits)
+    shelf = {material.label.fingerprint: material for material in (images, held_out)}
+    recipe = replace(RECIPE, epochs=1, batch_size=20)
+    part = Training(NAME, images.label, held_out.label, recipe, seed=0, part=50)
+    row = part(shelf)
+    assert len(row["losses"]) == 3  # batches of 20, 20 and 10
+    assert part.images_seen == 50
+    assert images_seen(part) == 50 + held_out.label.images / 3
+    assert row["part"] == 50
+    again, other = part(shelf), replace(part, seed=1)(shelf)
+    assert again["losses"] == row["losses"]
+    assert other["losses"] != row["losses"]
+    everything = Examples(images.examples.images, images.examples.labels)
+    rows = torch.tensor([3, 1, 4])
+    chosen = images.part(rows)
+    for taken, expected in zip(chosen.take(torch.arange(3)), everything.take(rows), strict=True):
+        assert torch.equal(taken, expected)
+
+
+def test_the_curve_has_at_most_200_parts_and_holds_every_score(training: Training, shelf: Shelf) -> None:
+    row = replace(training, recipe=replace(RECIPE, epochs=210), reads=3)(shelf)
+    assert len(row["losses"]) == 200
+    assert [round(done, 2) for done, _, _ in row["held_out"]] == [0.33, 0.67, 1]
+    assert score_value(row, "accuracy") == row["held_out"][-1][1] == row["score"]
+    assert score_value(row, "loss") == -row["held_out"][-1][2]
+    assert score_value(row, "auc") == pytest.approx(-np.mean(row["losses"]))
+    assert score_value(row, "late_loss") == pytest.approx(-np.mean(row["losses"][-20:]), rel=0.02)
+    assert score_value(row, "late_loss", window=0.5) == pytest.approx(-np.mean(row["losses"][-100:]))
+    with pytest.raises(LookupError, match="choose from accuracy"):
+        score_value(row, "speed")
+
+
+def test_chance_is_within_three_deviations_of_it(training: Training, shelf: Shelf) -> None:
+    row = training(shelf)
+    images = row["scored_on"]["images"]
+    assert chance_bound(2500, 10) == pytest.approx(0.1 + 3 * 0.006)
+    bound = chance_bound(images, 10)
+    assert is_dead({**row, "score": bound})
+    assert is_dead({**row, "score": 0.0})
+    assert not is_dead({**row, "score": bound + 1 / images})
+    assert not is_dead({**row, "score": None})
+
+
+def test_a_network_of_anybodys_is_scored_from_an_optuna_loop(digits: ImageDataset, synthetic: SyntheticSet) -> None:
+    """The loop of the documentation."""
+    import optuna
+
+    def my_network(width: int) -> nn.Module:
+        features = nn.Sequential(nn.Conv2d(1, width, 3), nn.BatchNorm2d(width), nn.ReLU(), nn.Flatten())
+        return nn.Sequential(features, nn.Dropout(0.1), nn.LazyLinear(10))
+
+    def objective(trial: optuna.Trial) -> float | None:
+        width = trial.suggest_int("width", 2, 16)
+        return score(lambda: my_network(width), synthetic, Screening(steps=20)).value("late_loss")
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(direction="maximize")
+    study.enqueue_trial({"width": 16})
+    study.enqueue_trial({"width": 2})
+    study.optimize(objective, n_trials=2)
+    wide, narrow = (trial.value for trial in study.trials)
+    assert wide is not None
+    assert narrow is not None
+    assert narrow < wide < 0
+    with_images = score(lambda: my_network(16), synthetic, Screening(steps=20), held_out=digits.score())
+    assert with_images.value("late_loss") == wide
+    assert with_images.score is not None
+    assert with_images.score > 0.3
+    assert with_images.recipe.lr == 0.1  # by its batch norm
+    assert with_images.seconds > 0
+    assert score(lambda: my_network(16), synthetic, Screening(steps=20), seed=1).value() != wide
+
+
+def test_a_recipe_without_a_rate_takes_the_step_size_and_failures_are_results(synthetic: SyntheticSet) -> None:
+    def linear() -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+
+    scored = score(linear, synthetic, TrainingRecipe(epochs=3))
+    assert scored.recipe.lr == synthetic.step_size
+    assert scored.error is None
+    assert scored.value("accuracy") is None  # nothing to read
+    assert not scored.dead
+    assert score(lambda: nn.Linear(3, 10), synthetic).error is not None
+    broken = score(lambda: nn.Linear(1, -1), synthetic)
+    assert broken.error is not None
+    assert broken.error.startswith("RuntimeError: ")
+    assert broken.value() is None
 
 
 def test_processes_give_the_rows_that_this_process_gives(training: Training, shelf: Shelf, tmp_path: Path) -> None:
@@ -111,7 +250,7 @@ def test_processes_give_the_rows_that_this_process_gives(training: Training, she
 
     with LocalProcesses(lay_out, 2) as processes:
         scores = train_candidates([(training, file), (infeasible, file)], processes, reported.append)
-    here = training(shelf)
+    here = Score.from_row(training(shelf))
     assert replace(scores[training.key], seconds=0.0) == replace(here, seconds=0.0)
     failed = scores[infeasible.key]
     assert failed.score is None
@@ -128,47 +267,6 @@ def test_a_crash_is_tried_again_and_a_divergence_is_not(training: Training, tmp_
     file.append(crashed.to_row())
     file.append(replace(crashed, key=other.key, seed=1, error="not finite", crashed=False).to_row())
     assert list(known_scores([training, other], file)) == [other.key]
-
-
-def test_materials_reach_another_process_as_they_are(
-    digits: ImageDataset, synthetic: SyntheticSet, tmp_path: Path
-) -> None:
-    pixels = digits.train.take(np.arange(100, 140))
-    assert isinstance(pixels.images, np.memmap)
-    copied = Split(np.array(pixels.images), pixels.labels)
-    label = Label("real", "a", 40, 10)
-    mapped = Material(label, Examples(pixels.images, torch.from_numpy(np.array(pixels.labels)), synthetic.preprocess))
-    held = Material(replace(label, fingerprint="b"), Examples.from_split(copied, synthetic.preprocess))
-    found = hand_over([mapped, held], tmp_path / "materials", "cpu")()
-    rows = torch.tensor([39, 0, 7])
-    for material in (mapped, held):
-        for expected, got in zip(
-            material.examples.take(rows), found[material.label.fingerprint].examples.take(rows), strict=True
-        ):
-            assert torch.equal(expected, got)
-    # The decoded images were not copied, those in memory were.
-    assert sorted(path.name for path in (tmp_path / "materials").iterdir()) == ["0.labels", "1.images", "1.labels"]
-
-
-def test_a_random_subset_has_the_sets_labels_and_no_image_that_scores(
-    digits: ImageDataset, synthetic: SyntheticSet
-) -> None:
-    first, again, second, other = (
-        random_material(digits, synthetic, seed, draw) for seed, draw in [(0, 0), (0, 0), (0, 1), (1, 0)]
-    )
-    assert torch.equal(first.examples.labels.sort().values, synthetic.labels.sort().values)
-    assert first.label == again.label
-    assert len({first.label.fingerprint, second.label.fingerprint, other.label.fingerprint}) == 3
-    images = first.examples.images
-    assert isinstance(images, torch.Tensor)
-    train = synthetic.preprocess.apply(digits.train.images).flatten(1)
-    assert all((train == image.flatten()).all(1).any() for image in images)
-
-
-def test_no_validation_images_no_score(digits: ImageDataset, synthetic: SyntheticSet) -> None:
-    everything = replace(digits, validation=digits.validation.take(np.arange(0)))
-    with pytest.raises(ValueError, match="not scored on test images"):
-        held_out_material(everything, synthetic.preprocess)
 
 
 def test_late_loss_is_the_mean_of_the_last_tenth() -> None:
