@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Protocol
 
@@ -25,9 +25,9 @@ from distill.recipe import TrainingRecipe
 from distill.recipe import identity as recipe_identity
 from distill.synthetic import SyntheticSet
 from distill.training import Fitted, Reading, fit
-from ftdnas.executors import Failure, LocalProcesses, one_line
+from ftdnas.executors import Failure, one_line
 from ftdnas.materials import Label, Material, Shelf
-from ftdnas.rows import Row, RowFile
+from ftdnas.rows import Row
 from ftdnas.screening import Screening, norm_family
 from search_spaces.base import parse_architecture
 
@@ -292,30 +292,6 @@ def chance_bound(images: int, classes: int) -> float:
     return chance + 3 * math.sqrt(chance * (1 - chance) / images)
 
 
-def known_scores(trainings: Iterable[Training], file: RowFile) -> dict[str, Score]:
-    """Key -> score of those trainings whose row is in the file; one that crashed is to be tried again."""
-    rows = file.read()
-    found = (rows[training.key] for training in trainings if training.key in rows)
-    return {row["key"]: Score.from_row(row) for row in found if not row["crashed"]}
-
-
-def train_candidates(
-    trainings: Sequence[tuple[Training, RowFile]],
-    processes: LocalProcesses[Shelf],
-    report: Callable[[Score], None],
-) -> dict[str, Score]:
-    """Key -> score of every training, started in the order given; its row is in its file before it is reported."""
-    scores: dict[str, Score] = {}
-    for index, outcome in processes.map([training for training, _ in trainings]):
-        training, file = trainings[index]
-        row = training.failed(outcome) if isinstance(outcome, Failure) else outcome
-        file.append(row)
-        score = Score.from_row(row)
-        scores[score.key] = score
-        report(score)
-    return scores
-
-
 @dataclass(frozen=True)
 class TimedStep:
     """A few training steps of one architecture: seconds for each image of a batch."""
@@ -365,11 +341,6 @@ def fit_cost(timed: Sequence[tuple[int, float]]) -> CostModel:
     scale = np.array([1.0, max(1.0, float(table[:, 1].max()))])  # both unknowns of one magnitude
     parts = nnls(table / scale / seconds[:, None], np.ones(len(timed)))[0] / scale
     return CostModel(0.1, float(parts[0]), float(parts[1]))
-
-
-def images_seen(training: Training) -> float:
-    """How many images a training looks at; reading one for the score costs a third of training on one."""
-    return training.images_seen + training.reads * training.scored_on.images / 3
 
 
 def late_loss(losses: Sequence[float]) -> float:

@@ -107,11 +107,6 @@ def coreset_material(kind: str, data: ImageDataset, synthetic: SyntheticSet, see
     return Material(label, Examples.from_split(data.train.take(taken), synthetic.preprocess))
 
 
-def random_material(data: ImageDataset, synthetic: SyntheticSet, seed: int, draw: int) -> Material:
-    """A random subset, see `coreset_material`."""
-    return coreset_material("random", data, synthetic, seed, draw)
-
-
 def _features(split: Split, preprocess: Preprocess) -> NDArray[np.float32]:
     """(N, F): small pictures of the images, which tell them apart about as their pixels do and cost nothing."""
     side = min(FEATURE_SIDE, *split.images.shape[2:])

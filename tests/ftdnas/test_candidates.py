@@ -25,17 +25,13 @@ from ftdnas.candidates import (
     Training,
     chance_bound,
     fit_cost,
-    images_seen,
     is_dead,
-    known_scores,
     late_loss,
     score,
     score_value,
-    train_candidates,
 )
-from ftdnas.executors import LocalProcesses
+from ftdnas.executors import Failure, LocalProcesses
 from ftdnas.materials import Label, Shelf, hand_over, held_out_material, set_material
-from ftdnas.rows import RowFile
 from ftdnas.screening import SCORES, Screening
 from ftdnas.truth import truth_materials
 
@@ -156,7 +152,6 @@ def test_a_part_is_the_same_images_for_every_architecture(digits: ImageDataset) 
     row = part(shelf)
     assert len(row["losses"]) == 3  # batches of 20, 20 and 10
     assert part.images_seen == 50
-    assert images_seen(part) == 50 + held_out.label.images / 3
     assert row["part"] == 50
     again, other = part(shelf), replace(part, seed=1)(shelf)
     assert again["losses"] == row["losses"]
@@ -239,34 +234,21 @@ def test_a_recipe_without_a_rate_takes_the_step_size_and_failures_are_results(sy
 
 
 def test_processes_give_the_rows_that_this_process_gives(training: Training, shelf: Shelf, tmp_path: Path) -> None:
-    file = RowFile(tmp_path / "rows.jsonl")
     infeasible = replace(
         training, architecture=NAME.replace("depth=1", "depth=4")
     )  # 8 pixels cannot be halved so often
-    reported: list[Score] = []
 
     def lay_out() -> partial[Shelf]:
         return hand_over(list(shelf.values()), tmp_path / "materials", "cpu")  # type: ignore[return-value]
 
     with LocalProcesses(lay_out, 2) as processes:
-        scores = train_candidates([(training, file), (infeasible, file)], processes, reported.append)
-    here = Score.from_row(training(shelf))
-    assert replace(scores[training.key], seconds=0.0) == replace(here, seconds=0.0)
-    failed = scores[infeasible.key]
-    assert failed.score is None
-    assert failed.error is not None
-    assert failed.error.startswith("ValueError: convnet:")
-    assert {score.key for score in reported} == set(scores)
-    assert known_scores([training, infeasible], file) == scores
-
-
-def test_a_crash_is_tried_again_and_a_divergence_is_not(training: Training, tmp_path: Path) -> None:
-    file = RowFile(tmp_path / "rows.jsonl")
-    other = replace(training, seed=1)
-    crashed = Score(training.key, NAME, training.trained_on, training.scored_on, RECIPE, 0, error="died", crashed=True)
-    file.append(crashed.to_row())
-    file.append(replace(crashed, key=other.key, seed=1, error="not finite", crashed=False).to_row())
-    assert list(known_scores([training, other], file)) == [other.key]
+        outcomes = dict(processes.map([training, infeasible]))
+    assert {**outcomes[0], "seconds": 0.0} == {**training(shelf), "seconds": 0.0}  # type: ignore[dict-item]
+    assert isinstance(outcomes[1], Failure)
+    row = infeasible.failed(outcomes[1])
+    assert (row["key"], row["score"], row["late_loss"]) == (infeasible.key, None, None)
+    assert row["error"].startswith("ValueError: convnet:")
+    assert Score.from_row(row).to_row() == row
 
 
 def test_late_loss_is_the_mean_of_the_last_tenth() -> None:
@@ -284,5 +266,5 @@ def test_the_cost_model_finds_the_cost_it_was_made_with(shelf: Shelf, training: 
     noisy = fit_cost([(10**4, 2e-5), (10**9, 1e-5)])
     assert noisy.flop >= 0
     assert noisy.image > 0
-    assert images_seen(training) == 30 * 12 + training.scored_on.images / 3
+    assert training.images_seen == 30 * 12
     assert 0 < TimedStep(NAME, training.trained_on.fingerprint, 10**5, RECIPE)(shelf) < 1

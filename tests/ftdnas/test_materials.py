@@ -21,7 +21,6 @@ from ftdnas.materials import (
     coreset_material,
     hand_over,
     held_out_material,
-    random_material,
     set_material,
 )
 
@@ -57,7 +56,7 @@ def test_a_random_subset_has_the_sets_labels_and_no_image_that_scores(
     digits: ImageDataset, synthetic: SyntheticSet
 ) -> None:
     first, again, second, other = (
-        random_material(digits, synthetic, seed, draw) for seed, draw in [(0, 0), (0, 0), (0, 1), (1, 0)]
+        coreset_material("random", digits, synthetic, seed, draw) for seed, draw in [(0, 0), (0, 0), (0, 1), (1, 0)]
     )
     assert torch.equal(first.examples.labels.sort().values, synthetic.labels.sort().values)
     assert first.label == again.label

@@ -10,7 +10,7 @@ import torch
 
 from distill.datasets import ImageDataset
 from distill.recipe import EvaluationRecipe
-from ftdnas.candidates import Training, known_scores
+from ftdnas.candidates import Score, Training
 from ftdnas.truth import TruthPool, truth_materials, truth_recipe
 
 NAME = "convnet:width=32,depth=1,norm=instance,activation=relu,pooling=avg"
@@ -21,17 +21,17 @@ def test_a_real_training_is_kept_for_whoever_asks_for_the_same(digits: ImageData
     shelf = {material.label.fingerprint: material for material in (train, held_out)}
     recipe = truth_recipe(EvaluationRecipe().full, 1)
     training = Training(NAME, train.label, held_out.label, recipe, seed=0)
-    score = training(shelf)
-    assert score.score is not None
-    assert score.score > 0.15  # one epoch; chance is 0.1
-    TruthPool(tmp_path).file(digits.fingerprint).append(score.to_row())
+    row = training(shelf)
+    assert row["score"] > 0.15  # one epoch; chance is 0.1
+    TruthPool(tmp_path).file(digits.fingerprint).append(row)
 
     pool = TruthPool(tmp_path)
-    assert pool.scores(digits.fingerprint) == [score]
+    assert pool.scores(digits.fingerprint) == [Score.from_row(row)]
     assert pool.scores("another fingerprint") == []
-    file = pool.file(digits.fingerprint)
-    assert known_scores([training], file) == {training.key: score}
-    assert known_scores([replace(training, seed=1), replace(training, recipe=replace(recipe, epochs=2))], file) == {}
+    rows = pool.file(digits.fingerprint).read()
+    assert rows[training.key] == row
+    assert replace(training, seed=1).key not in rows
+    assert replace(training, recipe=replace(recipe, epochs=2)).key not in rows
 
 
 def test_truth_is_standardised_and_reads_no_test_image(digits: ImageDataset) -> None:
