@@ -1,0 +1,104 @@
+"""ftdnas spaces: what can be searched, and what to measure on one's own device."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ftdnas.cli.options import json_option, seed_option
+from ftdnas.cli.progress import progress
+
+if TYPE_CHECKING:
+    from search_spaces.base import SearchSpace
+
+SHOWN = 12  # values of a choice
+
+
+@click.group()
+def spaces() -> None:
+    """The search spaces.
+
+    Built in, of an installed package, or from a file: path/to/file.py:attribute, or space.json+path/to/file.py:builder.
+    """
+
+
+@spaces.command("list")
+@json_option
+def list_spaces(as_json: bool) -> None:
+    """Every space that is known here, and how many architectures it has."""
+    from search_spaces.base import SPACES, find_space
+    from search_spaces.outside import installed_spaces
+
+    found = [facts(find_space(name), name in SPACES) for name in dict.fromkeys([*SPACES, *installed_spaces()])]
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    for known in found:
+        origin = "" if known["built_in"] else "  (installed)"
+        click.echo(f"{known['name']:<13}{size(known):>10}  {', '.join(known['choices'])}{origin}")
+
+
+@spaces.command()
+@click.argument("name")
+@json_option
+def show(name: str, as_json: bool) -> None:
+    """What a space decides, and one architecture of it."""
+    from search_spaces.base import SPACES, find_space
+
+    known = facts(find_space(name), name in SPACES)
+    if as_json:
+        click.echo(json.dumps(known))
+        return
+    click.echo(f"{known['name']}: {size(known)} architectures")
+    for key, values in known["choices"].items():
+        more = f", ... ({len(values)} seen)" if len(values) > SHOWN else ""
+        click.echo(f"  {key + ':':<16}{', '.join(map(str, values[:SHOWN]))}{more}")
+    click.echo(f"one of them: {known['example']}")
+
+
+@spaces.command()
+@click.option("--space", required=True, help="The search space.")
+@click.option("--onnx", "folder", required=True, type=click.Path(path_type=Path, file_okay=False), help="Where to.")
+@click.option("--candidates", type=click.IntRange(1), default=24, show_default=True, help="How many, stratified.")
+@click.option("--image-size", type=click.IntRange(1), default=32, show_default=True, metavar="PIXELS")
+@click.option("--channels", type=click.IntRange(1), default=3, show_default=True)
+@click.option("--classes", type=click.IntRange(2), default=10, show_default=True)
+@seed_option
+@json_option
+def export(
+    space: str, folder: Path, candidates: int, image_size: int, channels: int, classes: int, seed: int, as_json: bool
+) -> None:
+    """Write candidates as ONNX files, and a table of their latencies to fill on your device.
+
+    ftdnas search --latency-table takes the table back. Interrupted, the same command goes on.
+    """
+    from ftdnas.latency import export_candidates
+    from search_spaces.base import find_space
+
+    shape = (channels, image_size, image_size)
+    with progress(as_json) as report:
+        table = export_candidates(find_space(space), shape, classes, folder, candidates, seed, report)
+    told = f"fill the column latency_ms of {table}, then: ftdnas search --space {space} --latency-table {table}"
+    click.echo(json.dumps({"table": str(table), "folder": str(folder)}) if as_json else told)
+
+
+def facts(space: SearchSpace, built_in: bool) -> dict[str, Any]:
+    """What a space is, as JSON."""
+    from search_spaces.base import known_choices, random_architectures
+
+    return {
+        "name": space.name,
+        "built_in": built_in,
+        "size": space.size,
+        "code": space.code,
+        "choices": {key: list(values) for key, values in known_choices(space).items()},
+        "example": random_architectures(space, 1, 0)[0].name,
+    }
+
+
+def size(known: Mapping[str, Any]) -> str:
+    return "uncounted" if known["size"] is None else f"{known['size']:,}"
