@@ -105,6 +105,10 @@ class Training:
 
     def __call__(self, shelf: Shelf) -> Row:
         """Do it, in a process that holds the materials. Errors of the network are the caller's to record."""
+        return self.trained(shelf)[0]
+
+    def trained(self, shelf: Shelf) -> tuple[Row, nn.Module]:
+        """The row, and the network as it is after the training."""
         begun = time.perf_counter()
         material, held_out = shelf[self.trained_on.fingerprint], shelf[self.scored_on.fingerprint]
         examples = self._examples(material)
@@ -115,7 +119,7 @@ class Training:
         )
         outcome = _outcome(network, examples, held_out.examples, self.recipe, self.reads, self.seed, path)
         seconds, device = time.perf_counter() - begun, _device_name(examples.device)
-        return self._record(**outcome, seconds=seconds, device=device).to_row()
+        return self._record(**outcome, seconds=seconds, device=device).to_row(), network
 
     def failed(self, failure: Failure) -> Row:
         """The row of a training without a result."""
