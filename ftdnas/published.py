@@ -175,14 +175,14 @@ def _beside(images: Path, word: str, option: str) -> Path:
 
 
 def _read_tensor(path: Path) -> Tensor:
-    found = _read_torch(path)
+    found = read_torch(path)
     if not isinstance(found, Tensor) or found.layout != torch.strided or found.is_complex() or found.is_quantized:
         raise ValueError(f"{path}: holds a {type(found).__name__} that is not one dense tensor of real numbers")
     return found
 
 
 def _read_number(path: Path) -> float:
-    found = _read_torch(path)
+    found = read_torch(path)
     if isinstance(found, Tensor) and found.numel() == 1:
         found = found.item()
     if type(found) not in (int, float) or not math.isfinite(found):
@@ -190,7 +190,7 @@ def _read_number(path: Path) -> float:
     return float(found)
 
 
-def _read_torch(path: Path) -> Any:
+def read_torch(path: Path) -> Any:
     """The one place where torch.load occurs; weights_only refuses whatever would execute."""
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
