@@ -165,8 +165,7 @@ def prepare(request: Request, report: Report = ignore) -> Job:
 
 def announce(job: Job, run: Run) -> None:
     """Say what was chosen and, for a method that learns, about how long it will take, from a few timed steps."""
-    from distill import distiller, experts
-    from distill.methods import MATCHED, fitted_preprocess, initial_images
+    from distill.methods import MATCHED
 
     run.report(Progress("distill", 0, 0, message=_summary(job, run)))
     if job.request.method not in MATCHED:
@@ -174,13 +173,21 @@ def announce(job: Job, run: Run) -> None:
     if run.folder.exists():
         run.report(Progress("distill", 0, 0, message="this run was begun before: it goes on where it was"))
         return
-    preprocess = fitted_preprocess(job.data, job.recipe, run)
-    first = experts.estimate_seconds(job.data, preprocess, job.network, MATCHED[job.request.method](job.recipe), run)
-    images, labels = initial_images(job.data, preprocess, job.recipe, run)
-    second = distiller.estimate_seconds(images, labels, job.network, job.recipe, run)
+    first, second = estimate(job, run)
     parts = f"experts {rough(first) if first else 'are there'}, matching {rough(second)}"
     message = f"this takes about {rough(first + second)} ({parts}); Ctrl-C is safe, the same command goes on"
     run.report(Progress("distill", 0, 0, message=message))
+
+
+def estimate(job: Job, run: Run) -> tuple[float, float]:
+    """Seconds of the experts that are missing and of the matching, from a few timed steps."""
+    from distill import distiller, experts
+    from distill.methods import MATCHED, fitted_preprocess, initial_images
+
+    preprocess = fitted_preprocess(job.data, job.recipe, run)
+    first = experts.estimate_seconds(job.data, preprocess, job.network, MATCHED[job.request.method](job.recipe), run)
+    images, labels = initial_images(job.data, preprocess, job.recipe, run)
+    return first, distiller.estimate_seconds(images, labels, job.network, job.recipe, run)
 
 
 def rough(seconds: float) -> str:

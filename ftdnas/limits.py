@@ -47,7 +47,7 @@ class Limits:
             return self.table.get(architecture.name)
         from ftdnas.latency import measure_latency
 
-        return measure_latency(architecture, image_shape, num_classes)
+        return float(measure_latency(architecture, image_shape, num_classes))
 
     def describe(self) -> str:
         parts = []

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from distill.recipe import TrainingRecipe
 from ftdnas.candidates import CostModel, TimedStep, fit_cost
-from ftdnas.executors import Failure, LocalProcesses
+from ftdnas.executors import Executor, Failure
 from ftdnas.materials import Material, Shelf
 from search_spaces.base import (
+    Architecture,
     Choice,
-    ImageShape,
     Restriction,
     SearchSpace,
-    feasible_architectures,
     flops,
     known_choices,
     stratified_sample,
@@ -29,30 +28,21 @@ FEWEST = 4  # candidates, where fewer fit the time: from less nothing is learned
 
 @dataclass(frozen=True)
 class Plan:
-    """`candidates`: canonical names in the order of the stratified sample; `size` counts the whole space.
+    """`candidates`: canonical names in the sampler's order; `size` counts the whole space, None where it has no end.
 
-    `feasible` of the architectures asked for can carry the images, `infeasible` cannot. `why` says in a clause why
-    there are so many candidates: because `wanted` were asked for, or fit the time `minutes`.
+    `why` says in a clause why there are so many: because `wanted` were asked for, or fit the time `minutes`.
     """
 
     candidates: tuple[str, ...]
     size: int | None
-    feasible: int
-    infeasible: int
     why: str
     wanted: int | None
     minutes: float | None
 
-    def describe(self, image_shape: ImageShape) -> str:
-        """How many are looked at, why, and what is left out."""
-        left_out = f"; {self.infeasible} cannot carry {image_shape[1]} x {image_shape[2]} pixels and are left out"
-        asked = self.feasible + self.infeasible
-        whole = f"; the space has {self.size}, {asked} were asked for"
-        return (
-            f"{len(self.candidates)} of {self.feasible} feasible architectures, stratified: {self.why}"
-            f"{left_out if self.infeasible else ''}"
-            f"{whole if self.size is not None and asked < self.size else ''}"
-        )
+    def describe(self) -> str:
+        """How many are looked at, and why."""
+        of = f" of the space's {self.size:,}" if self.size is not None else ""
+        return f"{len(self.candidates):,}{of} architectures: {self.why}"
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "candidates": list(self.candidates)}
@@ -64,10 +54,8 @@ class Plan:
 
 def make_plan(
     space: SearchSpace,
-    restrict: Restriction,
-    image_shape: ImageShape,
-    num_classes: int,
-    seed: int,
+    order: Iterable[Architecture],
+    flops_of: Callable[[str], int],
     *,
     cost: CostModel,
     loads: Sequence[float],
@@ -75,42 +63,41 @@ def make_plan(
     wanted: int | None,
     minutes: float | None,
 ) -> Plan:
-    """As many stratified candidates as asked for (`wanted`) or as fit `minutes`; all where neither is given.
+    """As many candidates of `order` as asked for (`wanted`) or as fit `minutes`; all where neither is given.
 
-    `loads`: images seen by each training that every candidate goes through; `jobs` trainings run at once. Raises
-    ValueError where no architecture is feasible or the restriction names what the space does not have.
+    `flops_of`: of what is trained for a candidate; `loads`: images seen by each training that every one goes through;
+    `jobs` trainings run at once.
     """
-    feasible, infeasible = feasible_architectures(space, image_shape, restrict)
     names: list[str] = []
     total = largest = 0.0
-    limit = len(feasible) if wanted is None else min(wanted, len(feasible))
-    fits = True
+    fits = ended = True
     budget_s = math.inf if minutes is None else 60 * minutes
-    for architecture in stratified_sample(space, max(1, limit), image_shape, seed, restrict, num_classes):
-        count = flops(architecture, image_shape, num_classes)
-        parts = [cost.seconds(count, load) for load in loads]
-        over = max(largest, *parts, (total + sum(parts)) / jobs) > budget_s
+    for architecture in order:
+        if wanted is not None and len(names) == wanted:
+            ended = False
+            break
+        parts = [cost.seconds(flops_of(architecture.name), load) for load in loads]
+        over = max(largest, *parts, (total + sum(parts)) / jobs) > budget_s if parts else False
         if over and wanted is None and len(names) >= FEWEST:
+            ended = False
             break
         fits &= not over
         names.append(architecture.name)
-        total, largest = total + sum(parts), max(largest, *parts)
+        total, largest = total + sum(parts), max([largest, *parts])
     return Plan(
         candidates=tuple(names),
         size=space.size,
-        feasible=len(feasible),
-        infeasible=infeasible,
-        why=_why(len(names), len(feasible), wanted, minutes, fits),
+        why=_why(len(names), ended, wanted, minutes, fits),
         wanted=wanted,
         minutes=minutes,
     )
 
 
-def _why(taken: int, feasible: int, wanted: int | None, minutes: float | None, fits: bool) -> str:
+def _why(taken: int, ended: bool, wanted: int | None, minutes: float | None, fits: bool) -> str:
     if wanted is not None:
-        return "as many as were asked for" if taken == wanted else f"all; {wanted} were asked for"
-    if taken == feasible:
-        return "all of them"
+        return "as many as were asked for" if taken == wanted else f"all that are left; {wanted} were asked for"
+    if ended or minutes is None:
+        return "all that there are and that can carry the images"
     time = f"{minutes:g} minute{'' if minutes == 1 else 's'}"
     if not fits:
         return f"the fewest that say anything, though they do not fit {time}"
@@ -123,7 +110,7 @@ def measure_cost(
     material: Material,
     recipe: TrainingRecipe,
     seed: int,
-    processes: LocalProcesses[Shelf],
+    processes: Executor[Shelf],
 ) -> CostModel:
     """Time a few steps of a few architectures of different FLOPs. Raises RuntimeError where none could be timed."""
     shape, classes = material.examples.image_shape, material.label.classes

@@ -1,117 +1,169 @@
-"""A search: candidates of a space ranked by what they reach after training on a synthetic set.
+"""A search: candidates of a space scored by a proxy and ranked, in a study that goes on where it stopped.
 
-The record is one JSON row per training; an Optuna study of the same name holds every screened candidate as one trial.
-An interrupted search goes on when it is asked for again.
+The record is one JSON row per evaluation; an Optuna study of the same name holds one trial per architecture. Several
+processes and machines can work on one study: who does what is claimed in the storage that they share.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
+import math
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from distill.datasets import ImageDataset
-from distill.locks import locked
 from distill.recipe import Recipe, TrainingRecipe
 from distill.run import Progress, ignore
 from distill.synthetic import SyntheticSet
-from ftdnas.candidates import CostModel, Score, Training, images_seen, known_scores, train_candidates
+from ftdnas.advise import Advice, advise, describe_advice
+from ftdnas.candidates import CostModel, Training
+from ftdnas.carry_out import Record, carry_out
 from ftdnas.config import recipe_from_dict
 from ftdnas.distillation import rough
 from ftdnas.executors import LocalProcesses
+from ftdnas.leases import Leases
 from ftdnas.library import Library, home
+from ftdnas.limits import Limits
 from ftdnas.machine import pick_device
-from ftdnas.materials import Material, Shelf, hand_over, held_out_material, random_material, set_material
+from ftdnas.materials import Shelf, hand_over
 from ftdnas.plan import Plan, make_plan, measure_cost, parse_restriction
-from ftdnas.ranking import SCREENING, TRUTH, Facts, Ranking, rank, write_ranking
-from ftdnas.rows import RowFile
-from ftdnas.study import StudyFolder
-from ftdnas.truth import TruthPool, truth_materials, truth_recipe
+from ftdnas.proxies.base import Proxy, Work, Workbench
+from ftdnas.proxies.registry import DEFAULT, find_proxy, known_proxy
+from ftdnas.ranking import Ranking, rank, write_ranking
+from ftdnas.rows import Row
+from ftdnas.samplers import SAMPLERS, Sampler, Settings, make_sampler
+from ftdnas.screening import Screening, default_screening
+from ftdnas.storage import Storage, open_storage
+from ftdnas.study import Evaluated, Study, StudyFolder, open_study
 from search_spaces.architecture import hint
 from search_spaces.base import (
-    SPACES,
-    Choice,
     Restriction,
     SearchSpace,
+    find_space,
     flops,
     parameter_count,
     parse_architecture,
 )
 
-if TYPE_CHECKING:
-    import optuna
-
 Report = Callable[[Progress], None]
 
-SCREENING_EPOCHS = 200  # the paper's; a recipe that judges sets by shorter trainings keeps to those
+TYPICAL = 24  # architectures that stand for all when costs are estimated
 MINUTES = 30.0  # of a search without a GPU
-RANDOM_DRAWS = {"cpu": 2, "cuda": 5}
+DRAWS = {"cpu": 2, "cuda": 5}  # of random subsets
+ADAPTIVE = ("tpe", "nsga2", "gp", "nni-tpe", "nni-evolution")  # samplers that learn from the scores
+BASELINES = (
+    "random1.late_loss+params",
+    "random2.late_loss+params",
+    "set.late_loss",
+    "set.accuracy",
+    "random1.accuracy",
+    "early.late_loss+params",
+    "early.accuracy",
+    "params",
+    "flops",
+    "synflow",
+    "jacob_cov",
+    "az_nas",
+)  # what `compare=("all",)` scores beside the proxy; naswot refuses sigmoids and is left to be asked for
+OBJECTIVES = {"params": "minimize", "flops": "minimize", "latency": "minimize"}
 
 
 @dataclass(frozen=True)
 class Request:
     """What to rank and how thoroughly; None leaves the choice to the search, which says what it chose.
 
-    `where`: texts such as "width=32,64", the choices of the space that are looked at. `epochs`: of training on the set.
-    `truth_epochs`: of training on all real images, for the agreement; None does without. `random_draws`: random real
-    subsets of the set's size that are compared with, when there is a truth.
+    `where`: texts such as "width=32,64", the choices of the space that are looked at. `proxy`: how candidates are
+    scored; `compare`: what is scored beside it on the same ones, "all" for the usual baselines. `names`: exactly these
+    candidates. `objectives`: costs beside the score, of `OBJECTIVES`. `join`: other processes work on this study too.
+    `truth`: how real trainings go, where a proxy needs them. `limit_s`: seconds for one evaluation.
     """
 
     space: str = "convnet"
     where: tuple[str, ...] = ()
+    proxy: str = DEFAULT
+    compare: tuple[str, ...] = ()
+    sampler: str = "stratified"
+    names: tuple[str, ...] = ()
     candidates: int | None = None
     minutes: float | None = None
-    epochs: int | None = None
-    truth_epochs: int | None = None
-    random_draws: int | None = None
+    limits: Limits = field(default_factory=Limits)
+    objectives: tuple[str, ...] = ()
+    screening: Screening | None = None
+    truth: TrainingRecipe | None = None
+    truth_seeds: tuple[int, ...] = (0,)
+    calibrate: int = 24
     seed: int = 0
     jobs: int | None = None
     device: str = "auto"
     study: str | None = None
+    storage: str | None = None
+    join: bool = False
+    executor: str = "local"
+    ray_address: str | None = None
+    limit_s: float | None = None
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """The proxies beside the one that ranks, each once."""
+        named = [one for text in self.compare for one in (BASELINES if text == "all" else (text,))]
+        return tuple(name for name in dict.fromkeys(named) if name != self.proxy)
 
 
 def search(
-    request: Request, synthetic: SyntheticSet, set_name: str, data: ImageDataset, report: Report = ignore
+    request: Request,
+    synthetic: SyntheticSet | None,
+    set_name: str,
+    data: ImageDataset,
+    report: Report = ignore,
+    source: Mapping[str, Any] | None = None,
 ) -> Ranking:
-    """Rank architectures with `synthetic`, which was made from `data`.
+    """Rank architectures of a space. `synthetic` was made from `data`; proxies that need no set do without.
 
-    Raises LookupError for an unknown space; ValueError for a request that cannot be met, a study name that is taken by
-    other settings, and a study that another process is working on.
+    `source`: what finds the data again, for those who go on with the study. Raises LookupError for an unknown space,
+    proxy or sampler; ValueError for a request that cannot be met, a limit that no candidate meets, a study name that is
+    taken by other settings, and a study that another process is working on without `join`.
     """
-    if request.space not in SPACES:
-        raise LookupError(f"unknown search space {request.space!r}: {hint(request.space, SPACES)}")
-    if (synthetic.image_shape, synthetic.num_classes) != (data.image_shape, data.num_classes):
-        raise ValueError(
-            f"the set has images {synthetic.image_shape} in {synthetic.num_classes} classes, "
-            f"{data.name} has {data.image_shape} in {data.num_classes}"
-        )
-    device = pick_device(request.device).type
-    jobs = request.jobs or (1 if device == "cuda" else len(os.sched_getaffinity(0)))
-    space = SPACES[request.space]
-    restrict = parse_restriction(space, request.where)
-    folder, stages = _stages(request, restrict, synthetic, set_name, data, device)
-    job = _Job(request, space, restrict, data, folder, stages, device, jobs, report)
-    job.say(f"study {folder.name}; trainings run in {jobs} process{'es' if jobs > 1 else ''} on {device}")
-    for number, stage in enumerate(stages):
-        job.say(stage.describe("the same recipe" if number and stage.recipe == stages[0].recipe else ""))
-    with folder.locked(), LocalProcesses(job.lay_out, jobs) as processes, open_study(folder.name) as study:
+    job = _prepare(request, synthetic, set_name, data, report, source or {})
+    with contextlib.ExitStack() as stack:
+        storage = stack.enter_context(open_storage(request.storage))
+        stack.enter_context(job.folder.locked() if not request.join else job.folder.shared())
+        leases = stack.enter_context(storage.leases(f"rows/{job.folder.name}")) if request.join else None
+        objectives = {"score": "maximize"} | {name: OBJECTIVES[name] for name in request.objectives}
+        study = stack.enter_context(open_study(storage, job.folder.name, job.space, objectives))
         try:
-            plan, cost = job.plan(processes)
-            facts = job.facts(plan)
-            scores = job.evaluate(plan, cost, facts, processes, study)
+            ranking = _run(job, storage, leases, study)
         finally:
-            shutil.rmtree(folder.materials, ignore_errors=True)
-        notes = _origin_notes(synthetic, data)
-        named = (folder.name, folder.path, folder.settings)
-        ranking = rank(*named, plan, facts, scores, request.seed, data.num_classes, notes)
-        write_ranking(ranking)
+            shutil.rmtree(job.materials, ignore_errors=True)
     return ranking
+
+
+def advice(
+    request: Request, synthetic: SyntheticSet | None, set_name: str, data: ImageDataset, report: Report = ignore
+) -> Advice:
+    """What each way to a choice would cost, from a few timed steps.
+
+    Raises ValueError for a proxy that trains nothing.
+    """
+    job = _prepare(request, synthetic, set_name, data, report, {})
+    first = _first_training(job)
+    if first is None:
+        raise ValueError(f"{request.proxy} trains nothing, so there is nothing to time: it takes seconds")
+    try:
+        cost = _measured(job, first)
+    finally:
+        shutil.rmtree(job.materials, ignore_errors=True)
+    sampler = _sampler(job, "stratified")
+    sample = [
+        one.name for one in itertools.islice(iter(sampler.ask, None), min(TYPICAL, request.candidates or TYPICAL))
+    ]
+    return _advice(job, sample, request.candidates or len(sample), cost, first)
 
 
 def choose_set(library: Library, name: str | None, spec: str) -> tuple[str, SyntheticSet]:
@@ -125,262 +177,411 @@ def choose_set(library: Library, name: str | None, spec: str) -> tuple[str, Synt
         entries = [entry for entry in library.list() if not entry.problem]
         fitting = [entry for entry in entries if not spec or entry.facts["dataset"] in wanted]
         if not fitting:
-            what = f"set of {spec}" if spec else "set"
-            raise LookupError(f"the library has no {what} yet: ftdnas distill --dataset {spec or 'digits'} makes one")
+            what, where = (f"set of {spec}", f" --dataset {spec}") if spec else ("set", " --dataset digits")
+            raise LookupError(
+                f"the library has no {what} yet: make one (ftdnas distill{where}), or do without "
+                f"(ftdnas search{where} --proxy race)"
+            )
         name = max(fitting, key=lambda entry: entry.path.stat().st_mtime).name
     path = library.path(name)
     return path.stem, library.load(path)
 
 
-@dataclass(frozen=True, eq=False)
-class Stage:
-    """One training of every candidate: on what, scored on what, how, and where its rows are."""
-
-    name: str
-    material: Material
-    held_out: Material
-    recipe: TrainingRecipe
-    rows: RowFile
-
-    def training(self, architecture: str, seed: int) -> Training:
-        return Training(architecture, self.material.label, self.held_out.label, self.recipe, seed)
-
-    @property
-    def load(self) -> float:
-        """Images seen by one training of it."""
-        return images_seen(self.training("", 0))
-
-    def describe(self, recipe: str = "") -> str:
-        """One line; `recipe` stands for it in words that are shorter than its own."""
-        trained = f"{self.material.label.images:,} images, {recipe or describe_recipe(self.recipe)}"
-        return f"{self.name}: {trained}; scored on {self.held_out.label.images:,} {self.held_out.label.name}"
+def needs_set(request: Request) -> bool:
+    """Whether any of its proxies trains on a set or on as many real images."""
+    kinds = ("set", "random", "herding", "kmeans", "early")
+    parts = [part for text in (request.proxy, *request.compared) for part in text.replace("(", "+").split("+")]
+    return any(part.startswith(kinds) and not part.startswith("early:") for part in parts)
 
 
-def describe_recipe(recipe: TrainingRecipe) -> str:
-    """In words."""
-    return (
-        f"{recipe.epochs} epochs, SGD at {recipe.lr:.4g} ({recipe.schedule}), momentum {recipe.momentum:g}, "
-        f"weight decay {recipe.weight_decay:g}, batch {recipe.batch_size}, augmentation {recipe.augment}"
-    )
+def top(study: str, k: int) -> list[str]:
+    """The `k` best architectures of a study that was ranked. Raises LookupError where there is no such ranking."""
+    path = home() / "studies" / study / "ranking.json"
+    if not path.is_file():
+        known = sorted(folder.parent.name for folder in (home() / "studies").glob("*/ranking.json"))
+        raise LookupError(
+            f"no study {study!r} was ranked: {hint(study, known) if known else 'ftdnas search makes one'}"
+        )
+    ranked = json.loads(path.read_text(encoding="utf-8"))["candidates"]
+    return [one["architecture"] for one in ranked if one["score"] is not None][:k]
 
 
-def screening_recipe(synthetic: SyntheticSet, judged: TrainingRecipe, epochs: int | None = None) -> TrainingRecipe:
-    """How candidates train on a set: as the set is judged, at its step size, but for at most 200 epochs unless told.
-
-    The rate is the same for every norm, and batch norm keeps running statistics of the few images: METHOD 5 leaves both
-    open.
-    """
-    if epochs is not None and epochs < 1:
-        raise ValueError(f"{epochs} epochs of screening: take at least 1")
-    chosen = epochs or min(judged.epochs, SCREENING_EPOCHS)
-    return replace(judged, epochs=chosen, lr=judged.lr or synthetic.step_size)
+def set_recipe(synthetic: SyntheticSet | None) -> Recipe:
+    """The recipe that the set was made by; the default one where it does not say, as sets from elsewhere."""
+    stored = synthetic.provenance.get("recipe") if synthetic is not None else None
+    return recipe_from_dict(stored, "the set's recipe") if isinstance(stored, Mapping) else Recipe()
 
 
 @dataclass(frozen=True, eq=False)
-class _Job:
+class Job:
     """A request with everything looked up."""
 
     request: Request
     space: SearchSpace
     restrict: Restriction
-    data: ImageDataset
+    bench: Workbench
+    proxy: Proxy
+    compared: tuple[Proxy, ...]
     folder: StudyFolder
-    stages: Sequence[Stage]
-    device: str
+    materials: Path
     jobs: int
     report: Report
 
     def say(self, message: str) -> None:
         self.report(Progress("search", 0, 0, message=message))
 
+    @property
+    def size(self) -> tuple[tuple[int, int, int], int]:
+        return self.bench.data.image_shape, self.bench.data.num_classes
+
+    @contextlib.contextmanager
+    def executor(self) -> Iterator[Any]:
+        """With what is on the bench's shelf now."""
+        if self.request.executor == "ray":
+            from ftdnas.ray_executor import RayCluster
+
+            gpus = 1.0 if self.bench.device == "cuda" else 0.0
+            with RayCluster(
+                lambda: dict(self.bench.shelf), self.jobs, address=self.request.ray_address, gpus=gpus
+            ) as cluster:
+                yield cluster
+        else:
+            with LocalProcesses(self.lay_out, self.jobs) as processes:
+                yield processes
+
     def lay_out(self) -> Callable[[], Shelf]:
-        materials = {m.label.fingerprint: m for stage in self.stages for m in (stage.material, stage.held_out)}
-        return hand_over(list(materials.values()), self.folder.materials, self.device)
-
-    def facts(self, plan: Plan) -> dict[str, Facts]:
-        """Parameters and FLOPs of every candidate."""
-        size = (self.data.image_shape, self.data.num_classes)
-        architectures = {name: parse_architecture(name) for name in plan.candidates}
-        return {name: Facts(parameter_count(a, *size), flops(a, *size)) for name, a in architectures.items()}
-
-    def plan(self, processes: LocalProcesses[Shelf]) -> tuple[Plan, CostModel]:
-        """The study's own plan, unless it has none or another number of candidates or minutes is asked for."""
-        asked, stored = self.request, self.folder.plan()
-        if stored is not None:
-            plan = stored[0]
-            kept = (
-                asked.minutes in (None, plan.minutes) if asked.candidates is None else asked.candidates == plan.wanted
-            )
-        if stored is None or not kept:
-            first = self.stages[0]
-            self.say("timing a few architectures ...")
-            cost = measure_cost(self.space, self.restrict, first.material, first.recipe, asked.seed, processes)
-            plan = make_plan(
-                self.space,
-                self.restrict,
-                self.data.image_shape,
-                self.data.num_classes,
-                asked.seed,
-                cost=cost,
-                loads=[stage.load for stage in self.stages],
-                jobs=self.jobs,
-                wanted=asked.candidates,
-                minutes=MINUTES if asked.minutes is None and self.device == "cpu" else asked.minutes,
-            )
-            stored = plan, cost
-            self.folder.keep(*stored)
-        self.say(stored[0].describe(self.data.image_shape))
-        return stored
-
-    def evaluate(
-        self,
-        plan: Plan,
-        cost: CostModel,
-        facts: Mapping[str, Facts],
-        processes: LocalProcesses[Shelf],
-        study: optuna.Study,
-    ) -> dict[str, list[Score]]:
-        """Stage -> the scores of all candidates, in the plan's order. What has its row is not done again."""
-        stage_of: dict[str, Stage] = {}
-        scores: dict[str, Score] = {}
-        todo: list[tuple[float, Training]] = []
-        order: dict[str, list[str]] = {}
-        for stage in self.stages:
-            trainings = [stage.training(name, self.request.seed) for name in plan.candidates]
-            order[stage.name] = [training.key for training in trainings]
-            stage_of |= dict.fromkeys(order[stage.name], stage)
-            known = known_scores(trainings, stage.rows)
-            scores |= known
-            missing = [training for training in trainings if training.key not in known]
-            todo += [(cost.seconds(facts[t.architecture].flops, stage.load), t) for t in missing]
-        import_scores(study, self.space, [scores[key] for key in order[SCREENING] if key in scores])
-        done = {name: sum(key in scores for key in keys) for name, keys in order.items()}
-        for name, keys in order.items():
-            self.report(Progress(name, done[name], len(keys)))
-
-        def finished(score: Score) -> None:
-            stage = stage_of[score.key]
-            if stage.name == SCREENING:
-                study.add_trial(as_trial(self.space, score))
-            done[stage.name] += 1
-            values = {} if score.score is None else {"validation_accuracy": score.score}
-            self.report(Progress(stage.name, done[stage.name], len(plan.candidates), values))
-
-        if todo:
-            # The dearest first: the last process then has not long to go when the others are done.
-            todo.sort(key=lambda pair: pair[0], reverse=True)
-            seconds = max(todo[0][0], sum(cost for cost, _ in todo) / self.jobs)
-            self.say(f"{len(todo)} trainings to do, about {rough(seconds)}; Ctrl-C is safe, the same command goes on")
-            pairs = [(training, stage_of[training.key].rows) for _, training in todo]
-            scores |= train_candidates(pairs, processes, finished)
-        return {name: [scores[key] for key in keys] for name, keys in order.items()}
+        return hand_over(list(self.bench.shelf.values()), self.materials, self.bench.device)
 
 
-def _stages(
+def _prepare(
     request: Request,
-    restrict: Restriction,
-    synthetic: SyntheticSet,
+    synthetic: SyntheticSet | None,
     set_name: str,
     data: ImageDataset,
-    device: str,
-) -> tuple[StudyFolder, list[Stage]]:
-    """The study's folder, and what every candidate goes through: screening first, truth last."""
-    evaluation = _recipe(synthetic).evaluation
-    recipe = screening_recipe(synthetic, evaluation.train, request.epochs)
-    held_out = held_out_material(data, synthetic.preprocess)
+    report: Report,
+    source: Mapping[str, Any],
+) -> Job:
+    space = find_space(request.space)
+    for text in (request.proxy, *request.compared):
+        known_proxy(text)
+    if request.sampler not in SAMPLERS:
+        raise LookupError(f"unknown sampler {request.sampler!r}: {hint(request.sampler, SAMPLERS)}")
+    if request.executor not in ("local", "ray"):
+        raise LookupError(f"unknown executor {request.executor!r}: choose from local, ray")
+    for name in request.objectives:
+        if name not in OBJECTIVES:
+            raise LookupError(f"unknown objective {name!r}: {hint(name, OBJECTIVES)}")
+    if request.sampler in ADAPTIVE and ("race" in request.proxy or "hybrid" in request.proxy):
+        raise ValueError(
+            f"sampler {request.sampler} asks for one candidate after another, and {request.proxy} ranks all at once: "
+            "take stratified, random or exhaustive"
+        )
+    device = pick_device(request.device).type
+    screening = request.screening or default_screening(request.space).screening
+    bench = Workbench(
+        data,
+        screening,
+        seed=request.seed,
+        synthetic=synthetic,
+        set_name=set_name,
+        device=device,
+        draws=DRAWS[device],
+        truth=request.truth,
+        truth_seeds=request.truth_seeds,
+        calibration=request.calibrate,
+    )
+    restrict = parse_restriction(space, request.where)
     settings = {
         "space": request.space,
+        "code": space.code,
         "restrict": {key: sorted(values, key=str) for key, values in sorted(restrict.items())},
-        "set": synthetic.identity,
+        "proxy": request.proxy,
+        "sampler": request.sampler,
+        "objectives": list(request.objectives),
+        "set": synthetic.identity if synthetic is not None else None,
+        "set name": set_name,
         "data": data.fingerprint,
-        "source": data.source,
-        "scored on": held_out.label.fingerprint,
-        "recipe": {"name": f"screening-{recipe.epochs}", **asdict(recipe)},
+        "title": data.source,
+        "source": dict(source),
+        "screening": screening.to_json(),
+        "limits": request.limits.describe(),
         "seed": request.seed,
     }
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-    name = request.study or f"{set_name}-{request.space}-{digest[:6]}"
+    plain = request.space if request.space.isalnum() else "space"
+    name = request.study or f"{set_name or data.name}-{plain}-{digest[:6]}"
     if Path(name).name != name or name.startswith("."):
         raise ValueError(f"study name {name!r} cannot name a folder: leave out slashes and a leading dot")
     folder = StudyFolder(home() / "studies" / name, settings)
-    stages = [Stage(SCREENING, set_material(synthetic, set_name), held_out, recipe, folder.rows)]
-    if request.truth_epochs is not None:
-        draws = RANDOM_DRAWS[device] if request.random_draws is None else request.random_draws
-        for draw in range(draws):
-            material = random_material(data, synthetic, request.seed, draw)
-            stages.append(Stage(material.label.name, material, held_out, recipe, folder.rows))
-        real = truth_recipe(evaluation.full, request.truth_epochs)
-        images, scored = truth_materials(data)
-        rows = TruthPool(home() / "truth").file(data.fingerprint)
-        stages.append(Stage(TRUTH, images, scored, real, rows))
-    return folder, stages
+    jobs = request.jobs or (1 if device == "cuda" else len(os.sched_getaffinity(0)))
+    proxy = find_proxy(request.proxy, bench)
+    compared = tuple(find_proxy(text, bench) for text in request.compared)
+    materials = folder.materials / str(os.getpid())  # of this process, for others may work on the study
+    return Job(request, space, restrict, bench, proxy, compared, folder, materials, jobs, report)
 
 
-def _origin_notes(synthetic: SyntheticSet, data: ImageDataset) -> list[str]:
-    """Whether images that score candidates may have been distilled."""
-    fingerprint = synthetic.provenance.get("data_fingerprint")
-    if fingerprint == data.fingerprint:
-        return []
-    if fingerprint is None:
-        return ["the set does not say what it was made from: the images that score may be among those"]
-    return ["the set was made from other images than these: check that none of those that score are among them"]
-
-
-def _recipe(synthetic: SyntheticSet) -> Recipe:
-    """The recipe that the set was made by; the default one where it does not say, as sets from elsewhere."""
-    stored = synthetic.provenance.get("recipe")
-    return recipe_from_dict(stored, "the set's recipe") if isinstance(stored, Mapping) else Recipe()
-
-
-@contextlib.contextmanager
-def open_study(name: str) -> Iterator[optuna.Study]:
-    """The Optuna study of that name in the library's storage, made where there is none; closed after the block."""
-    import optuna
-    from sqlalchemy import event
-
-    def quicker(connection: Any, record: object) -> None:  # noqa: ARG001
-        # A write-ahead log makes a trial ten times cheaper than SQLite's own journal, and as safe from a kill.
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # else it announces every study on stderr
-    path = home() / "studies.db"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with locked(home() / "studies.lock"):  # two processes must not both make the tables
-        storage = optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}})
-        event.listen(storage.engine, "connect", quicker)
-        storage.engine.dispose()  # the connections from before the listener
-        study = optuna.create_study(study_name=name, storage=storage, direction="maximize", load_if_exists=True)
-    try:
-        yield study
-    finally:
-        storage.remove_session()
-        storage.engine.dispose()
-
-
-def import_scores(study: optuna.Study, space: SearchSpace, scores: Iterable[Score]) -> None:
-    """Add those scores that no trial holds yet: a kill may have come between a row and its trial."""
-    rows = [trial.user_attrs.get("row", {}) for trial in study.get_trials(deepcopy=False)]
-    held = {(row.get("key"), row.get("score")) for row in rows}
-    for score in scores:
-        if (score.key, score.score) not in held:
-            study.add_trial(as_trial(space, score))
-
-
-def as_trial(space: SearchSpace, score: Score) -> optuna.trial.FrozenTrial:
-    """A finished trial, failed where there is no score; the row is its attribute "row"."""
-    import optuna
-
-    values: dict[str, dict[Choice, None]] = {}
-    for architecture in space.architectures():
-        for key, value in architecture.choices.items():
-            values.setdefault(key, {})[value] = None
-    return optuna.trial.create_trial(
-        state=optuna.trial.TrialState.FAIL if score.score is None else optuna.trial.TrialState.COMPLETE,
-        value=score.score,
-        params=dict(parse_architecture(score.architecture).choices),
-        distributions={
-            key: optuna.distributions.CategoricalDistribution(tuple(several)) for key, several in values.items()
-        },
-        user_attrs={"row": score.to_row()},
+def _run(job: Job, storage: Storage, leases: Leases | None, study: Study) -> Ranking:  # noqa: ARG001
+    request = job.request
+    job.say(
+        f"study {job.folder.name}; evaluations run in {job.jobs} process{'es' * (job.jobs > 1)} on {job.bench.device}"
     )
+    job.say(f"screening: {job.bench.screening.describe()}; ranked by {job.proxy.title}")
+    if job.bench.synthetic is not None and job.bench.synthetic.target_size:
+        side, target = job.bench.synthetic.image_shape[1], job.bench.synthetic.target_size
+        job.say(f"the set is of {side} pixels, the target of {target}: candidates are screened at {side}")
+    plan, cost, names = _plan(job)
+    record = Record(job.folder.rows, leases)
+    record.exchange()
+    rows: dict[str, Row] = {}
+    if names is None:
+        names = _adaptive(job, plan, record, rows, study)
+        plan = Plan(**{**plan.__dict__, "candidates": tuple(names)})
+        job.folder.keep(plan, cost)
+    facts = facts_of(names, job)
+    _settle(job, [job.proxy], names, record, rows, cost, "screening")
+    _settle(job, job.compared, names, record, rows, cost, "baselines")
+    ranking = rank(job, plan, names, facts, rows)
+    study.add(_evaluated(ranking, request))
+    write_ranking(ranking)
+    return ranking
+
+
+def facts_of(names: Sequence[str], job: Job) -> dict[str, dict[str, Any]]:
+    """Parameters, FLOPs and, where it is asked for, latency of every candidate."""
+    request = job.request
+    timed = "latency" in request.objectives or request.limits.latency_ms is not None
+    facts: dict[str, dict[str, Any]] = {}
+    for name in names:
+        architecture = parse_architecture(name)
+        facts[name] = {
+            "parameters": parameter_count(architecture, *job.size),
+            "flops": flops(architecture, *job.size),
+            "latency_ms": request.limits.latency(architecture, *job.size) if timed else None,
+        }
+    return facts
+
+
+def _plan(job: Job) -> tuple[Plan, CostModel, list[str] | None]:
+    """The study's own plan, unless it has none or another number of candidates or minutes is asked for."""
+    asked, stored = job.request, job.folder.plan()
+    if stored is not None:
+        plan = stored[0]
+        same = asked.minutes in (None, plan.minutes) if asked.candidates is None else asked.candidates == plan.wanted
+        if same and (not asked.names or tuple(asked.names) == plan.candidates):
+            job.say(plan.describe())
+            return *stored, list(plan.candidates)
+    first = _first_training(job)
+    cost = CostModel(0.0, 0.0, 0.0)
+    if first is not None and not (asked.candidates and asked.candidates <= 12):
+        job.say("timing a few architectures ...")
+        cost = _measured(job, first)
+    adaptive = asked.sampler in ADAPTIVE and not asked.names
+    sampler = _sampler(job, "stratified" if adaptive else asked.sampler)
+    order = map(parse_architecture, asked.names) if asked.names else iter(sampler.ask, None)
+    everything = first is None or asked.sampler == "exhaustive"
+    minutes = MINUTES if asked.minutes is None and job.bench.device == "cpu" else asked.minutes
+    plan = make_plan(
+        job.space,
+        order,
+        lambda name: _trained_flops(job, name),
+        cost=cost,
+        loads=[first.images_seen + first.scored_on.images / 3] if first else [],
+        jobs=job.jobs,
+        wanted=len(asked.names) or asked.candidates,
+        minutes=None if everything else minutes,
+    )
+    if not plan.candidates:
+        sampler.ask()
+        raise ValueError(f"no candidate fits what was asked for: {sampler.reason}")
+    if not adaptive:
+        job.folder.keep(plan, cost)
+    job.say(plan.describe())
+    if first is not None and cost.flop + cost.image > 0:
+        for line in describe_advice(_advice(job, plan.candidates, len(plan.candidates), cost, first)):
+            job.say(line)
+    return plan, cost, None if adaptive else list(plan.candidates)
+
+
+def _sampler(job: Job, name: str) -> Sampler:
+    limits, objectives = job.request.limits, job.request.objectives
+    return make_sampler(
+        name,
+        job.space,
+        Settings(
+            job.request.seed,
+            *job.size,
+            restrict=job.restrict,
+            fits=lambda architecture: limits.obstacle(architecture, *job.size),
+            directions=("maximize", *(OBJECTIVES[name] for name in objectives)),
+        ),
+    )
+
+
+def _first_training(job: Job) -> Training | None:
+    """What one candidate is trained by, to be timed; None where the proxy trains nothing."""
+    name = next(iter(job.request.names), None) or getattr(_sampler(job, "stratified").ask(), "name", None)
+    if name is None:
+        return None
+    works = [work for work in job.proxy.todo([name], {}) if isinstance(work, Training)]
+    return max(works, key=lambda work: work.images_seen, default=None)
+
+
+def _settle(
+    job: Job,
+    proxies: Sequence[Proxy],
+    names: Sequence[str],
+    record: Record,
+    rows: dict[str, Row],
+    cost: CostModel,
+    stage: str,
+) -> None:
+    """Do what the proxies ask for, round after round; `rows` collects it."""
+    known = {key: row for key, row in record.file.read().items() if not row.get("crashed")}
+    rows |= {key: row for key, row in known.items() if key not in rows}
+
+    def collect(row: Row) -> None:
+        rows[row["key"]] = row
+
+    while True:
+        todo = {work.key: work for proxy in proxies for work in proxy.todo(names, rows)}
+        if not todo:
+            return
+        # The dearest first: the last process then has not long to go when the others are done.
+        priced = sorted(((_price(work, cost, job), key) for key, work in todo.items()), reverse=True)
+        seconds = max(priced[0][0], sum(price for price, _ in priced) / job.jobs)
+        about = f", about {rough(seconds)}" if seconds > 1 else ""
+        job.say(f"{len(todo)} evaluations to do{about}; Ctrl-C is safe, the same command goes on")
+        done = 0
+
+        def finished(row: Row, total: int = len(todo)) -> None:
+            nonlocal done
+            done += 1
+            collect(row)
+            values = {} if row.get("score") is None else {"validation_accuracy": float(row["score"])}
+            job.report(Progress(stage, done, total, values))
+
+        with job.executor() as processes:
+            works = [todo[key] for _, key in priced]
+            rows |= carry_out(works, record, processes, finished, limit_s=job.request.limit_s)
+
+
+def _trained_flops(job: Job, name: str) -> int:
+    """Of what is trained for a candidate."""
+    return flops(parse_architecture(job.bench.trained(name)[0]), *job.size)
+
+
+def _measured(job: Job, first: Training) -> CostModel:
+    material = job.bench.shelf[first.trained_on.fingerprint]
+    with job.executor() as processes:
+        return measure_cost(job.space, job.restrict, material, first.recipe, job.request.seed, processes)
+
+
+def _advice(job: Job, names: Sequence[str], candidates: int, cost: CostModel, first: Training) -> Advice:
+    """What each way to a choice would cost for so many candidates, of which `names` are typical."""
+    full = job.request.truth or set_recipe(job.bench.synthetic).evaluation.full
+    images = len(job.bench.data.train)
+    synthetic = job.bench.synthetic
+    spent = (synthetic.provenance.get("seconds") or {}) if synthetic is not None else {}
+    return advise(
+        candidates,
+        [_trained_flops(job, name) for name in names],
+        [flops(parse_architecture(name), *job.size) for name in names],
+        cost,
+        screening_images=first.images_seen + first.scored_on.images / 3,
+        epoch_images=images,
+        full_epochs=full.epochs,
+        rungs=job.bench.rungs,
+        distillation_s=math.fsum(float(part) for part in spent.values()) or None,
+        jobs=job.jobs,
+    )
+
+
+def _price(work: Work, cost: CostModel, job: Job) -> float:
+    if not isinstance(work, Training):
+        return 0.0
+    try:
+        count = flops(parse_architecture(work.architecture), *job.size)
+    except Exception:  # what cannot be built fails soon
+        return 0.0
+    return cost.seconds(count, work.images_seen + work.scored_on.images / 3)
+
+
+def _adaptive(job: Job, plan: Plan, record: Record, rows: dict[str, Row], study: Study) -> list[str]:
+    """Candidates of a sampler that learns: proposed while others are evaluated, and told of each that is done.
+
+    It is told of the proxy's first part alone, for a sum of ranks changes with every candidate.
+    """
+    request, wanted = job.request, len(plan.candidates)
+    sampler, guide = _sampler(job, request.sampler), guide_of(job.proxy)
+    names: list[str] = []
+    waiting: dict[str, str] = {}  # key of a work -> candidate
+    missing: dict[str, set[str]] = {}
+    rows |= {key: row for key, row in record.file.read().items() if not row.get("crashed")}
+
+    def tell(name: str) -> None:
+        value = guide.column([name], rows)[0]
+        costs = facts_of([name], job)[name]
+        named = {"params": "parameters", "flops": "flops", "latency": "latency_ms"}
+        others = [costs[named[one]] for one in request.objectives]
+        failed = value is None or not math.isfinite(value) or None in others
+        sampler.tell(parse_architecture(name), None if failed else [value, *others])  # type: ignore[list-item]
+
+    for name in study.evaluated():
+        if not guide.todo([name], rows):
+            names.append(name)
+            tell(name)
+
+    def ask() -> Iterator[Work | None]:
+        while len(names) < wanted:
+            architecture = sampler.ask()
+            if architecture is None:
+                job.say(sampler.reason)
+                return
+            names.append(architecture.name)
+            works = list(job.proxy.todo([architecture.name], rows))
+            if not works:
+                tell(architecture.name)
+                continue
+            missing[architecture.name] = {work.key for work in works}
+            for work in works:
+                waiting[work.key] = architecture.name
+                yield work
+
+    def finished(row: Row) -> None:
+        rows[row["key"]] = row
+        name = waiting[row["key"]]
+        missing[name].discard(row["key"])
+        job.report(Progress("screening", sum(not left for left in missing.values()), wanted))
+        if not missing[name]:
+            tell(name)
+
+    first = next(iter(job.request.names), None) or plan.candidates[0]
+    job.proxy.todo([first], {})  # so that all materials are on the shelf
+    with job.executor() as processes:
+        carry_out(ask(), record, processes, finished, limit_s=request.limit_s)
+    return names
+
+
+def guide_of(proxy: Proxy) -> Proxy:
+    """What of a proxy has a value for one candidate alone: itself, or the first part of a sum of ranks."""
+    parts: Sequence[Proxy] = getattr(proxy, "parts", ())
+    return guide_of(parts[0]) if parts else proxy
+
+
+def _evaluated(ranking: Ranking, request: Request) -> list[Evaluated]:
+    """The ranking as trials. Ranks change with every candidate: a trial's score is that of the proxy's first part."""
+    named = {"params": "parameters", "flops": "flops", "latency": "latency_ms"}
+    return [
+        Evaluated(
+            architecture=one.architecture,
+            values=None
+            if one.guide is None
+            else (one.guide, *(float(getattr(one, named[name])) for name in request.objectives)),
+            scores={"accuracy": one.accuracy, "late_loss": one.late_loss},
+            seconds=one.seconds,
+            parameters=one.parameters,
+            flops=one.flops,
+            error=(one.error or "no score") if one.guide is None else None,
+        )
+        for one in ranking.candidates
+    ]

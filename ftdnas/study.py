@@ -61,6 +61,12 @@ class StudyFolder:
             self._check_settings()
             yield
 
+    @contextlib.contextmanager
+    def shared(self) -> Iterator[None]:
+        """Work on the study beside others, inside the block. Raises ValueError where it has other settings."""
+        self._check_settings()
+        yield
+
     def plan(self) -> tuple[Plan, CostModel] | None:
         """What was planned when the study began, and what a training cost then; None where nothing was yet."""
         stored = self._read()

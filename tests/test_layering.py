@@ -23,8 +23,8 @@ ONLY_IN = {
     # package: where it may be imported
     "click": {"ftdnas.cli"},
     "rich": {"ftdnas.cli"},
-    "optuna": {"ftdnas.search", "ftdnas.study", "ftdnas.storage", "ftdnas.samplers", "search_spaces.optuna"},
-    "sqlalchemy": {"ftdnas.search", "ftdnas.storage", "ftdnas.leases"},
+    "optuna": {"ftdnas.study", "ftdnas.storage", "ftdnas.samplers", "search_spaces.optuna"},
+    "sqlalchemy": {"ftdnas.storage", "ftdnas.leases"},
     "psycopg": set(),
     "nni": {"search_spaces.nni", "search_spaces.nni_nas", "ftdnas.nni_tuners"},
     "ray": {"ftdnas.ray_executor"},
@@ -166,7 +166,10 @@ def test_constraints_are_exact_and_name_no_address() -> None:
     names = {re.sub(r"[-_.]+", "-", line.partition("==")[0]).lower() for line in pins}
     assert len(names) == len(pins)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
-    for requirement in wanted:
+    extras = project["optional-dependencies"]
+    for requirement in [*project["dependencies"], *(one for several in extras.values() for one in several)]:
+        if requirement.startswith("ftdnas["):
+            assert set(requirement[7:-1].split(",")) <= set(extras)
+            continue
         name = re.sub(r"[-_.]+", "-", re.split(r"[<>=!~\[; ]", requirement)[0]).lower()
         assert name in names, f"{requirement} is not pinned"

@@ -33,7 +33,7 @@ def data_options(default: str | None = None) -> Callable[[Command], Any]:
             return command(source=source, **others)
 
         given = "the set's own" if default is None else default
-        return _with(
+        return with_options(
             wrapper,
             click.option(
                 "--dataset",
@@ -70,7 +70,7 @@ def data_options(default: str | None = None) -> Callable[[Command], Any]:
 
 def recipe_options(command: Command) -> Any:
     """--recipe and --set, as `recipe` (None where not given) and `settings`."""
-    return _with(
+    return with_options(
         command,
         click.option("--recipe", metavar="NAME|FILE", help="A shipped recipe or a TOML file; see ftdnas recipes."),
         click.option(
@@ -85,7 +85,7 @@ def recipe_options(command: Command) -> Any:
 
 def machine_options(command: Command) -> Any:
     """--device and --threads."""
-    return _with(
+    return with_options(
         command,
         click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
         click.option("--threads", type=click.IntRange(1), help="CPU threads (default: one per core)."),
@@ -96,7 +96,8 @@ seed_option = click.option("--seed", type=click.IntRange(0), default=0, show_def
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout and nothing else.")
 
 
-def _with(command: Any, *options: Callable[[Any], Any]) -> Any:
+def with_options(command: Any, *options: Callable[[Any], Any]) -> Any:
+    """The command with these options, shown in this order."""
     for option in reversed(options):
         command = option(command)
     return command

@@ -1,0 +1,226 @@
+"""How far the cpu set of CIFAR-10 ranks architectures: the tables behind results/ and the README.
+
+    python benchmarks/agreement.py nasbench201 --set NAME --table FILE.csv --candidates 48 OUT
+    python benchmarks/agreement.py convnet --set NAME --candidates 24 OUT
+
+Rows are kept in OUT/rows.jsonl, so that an interrupted run goes on. The convnets' truth are two seeds of ten epochs on
+all real images, in the pool of real trainings. Real images are found as everywhere, through FTDNAS_DATA.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from ftdnas.candidates import Score
+from ftdnas.carry_out import Record, carry_out
+from ftdnas.comparison import EQUAL_COST, PROXY, REFERENCE, Column, Table, compare
+from ftdnas.config import recipe_from_dict
+from ftdnas.executors import LocalProcesses
+from ftdnas.ledger import EACH, ONCE, Stage
+from ftdnas.library import Library, home
+from ftdnas.materials import hand_over
+from ftdnas.proxies.base import Proxy, Row, Workbench
+from ftdnas.proxies.registry import find_proxy
+from ftdnas.proxies.trained import once_s
+from ftdnas.real_images import Source, images_of
+from ftdnas.report.folder import write_report
+from ftdnas.report.page import Extras
+from ftdnas.report.terminal import lines
+from ftdnas.rows import RowFile
+from ftdnas.screening import Screening, default_screening
+from ftdnas.truth import TruthPool, truth_recipe
+from ftdnas.truth_table import Columns, read_table, stratified_by_truth
+from search_spaces.base import SPACES, flops, parameter_count, parse_architecture, stratified_sample
+
+SCREENING = {"nasbench201": Screening(lr=0.1, shrink=True, steps=150), "convnet": default_screening("convnet").screening}
+FREE = ["params", "flops", "synflow", "naswot", "jacob_cov", "az_nas", "az_nas+params"]
+FEW = ["random1", "random2", "kmeans"]
+BASELINES = [
+    *(f"{few}.late_loss+params" for few in FEW),
+    *(f"{few}.{score}" for few in FEW for score in ("late_loss", "accuracy")),
+    *FREE,
+]
+EARLY = ["early.late_loss+params", "early.late_loss", "early.accuracy"]
+OWN = ["set.late_loss", "set.accuracy", "set.loss", "set.auc", "set.late_loss+params+az_nas"]
+TRUTH_EPOCHS, TRUTH_SEEDS = 10, (0, 1)
+
+
+def main() -> None:
+    asked = parse()
+    library = Library(home() / "sets")
+    synthetic = library.load(library.path(asked.set))
+    data = images_of(synthetic, Source("", offline=True, root=asked.data_root))
+    recipe = truth_recipe(recipe_from_dict(synthetic.provenance["recipe"], "set").evaluation.full, TRUTH_EPOCHS)
+    bench = Workbench(
+        data,
+        SCREENING[asked.space],
+        seed=0,
+        synthetic=synthetic,
+        set_name=asked.set,
+        truth=recipe,
+        truth_seeds=TRUTH_SEEDS,
+    )
+    space = SPACES[asked.space]
+    if asked.table:
+        table = read_table(
+            asked.table,
+            space,
+            Columns("arch", "cifar10_test_accuracy_200_epochs", {"12 epochs": "cifar10_test_accuracy_12_epochs"}),
+        )
+        classes = {name: parse_architecture(name).representative().name for name in table.accuracy}
+        names = stratified_by_truth(table.accuracy, classes, asked.candidates, 0)
+    else:
+        sample = stratified_sample(space, asked.candidates, data.image_shape, 0, {"width": (32, 64)})
+        names = [architecture.name for architecture in sample]
+    proxies = [find_proxy(text, bench) for text in texts(asked.space)]
+    rows = settle(proxies, names, bench, RowFile(asked.out / "rows.jsonl"), asked.jobs)
+
+    architectures = [parse_architecture(name) for name in names]
+    size = (data.image_shape, data.num_classes)
+    parameters = tuple(parameter_count(architecture, *size) for architecture in architectures)
+    columns = [column(proxy, names, rows, bench) for proxy in proxies]
+    if asked.table:
+        early = [table.others["12 epochs"][name] for name in names]
+        columns += [
+            Column("table: 12 epochs", "accuracy after 12 epochs of all real images, by the table", tuple(early)),
+            Column(
+                "table: 12 epochs + params",
+                "rank sum of the table's 12 epochs and the parameters",
+                tuple(rank_sum(early, parameters)),
+            ),
+        ]
+        columns[-2:] = [replace(one, role=REFERENCE) for one in columns[-2:]]
+        truth = {"truth_name": table.source, "truth": tuple(table.accuracy[name] for name in names)}
+    else:
+        pool = TruthPool(home() / "truth").file(data.fingerprint).read()
+        by_seed = tuple(
+            tuple(Score.from_row(pool[bench.real_trainings(name)[seed].key]).score for name in names)
+            for seed in range(len(TRUTH_SEEDS))
+        )
+        means = tuple(
+            None if None in several else sum(filter(None, several)) / len(several)
+            for several in zip(*by_seed, strict=True)
+        )
+        spent = sum(pool[work.key]["seconds"] for name in names for work in bench.real_trainings(name))
+        truth = {
+            "truth_name": f"accuracy after {TRUTH_EPOCHS} epochs on all {len(data.train):,} training images, two seeds",
+            "truth": means,
+            "truth_by_seed": by_seed,
+            "truth_images": len(data.score()),
+            "truth_seconds": spent,
+            "train_all_s": spent,
+        }
+    judged = Table(
+        space=asked.space,
+        candidates=tuple(names),
+        classes=tuple(architecture.representative().name for architecture in architectures),
+        parameters=parameters,
+        flops=tuple(flops(architecture, *size) for architecture in architectures),
+        choices=tuple(architecture.choices for architecture in architectures),
+        num_classes=data.num_classes,
+        columns=tuple(columns),
+        **truth,
+    )
+    comparison = compare(judged, 0)
+    print("\n".join(lines(comparison)))
+    write_report(asked.out, judged, comparison, extras(asked, bench, judged, synthetic))
+
+
+def texts(space: str) -> list[str]:
+    """The proxies that are scored, the one that is judged first."""
+    if space == "convnet":
+        return ["set.late_loss+params", *BASELINES, *EARLY, *OWN]
+    return ["set.late_loss+params", *(one for one in BASELINES if not one.startswith("kmeans")), *OWN]
+
+
+def settle(proxies: list[Proxy], names: list[str], bench: Workbench, file: RowFile, jobs: int) -> dict[str, Row]:
+    """Round after round until no proxy asks for more."""
+    rows: dict[str, Row] = dict(file.read())
+    begun = time.monotonic()
+    while todo := {work.key: work for proxy in proxies for work in proxy.todo(names, rows)}:
+        with tempfile.TemporaryDirectory() as folder:
+
+            def lay_out(place: str = folder):  # type: ignore[no-untyped-def]
+                return hand_over(list(bench.shelf.values()), Path(place) / "materials", "cpu")
+
+            def said(row: Row, total: int = len(todo)) -> None:
+                rows[row["key"]] = row
+                minutes = (time.monotonic() - begun) / 60
+                print(f"{minutes:6.1f} min  {len(rows)} rows, {total} asked for", flush=True)
+
+            with LocalProcesses(lay_out, jobs) as processes:
+                carry_out(todo.values(), Record(file), processes, said)
+    return rows
+
+
+def column(proxy: Proxy, names: list[str], rows: dict[str, Row], bench: Workbench) -> Column:
+    own = proxy.name.startswith("set.")
+    role = PROXY if proxy.name == "set.late_loss+params" else REFERENCE if own else EQUAL_COST
+    return Column(
+        name=proxy.name,
+        title=proxy.title,
+        values=tuple(proxy.column(names, rows)),
+        errors=tuple(proxy.errors(names, rows)),
+        seconds=proxy.seconds(names, rows),
+        overhead_s=once_s(bench) if own else 0.0,
+        role=role,
+    )
+
+
+def rank_sum(one: list[float], other: tuple[int, ...]) -> list[float]:
+    from scipy.stats import rankdata
+
+    return [float(value) for value in rankdata(one) + rankdata(other)]
+
+
+def extras(asked: argparse.Namespace, bench: Workbench, judged: Table, synthetic: object) -> Extras:
+    import platform
+
+    import torch
+
+    sheet = home() / "sets" / f"{asked.set}.png"
+    own = judged.columns[0]
+    return Extras(
+        title=f"{asked.space} on {bench.data.source}, {len(judged.candidates)} candidates",
+        images={"the synthetic images": sheet} if sheet.exists() else {},
+        provenance={
+            "data": bench.data.source,
+            "image size": bench.data.image_shape[1],
+            "set": asked.set,
+            "screening": bench.screening.describe(),
+            "screening settings": json.dumps(bench.screening.to_json()),
+            "truth recipe": json.dumps(asdict(bench.truth)) if bench.truth and not asked.table else judged.truth_name,
+            "device": f"CPU, one thread a training, {platform.machine()}",
+            "torch": torch.__version__,
+        },
+        notes=[
+            "left out on a CPU: five random draws (two were taken), early stopping at equal total cost, the race"
+            + ("" if asked.space == "convnet" else ", k-means, early stopping at equal marginal cost"),
+            "choices (screening, proxy) were made before, not on these candidates",
+        ],
+        ledger=[
+            Stage("experts and distillation", own.overhead_s, "CPU, one thread", ONCE),
+            Stage("screening on the set", own.seconds, "CPU, one thread", EACH, len(judged.candidates)),
+        ],
+    )
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("space", choices=sorted(SCREENING))
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--set", required=True)
+    parser.add_argument("--table", type=Path)
+    parser.add_argument("--data-root", type=Path)
+    parser.add_argument("--candidates", type=int, default=48)
+    parser.add_argument("--jobs", type=int, default=2)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
