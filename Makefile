@@ -1,5 +1,5 @@
 # On a fresh machine with Python 3.11 or newer, make, gcc and git:
-#   make demo    installs into .venv, distils a synthetic set from handwritten digits and ranks architectures with it
+#   make demo    installs into .venv, distils handwritten digits, ranks networks with them, says how far to trust that
 #   make test    installs into .venv and runs every check and test
 PYTHON := $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -20,9 +20,13 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: export FTDNAS_HOME := .demo
 demo: $(INSTALLED)
 	$(BIN)/ftdnas distill --dataset digits --name demo
-	$(BIN)/ftdnas evaluate demo --against random,herding,kmeans,full --seeds 5
-	@echo "contact sheet of the distilled images: .demo/sets/demo.png"
-	$(BIN)/ftdnas search --space convnet --set demo --widths 32,64 --candidates 16 --truth-epochs 10
+	$(BIN)/ftdnas evaluate demo --against random,full --seeds 3
+	@echo "reduced for this demo: widths 32 and 64, 50 epochs of screening (200), two random draws (five), one seed of 8 epochs as the truth (200)"
+	$(BIN)/ftdnas search --space convnet --set demo --widths 32,64 --candidates 48 --epochs 50 --compare all --study demo
+	$(BIN)/ftdnas truth --study demo --epochs 8 --name demo
+	$(BIN)/ftdnas report demo --truth demo
+	$(BIN)/ftdnas finish demo --top 3 --epochs 8
+	@echo "look at .demo/sets/demo.png (the distilled images) and .demo/studies/demo/report/report.html"
 
 test: $(INSTALLED)
 	$(MAKE) check

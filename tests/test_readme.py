@@ -1,9 +1,9 @@
 """README.md: every block in it runs, every command is in it, and its table is what the recipes say.
 
 Blocks run in reading order, in one folder and with one library, as a newcomer pastes them. What would take minutes or
-hours is made small, in three ways and no other: `shortened` adds settings to `ftdnas distill`, `experts` and `search`
-and says `--device cpu` for `--device cuda`; a few real digits, enlarged and in colour, stand in for CIFAR-10 in the
-data root; `materials` makes the files that a block supposes the reader to have.
+hours is made small, in three ways and no other: `shortened` adds settings to the commands that train, and says
+`--device cpu` for `--device cuda`; a few real digits, enlarged and in colour, stand in for CIFAR-10 in the data root;
+`materials` makes the files that a block supposes the reader to have.
 """
 
 from __future__ import annotations
@@ -47,7 +47,14 @@ SMALL = {
     "evaluation.validation.epochs": 1,
     "evaluation.full.epochs": 1,
 }
-FEWER = {"candidates": 4, "epochs": 1, "truth-epochs": 1, "random-draws": 1, "jobs": 1}
+FEWER = {
+    "search": "--where depth=1 --candidates 4 --epochs 1 --jobs 1",
+    "check": "--where width=32 --where depth=1 --candidates 24 --epochs 1 --real-epochs 1 --compare params --jobs 2",
+    "advise": "--where width=32 --where depth=1 --epochs 1 --jobs 1",
+    "truth": "--epochs 1 --seeds 1 --jobs 1",
+    "finish": "--epochs 1 --jobs 1",
+}
+CANDIDATES = 4  # of the search in it
 
 
 class Block(NamedTuple):
@@ -80,9 +87,9 @@ def commands(group: click.Group = cli, path: str = "ftdnas") -> Iterator[tuple[s
 def shortened(script: str) -> str:
     """The same commands, with the smallest settings and without a GPU."""
     settings = "".join(f" --set {key}={value}" for key, value in SMALL.items())
-    numbers = "".join(f" --{name} {value}" for name, value in FEWER.items())
     script = re.sub(r"^ftdnas (distill|experts) .*", rf"\g<0>{settings}", script, flags=re.MULTILINE)
-    script = re.sub(r"^ftdnas search .*", rf"\g<0>{numbers}", script, flags=re.MULTILINE)
+    for name, fewer in FEWER.items():
+        script = re.sub(rf"^ftdnas {name} .*", rf"\g<0> {fewer}", script, flags=re.MULTILINE)
     return script.replace("--device cuda", "--device cpu")
 
 
@@ -178,8 +185,11 @@ def check_outcome(folder: Path) -> None:
     assert load_recipe(folder / "my.toml").data.image_size == 32
     assert SyntheticSet.load(folder / "digits.safetensors").equal(library.load("digits"))
     assert (folder / "home" / "sets" / "digits.png").is_file()
-    (ranking,) = (folder / "home" / "studies").glob("*/ranking.csv")
-    assert len(ranking.read_text().splitlines()) == 1 + FEWER["candidates"]
+    study = folder / "home" / "studies" / "first"
+    assert len((study / "ranking.csv").read_text().splitlines()) == 1 + CANDIDATES
+    assert (study / "report" / "report.html").is_file()
+    (weights,) = study.glob("finish/*/weights.safetensors")
+    assert {"network.py", "network.onnx", "card.md"} <= {file.name for file in weights.parent.iterdir()}
 
 
 def test_every_fence_belongs_to_a_block_and_both_commands_are_there() -> None:
@@ -194,8 +204,8 @@ def test_no_command_is_long_without_being_shortened() -> None:
         if block.language == "bash" and block.text not in NOT_RUN:
             assert "\\" not in block.text, "a command over two lines would get its settings in the wrong place"
             for line in shortened(block.text).splitlines():
-                if re.match(r"ftdnas (distill|experts|search) ", line):
-                    assert line.endswith((f"{list(SMALL)[-1]}=1", f"--{list(FEWER)[-1]} 1")), line
+                if re.match(rf"ftdnas (distill|experts|{'|'.join(FEWER)}) ", line):
+                    assert line.endswith((f"{list(SMALL)[-1]}=1", *FEWER.values())), line
 
 
 def test_every_command_is_in_a_block() -> None:
