@@ -15,6 +15,7 @@ import tempfile
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from ftdnas.candidates import Score
 from ftdnas.carry_out import Record, carry_out
@@ -37,7 +38,10 @@ from ftdnas.truth import TruthPool, truth_recipe
 from ftdnas.truth_table import Columns, read_table, stratified_by_truth
 from search_spaces.base import SPACES, flops, parameter_count, parse_architecture, stratified_sample
 
-SCREENING = {"nasbench201": Screening(lr=0.1, shrink=True, steps=150), "convnet": default_screening("convnet").screening}
+SCREENING = {
+    "nasbench201": Screening(lr=0.1, shrink=True, steps=150),  # half the default's steps, to be affordable on a CPU
+    "convnet": default_screening("convnet").screening,
+}
 FREE = ["params", "flops", "synflow", "naswot", "jacob_cov", "az_nas", "az_nas+params"]
 FEW = ["random1", "random2", "kmeans"]
 BASELINES = [
@@ -128,7 +132,7 @@ def main() -> None:
     )
     comparison = compare(judged, 0)
     print("\n".join(lines(comparison)))
-    write_report(asked.out, judged, comparison, extras(asked, bench, judged, synthetic))
+    write_report(asked.out, judged, comparison, extras(asked, bench, judged))
 
 
 def texts(space: str) -> list[str]:
@@ -178,7 +182,7 @@ def rank_sum(one: list[float], other: tuple[int, ...]) -> list[float]:
     return [float(value) for value in rankdata(one) + rankdata(other)]
 
 
-def extras(asked: argparse.Namespace, bench: Workbench, judged: Table, synthetic: object) -> Extras:
+def extras(asked: argparse.Namespace, bench: Workbench, judged: Table) -> Extras:
     import platform
 
     import torch
@@ -208,6 +212,35 @@ def extras(asked: argparse.Namespace, bench: Workbench, judged: Table, synthetic
             Stage("screening on the set", own.seconds, "CPU, one thread", EACH, len(judged.candidates)),
         ],
     )
+
+
+def summary(report: dict[str, Any]) -> str:
+    """The table of a results folder, from its report.json."""
+
+    def told(one: dict[str, Any], factor: float = 1, digits: int = 2) -> str:
+        if one["value"] is None:
+            return str(one["method"])
+        value, low, high = (f"{factor * one[name]:.{digits}f}" for name in ("value", "low", "high"))
+        return f"{value} [{low}, {high}]"
+
+    columns = {column["name"]: column for column in report["table"]["columns"]}
+    lines = [
+        "| ranking | Spearman, all above chance | better half by truth | regret@10, points | seconds, all candidates |",
+        "|---|---|---|---|---|",
+    ]
+    for line in report["comparison"]["lines"]:
+        column = columns[line["name"]]
+        (top,) = (top for top in line["tops"] if top["k"] == 10)
+        once = f" + {column['overhead_s']:,.0f}" if column["overhead_s"] else ""
+        cells = [
+            f"`{line['name']}`",
+            told(line["headline"]["spearman"]),
+            told(line["better_half"]["spearman"]),
+            told(top["regret"], 100, 1),
+            f"{column['seconds']:.0f}{once}" if column["seconds"] else "",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 def parse() -> argparse.Namespace:

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from distill.synthetic import SyntheticSet
+from ftdnas.comparison import Table, compare
 from ftdnas.config import load_recipe
+from ftdnas.rows import RowFile
+from search_spaces.base import parse_architecture
 
 ROOT = Path(__file__).parents[1]
+REPORTS = sorted(path.parent for path in (ROOT / "results").glob("*/report.json"))
 FOLDERS = sorted(path.parent for path in (ROOT / "results").glob("*/scores.json"))
 
 
-@pytest.fixture(scope="module")
-def compare_methods() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("compare_methods", ROOT / "benchmarks" / "compare_methods.py")
+def benchmark(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def compare_methods() -> ModuleType:
+    return benchmark("compare_methods")
 
 
 def test_there_are_results() -> None:
@@ -41,3 +50,32 @@ def test_recipe_and_set_are_whole_and_belong_together(folder: Path) -> None:
     assert made.ipc == recipe.ipc
     assert made.backbone == recipe.backbone
     assert made.provenance["recipe"]["matching"]["outer_steps"] == recipe.matching.outer_steps
+
+
+@pytest.mark.parametrize("folder", REPORTS, ids=lambda folder: folder.name)
+def test_the_table_of_an_agreement_is_its_report(folder: Path) -> None:
+    report = json.loads((folder / "report.json").read_text())
+    assert benchmark("agreement").summary(report) in (folder / "README.md").read_text()
+    assert report["verdict"] in (folder / "README.md").read_text().replace("\n", " ")
+
+
+@pytest.mark.parametrize("folder", REPORTS, ids=lambda folder: folder.name)
+def test_an_agreement_is_computed_again_from_its_scores(folder: Path) -> None:
+    report = json.loads((folder / "report.json").read_text())
+    table = Table.from_json(report["table"])
+    rows = list(RowFile(folder / "rows.jsonl").read().values())
+    losses = {
+        parse_architecture(row["architecture"]).representative().name: row["late_loss"]
+        for row in rows
+        if str(row.get("trained_on", {}).get("name", "")).startswith("the set")
+    }
+    (own,) = (column for column in table.columns if column.name == "set.late_loss")
+    for name, value in zip(table.candidates, own.values, strict=True):
+        first = parse_architecture(name).representative()
+        trained = first if first.name in losses else first.shrunk()
+        assert trained is not None
+        assert value == pytest.approx(-losses[trained.name], rel=1e-3)
+    again = compare(table, 0, resamples=200)
+    for line, stored in zip(again.lines, report["comparison"]["lines"], strict=True):
+        assert line.headline.spearman.value == stored["headline"]["spearman"]["value"]
+        assert line.better_half.spearman.value == stored["better_half"]["spearman"]["value"]
