@@ -81,9 +81,11 @@ def plain_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def shares(works: int, jobs: int | None, device: str) -> tuple[int, int]:
-    """(processes, threads of each) for so many works: one process on a GPU, else all cores among them."""
+    """(processes, threads of each) for so many works: one process on a GPU, else at most one a core.
+
+    PyTorch's own threads are shared out among them, so that OMP_NUM_THREADS and --threads hold.
+    """
     if device == "cuda":
         return 1, 1
-    cores = len(os.sched_getaffinity(0))
-    processes = max(1, min(works, jobs or cores))
-    return processes, max(1, cores // processes)
+    processes = max(1, min(works, jobs or len(os.sched_getaffinity(0))))
+    return processes, max(1, torch.get_num_threads() // processes)

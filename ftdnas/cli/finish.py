@@ -54,10 +54,12 @@ def finish(
     """
     from ftdnas.finish import Request
     from ftdnas.finish import finish as run
+    from ftdnas.machine import use_threads
     from ftdnas.standing import standing
 
     if study is None and not architectures:
         raise click.UsageError("what shall be finished? ftdnas finish STUDY, or --architecture ARCH --dataset NAME")
+    use_threads(asked["threads"])
     ranked = None if study is None else standing(study, top)
     names = (*(ranked.ranks if ranked is not None and not architectures else ()), *architectures)
     with progress(as_json) as report:
