@@ -61,4 +61,8 @@ def _flops(case: _Case) -> int:
 
 def _network(case: _Case) -> nn.Module:
     with torch.device("meta"):
-        return case.architecture.build(case.image_shape, case.num_classes)
+        network = case.architecture.build(case.image_shape, case.num_classes)
+        if any(nn.parameter.is_lazy(weights) for weights in network.parameters()):
+            with torch.no_grad():
+                network.eval()(torch.empty(1, *case.image_shape))
+    return network

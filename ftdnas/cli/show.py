@@ -25,13 +25,17 @@ def show(architecture: str, code: bool, image_size: int, channels: int, classes:
 
     ARCHITECTURE is a canonical string as search prints it, such as convnet:width=64,depth=3.
     """
+    import torch
+
     from ftdnas.architecture_facts import architecture_facts
     from ftdnas.plain_code import plain_code
     from search_spaces.base import parse_architecture
 
     parsed, shape = parse_architecture(architecture), (channels, image_size, image_size)
     if code:
-        text = plain_code(parsed.build(shape, classes), parsed.name, shape, classes)
+        network = parsed.build(shape, classes).eval()
+        network(torch.zeros(1, *shape))  # lazy layers take their shapes
+        text = plain_code(network, parsed.name, shape, classes)
         click.echo(json.dumps({"architecture": parsed.name, "code": text}) if as_json else text, nl=as_json)
         return
     facts = architecture_facts(parsed, shape, classes)

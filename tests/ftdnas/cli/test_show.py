@@ -39,6 +39,23 @@ def test_the_code_alone_is_a_program(capsys: pytest.CaptureFixture[str]) -> None
     assert space["build_network"]()(torch.zeros(2, 3, 32, 32)).shape == (2, 7)  # type: ignore[operator]
 
 
+def test_a_users_network_with_lazy_layers_is_shown_and_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\n"
+        "def build(trial):\n"
+        "    width = trial.suggest_int('width', 4, 8, step=4)\n"
+        "    return nn.Sequential(nn.Conv2d(3, width, 3), nn.Flatten(), nn.LazyLinear(10))\n"
+    )
+    name = f'{tmp_path / "mine.py"}:build:{{"width":4}}'
+    assert run(["show", name, "--image-size", "8", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["parameters"] == 4 * 27 + 4 + 4 * 36 * 10 + 10 == sum(one["parameters"] for one in facts["layers"])
+    assert run(["show", name, "--image-size", "8", "--code"]) == 0
+    assert "nn.Linear(144, 10)" in capsys.readouterr().out
+
+
 def test_spaces_are_listed_and_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["spaces", "list", "--json"]) == 0
     listed = {one["name"]: one for one in json.loads(capsys.readouterr().out)}
