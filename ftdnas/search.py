@@ -40,7 +40,7 @@ from ftdnas.ranking import Ranking, rank, write_ranking
 from ftdnas.rows import Row
 from ftdnas.samplers import SAMPLERS, Sampler, Settings, make_sampler
 from ftdnas.screening import Screening, default_screening
-from ftdnas.storage import Storage, open_storage
+from ftdnas.storage import open_storage
 from ftdnas.study import Evaluated, Study, StudyFolder, open_study
 from search_spaces.architecture import hint
 from search_spaces.base import (
@@ -73,6 +73,7 @@ BASELINES = (
     "az_nas",
 )  # what `compare=("all",)` scores beside the proxy; naswot refuses sigmoids and is left to be asked for
 OBJECTIVES = {"params": "minimize", "flops": "minimize", "latency": "minimize"}
+FACTS = {"params": "parameters", "flops": "flops", "latency": "latency_ms"}  # of a candidate, by objective
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ def search(
         objectives = {"score": "maximize"} | {name: OBJECTIVES[name] for name in request.objectives}
         study = stack.enter_context(open_study(storage, job.folder.name, job.space, objectives))
         try:
-            ranking = _run(job, storage, leases, study)
+            ranking = _run(job, leases, study)
         finally:
             shutil.rmtree(job.materials, ignore_errors=True)
     return ranking
@@ -320,7 +321,7 @@ def _prepare(
     return Job(request, space, restrict, bench, proxy, compared, folder, materials, jobs, report)
 
 
-def _run(job: Job, storage: Storage, leases: Leases | None, study: Study) -> Ranking:  # noqa: ARG001
+def _run(job: Job, leases: Leases | None, study: Study) -> Ranking:
     request = job.request
     job.say(
         f"study {job.folder.name}; evaluations run in {job.jobs} process{'es' * (job.jobs > 1)} on {job.bench.device}"
@@ -385,7 +386,7 @@ def _plan(job: Job) -> tuple[Plan, CostModel, list[str] | None]:
         order,
         lambda name: _trained_flops(job, name),
         cost=cost,
-        loads=[first.images_seen + first.scored_on.images / 3] if first else [],
+        loads=[_load(first)] if first else [],
         jobs=job.jobs,
         wanted=len(asked.names) or asked.candidates,
         minutes=None if everything else minutes,
@@ -438,10 +439,6 @@ def _settle(
     """Do what the proxies ask for, round after round; `rows` collects it."""
     known = {key: row for key, row in record.file.read().items() if not row.get("crashed")}
     rows |= {key: row for key, row in known.items() if key not in rows}
-
-    def collect(row: Row) -> None:
-        rows[row["key"]] = row
-
     while True:
         todo = {work.key: work for proxy in proxies for work in proxy.todo(names, rows)}
         if not todo:
@@ -456,7 +453,6 @@ def _settle(
         def finished(row: Row, total: int = len(todo)) -> None:
             nonlocal done
             done += 1
-            collect(row)
             values = {} if row.get("score") is None else {"validation_accuracy": float(row["score"])}
             job.report(Progress(stage, done, total, values))
 
@@ -487,13 +483,18 @@ def _advice(job: Job, names: Sequence[str], candidates: int, cost: CostModel, fi
         [_trained_flops(job, name) for name in names],
         [flops(parse_architecture(name), *job.size) for name in names],
         cost,
-        screening_images=first.images_seen + first.scored_on.images / 3,
+        screening_images=_load(first),
         epoch_images=images,
         full_epochs=full.epochs,
         rungs=job.bench.rungs,
         distillation_s=math.fsum(float(part) for part in spent.values()) or None,
         jobs=job.jobs,
     )
+
+
+def _load(training: Training) -> float:
+    """Images seen; reading one for the score costs about a third of training on it."""
+    return training.images_seen + training.scored_on.images / 3
 
 
 def _price(work: Work, cost: CostModel, job: Job) -> float:
@@ -503,7 +504,7 @@ def _price(work: Work, cost: CostModel, job: Job) -> float:
         count = flops(parse_architecture(work.architecture), *job.size)
     except Exception:  # what cannot be built fails soon
         return 0.0
-    return cost.seconds(count, work.images_seen + work.scored_on.images / 3)
+    return cost.seconds(count, _load(work))
 
 
 def _adaptive(job: Job, plan: Plan, record: Record, rows: dict[str, Row], study: Study) -> list[str]:
@@ -521,8 +522,7 @@ def _adaptive(job: Job, plan: Plan, record: Record, rows: dict[str, Row], study:
     def tell(name: str) -> None:
         value = guide.column([name], rows)[0]
         costs = facts_of([name], job)[name]
-        named = {"params": "parameters", "flops": "flops", "latency": "latency_ms"}
-        others = [costs[named[one]] for one in request.objectives]
+        others = [costs[FACTS[one]] for one in request.objectives]
         failed = value is None or not math.isfinite(value) or None in others
         sampler.tell(parse_architecture(name), None if failed else [value, *others])  # type: ignore[list-item]
 
@@ -570,13 +570,12 @@ def guide_of(proxy: Proxy) -> Proxy:
 
 def _evaluated(ranking: Ranking, request: Request) -> list[Evaluated]:
     """The ranking as trials. Ranks change with every candidate: a trial's score is that of the proxy's first part."""
-    named = {"params": "parameters", "flops": "flops", "latency": "latency_ms"}
     return [
         Evaluated(
             architecture=one.architecture,
             values=None
             if one.guide is None
-            else (one.guide, *(float(getattr(one, named[name])) for name in request.objectives)),
+            else (one.guide, *(float(getattr(one, FACTS[name])) for name in request.objectives)),
             scores={"accuracy": one.accuracy, "late_loss": one.late_loss},
             seconds=one.seconds,
             parameters=one.parameters,
