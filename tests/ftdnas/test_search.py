@@ -256,8 +256,8 @@ def test_what_cannot_be_is_refused_in_one_line(searched: Searched, digits: Image
     with (searched.home / "studies" / "first" / "lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         refused(ValueError, "another process is working on study first")
-    with pytest.raises(LookupError, match="no study 'secnd' was ranked: did you mean"):
-        top("secnd", 1)
+    with pytest.raises(LookupError, match="no study 'frst' was ranked: did you mean first"):
+        top("frst", 1)
 
 
 def test_a_set_of_unknown_or_other_origin_is_remarked_on(searched: Searched, digits: ImageDataset) -> None:
