@@ -86,13 +86,13 @@ class Trainings:
 
     def truth(self, data: ImageDataset, candidates: Sequence[str]) -> Truth:
         """What the pool has of these candidates."""
-        rows = TruthPool(home() / "truth").file(self.data).read()
+        rows = TruthPool(home() / "truth").file(self.data).settled()
         by_seed: list[dict[str, float | None]] = [{} for _ in range(self.seeds)]
         errors: dict[str, str] = {}
         seconds: dict[str, float] = {}
         for (name, seed), work in self.works(data, candidates).items():
             row = rows.get(work.key)
-            if row is None or row.get("crashed"):
+            if row is None:
                 continue
             score = Score.from_row(row)
             by_seed[seed][name] = score.score
@@ -120,7 +120,7 @@ def train(
     """
     works = trainings.works(data, candidates)
     file = TruthPool(home() / "truth").file(data.fingerprint)
-    known = {key for key, row in file.read().items() if not row.get("crashed")}
+    known = file.settled()
     size = (data.image_shape, data.num_classes)
     todo = {work.key: work for work in works.values() if work.key not in known}
     order = sorted(todo.values(), key=lambda work: (work.seed, -_flops(work, size)))

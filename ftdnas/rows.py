@@ -45,6 +45,10 @@ class RowFile:
                 raise ValueError(f"{self.path}, {place} is not a row of ours: remove that line") from error
         return rows, offset + len(whole)
 
+    def settled(self) -> dict[str, dict[str, Any]]:
+        """Those of `read` that are final: what crashed is to be tried again."""
+        return {key: row for key, row in self.read().items() if not row.get("crashed")}
+
     def append(self, row: Row) -> None:
         """Add one row, which must hold a "key" and no NaN, and have it on the disk."""
         line = json.dumps({"key": row["key"], **row}, allow_nan=False, ensure_ascii=False) + "\n"

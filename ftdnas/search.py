@@ -437,8 +437,7 @@ def _settle(
     stage: str,
 ) -> None:
     """Do what the proxies ask for, round after round; `rows` collects it."""
-    known = {key: row for key, row in record.file.read().items() if not row.get("crashed")}
-    rows |= {key: row for key, row in known.items() if key not in rows}
+    rows |= {key: row for key, row in record.file.settled().items() if key not in rows}
     while True:
         todo = {work.key: work for proxy in proxies for work in proxy.todo(names, rows)}
         if not todo:
@@ -517,7 +516,7 @@ def _adaptive(job: Job, plan: Plan, record: Record, rows: dict[str, Row], study:
     names: list[str] = []
     waiting: dict[str, str] = {}  # key of a work -> candidate
     missing: dict[str, set[str]] = {}
-    rows |= {key: row for key, row in record.file.read().items() if not row.get("crashed")}
+    rows |= record.file.settled()
 
     def tell(name: str) -> None:
         value = guide.column([name], rows)[0]

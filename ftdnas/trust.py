@@ -58,7 +58,7 @@ def open_found(study: str, data_root: Path | None = None) -> Found:
         set_name=settings["set name"],
         truth=truth if truth.lr is not None else None,
     )
-    rows = {key: row for key, row in RowFile(folder / "scores.jsonl").read().items() if not row.get("crashed")}
+    rows = RowFile(folder / "scores.jsonl").settled()
     names = tuple(one["architecture"] for one in ranking["candidates"])
     return Found(study, folder, settings, ranking, names, rows, bench)
 
