@@ -118,33 +118,47 @@ class Tasks:
         return task, outcome
 
 
-class LocalProcesses(Generic[Context]):
-    """Long-lived worker processes that share nothing but what `prepare` reads: an Executor.
+class Slot:
+    """One process that does one piece of work at a time, seen from here. `ready`: it holds the context."""
 
-    `lay_out` is called once, when there is work, and gives the picklable `prepare`. Every process is spawned, holds the
-    context that `prepare` returns there, and does one piece of work at a time. A process that ends, takes too long or
-    runs out of memory is replaced. Processes end with the block, and with the one that started them, however that ends;
-    Ctrl-C is left to it.
-    """
+    def __init__(self) -> None:
+        self.task: Task | None = None
+        self.ready = False
+        self.alive = True
+        self._begun = 0.0
 
-    def __init__(self, lay_out: Callable[[], Callable[[], Context]], jobs: int) -> None:
-        if jobs < 1:
+    def give(self, task: Task) -> None:
+        raise NotImplementedError
+
+    def seconds(self) -> float:
+        """Since its work, or its start, began."""
+        return time.monotonic() - self._begun
+
+    def rest(self) -> tuple[Task, float]:
+        """The task that it no longer has, and how long it had it."""
+        assert self.task is not None
+        task, self.task = self.task, None
+        return task, self.seconds()
+
+
+Kind = TypeVar("Kind", bound=Slot)
+
+
+class Slots(Generic[Context, Kind]):
+    """The loop of an Executor over processes of one kind, which are started when there is work for them."""
+
+    def __init__(self, jobs: int | None) -> None:
+        if jobs is not None and jobs < 1:
             raise ValueError(f"{jobs} jobs: at least one process must do the work")
-        self._lay_out = lay_out
-        self._prepare: Callable[[], Context] | None = None
         self._jobs = jobs
-        self._workers: list[_Worker] = []
+        self._slots: list[Kind] = []
         self._stillborn = 0
 
-    def __enter__(self) -> LocalProcesses[Context]:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for worker in self._workers:
-            worker.stop()
-        self._workers.clear()
+    @property
+    def jobs(self) -> int:
+        """How many pieces of work are done at once."""
+        assert self._jobs is not None
+        return self._jobs
 
     def map(
         self, works: Iterable[Callable[[Context], Result] | None], limit_s: float | None = None
@@ -152,70 +166,40 @@ class LocalProcesses(Generic[Context]):
         """See Executor."""
         tasks = Tasks(works)
         while True:
-            while self._busy() < self._jobs and (task := tasks.pull()) is not None:
-                self._free_worker().give(task)
+            while self._busy() < self.jobs and (task := tasks.pull()) is not None:
+                self._free().give(task)
             if not self._busy():
                 if tasks.over:
                     return
                 time.sleep(IDLE_S)
                 continue
-            for worker, outcome in self._outcomes(limit_s, look_again=not tasks.over and self._busy() < self._jobs):
-                task, seconds = worker.rest()
-                if not worker.alive:
-                    self._workers.remove(worker)
+            for slot, outcome in self._outcomes(limit_s, look_again=not tasks.over and self._busy() < self.jobs):
+                task, seconds = slot.rest()
+                if not slot.alive:
+                    self._slots.remove(slot)
                 settled = tasks.settle(task, outcome, seconds)
                 if settled is not None:
                     yield settled[0].index, settled[1]
 
     def _busy(self) -> int:
-        return sum(worker.task is not None for worker in self._workers)
+        return sum(slot.task is not None for slot in self._slots)
 
-    def _free_worker(self) -> _Worker:
-        for worker in self._workers:
-            if worker.task is None:
-                return worker
-        self._prepare = self._prepare or self._lay_out()
-        self._workers.append(_Worker(self._prepare))
-        return self._workers[-1]
+    def _free(self) -> Kind:
+        """One without work, started if need be."""
+        raise NotImplementedError
 
-    def _outcomes(self, limit_s: float | None, *, look_again: bool) -> list[tuple[_Worker, Any]]:
-        """Of the busy workers, those that are done or out of time; perhaps none."""
-        busy = {worker.connection: worker for worker in self._workers if worker.task is not None}
-        timeouts = [] if limit_s is None else [limit_s - worker.seconds() for worker in busy.values() if worker.ready]
-        timeouts += [IDLE_S] if look_again else []
-        done: list[tuple[_Worker, Any]] = []
-        for connection in wait(list(busy), max(0.0, min(timeouts)) if timeouts else None):
-            worker = busy.pop(connection)  # type: ignore[call-overload]
-            received = worker.take()
-            if isinstance(received, Unprepared):
-                raise RuntimeError(f"the worker processes could not be prepared: {received.error}")
-            if isinstance(received, Ready):
-                self._stillborn = 0
-                continue
-            if not worker.ready:
-                self._stillborn += 1
-                if self._stillborn >= STILLBORN:
-                    raise RuntimeError(f"worker processes end before they can begin: {received.error}")
-            if isinstance(received, Exhausted):
-                worker.stop()  # what it still holds of the memory goes with it
-            done.append((worker, received))
-        for worker in busy.values():
-            if limit_s is not None and worker.ready and worker.seconds() >= limit_s:
-                worker.stop(at_once=True)
-                done.append((worker, Failure(f"took longer than {limit_s:g} s")))
-        return done
+    def _outcomes(self, limit_s: float | None, *, look_again: bool) -> list[tuple[Kind, Any]]:
+        """Of the busy ones, those that are done or out of time; perhaps none."""
+        raise NotImplementedError
 
 
-class _Worker:
+class _Worker(Slot):
     """The parent's side of one process."""
 
     def __init__(self, prepare: Callable[[], Any]) -> None:
+        super().__init__()
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.task: Task | None = None
-        self.ready = False
-        self.alive = True
-        self._begun = 0.0
         self._process = context.Process(target=_serve, args=(theirs, prepare, os.getpid()), daemon=True)
         self._process.start()
         theirs.close()
@@ -240,16 +224,6 @@ class _Worker:
             self.ready, self._begun = True, time.monotonic()
         return received
 
-    def seconds(self) -> float:
-        """Since its work began."""
-        return time.monotonic() - self._begun
-
-    def rest(self) -> tuple[Task, float]:
-        """The task that it no longer has, and how long it had it."""
-        assert self.task is not None
-        task, self.task = self.task, None
-        return task, self.seconds()
-
     def stop(self, *, at_once: bool = False) -> None:
         self.alive = False
         if not at_once:
@@ -259,6 +233,66 @@ class _Worker:
             self._process.kill()
             self._process.join()
         self.connection.close()
+
+
+class LocalProcesses(Slots[Context, _Worker]):
+    """Long-lived worker processes that share nothing but what `prepare` reads: an Executor.
+
+    `lay_out` is called once, when there is work, and gives the picklable `prepare`. Every process is spawned, holds the
+    context that `prepare` returns there, and does one piece of work at a time. A process that ends, takes too long or
+    runs out of memory is replaced. Processes end with the block, and with the one that started them, however that ends;
+    Ctrl-C is left to it.
+    """
+
+    def __init__(self, lay_out: Callable[[], Callable[[], Context]], jobs: int) -> None:
+        super().__init__(jobs)
+        self._lay_out = lay_out
+        self._prepare: Callable[[], Context] | None = None
+
+    def __enter__(self) -> LocalProcesses[Context]:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for worker in self._slots:
+            worker.stop()
+        self._slots.clear()
+
+    def _free(self) -> _Worker:
+        for worker in self._slots:
+            if worker.task is None:
+                return worker
+        self._prepare = self._prepare or self._lay_out()
+        self._slots.append(_Worker(self._prepare))
+        return self._slots[-1]
+
+    def _outcomes(self, limit_s: float | None, *, look_again: bool) -> list[tuple[_Worker, Any]]:
+        """Of the busy workers, those that are done or out of time; perhaps none."""
+        busy = {worker.connection: worker for worker in self._slots if worker.task is not None}
+        timeouts = [] if limit_s is None else [limit_s - worker.seconds() for worker in busy.values() if worker.ready]
+        timeouts += [IDLE_S] if look_again else []
+        done: list[tuple[_Worker, Any]] = []
+        for connection in wait(list(busy), max(0.0, min(timeouts)) if timeouts else None):
+            worker = busy.pop(connection)  # type: ignore[call-overload]
+            received = worker.take()
+            if isinstance(received, Unprepared):
+                raise RuntimeError(f"the worker processes could not be prepared: {received.error}")
+            if isinstance(received, Ready):
+                self._stillborn = 0
+                continue
+            if not worker.ready:
+                self._stillborn += 1
+                if self._stillborn >= STILLBORN:
+                    raise RuntimeError(f"worker processes end before they can begin: {received.error}")
+            if isinstance(received, Exhausted):
+                worker.stop()  # what it still holds of the memory goes with it
+            done.append((worker, received))
+        for worker in busy.values():
+            if limit_s is not None and worker.ready and worker.seconds() >= limit_s:
+                worker.stop(at_once=True)
+                done.append((worker, Failure(f"took longer than {limit_s:g} s")))
+        return done
 
 
 def _serve(connection: Connection, prepare: Callable[[], Any], parent: int) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
-from ftdnas.executors import IDLE_S, STILLBORN, Exhausted, Failure, Task, Tasks, one_line, outcome_of
+from ftdnas.executors import IDLE_S, STILLBORN, Exhausted, Failure, Slot, Slots, Task, one_line, outcome_of
 
 Context = TypeVar("Context")
 Result = TypeVar("Result")
@@ -18,7 +18,38 @@ CONNECTED_S = 10.0
 PLACED_S = 120.0  # without a single process for so long, the cluster has no room
 
 
-class RayCluster(Generic[Context]):
+class _Actor(Slot):
+    """This side of one actor."""
+
+    def __init__(self, handle: Any) -> None:
+        super().__init__()
+        self._handle = handle
+        self.waits_for: Any = None
+
+    def give(self, task: Task) -> None:
+        self.task, self._begun = task, time.monotonic()
+        self.waits_for = self._handle.do.remote(task.work) if self.ready else self._handle.ready.remote()
+
+    def take(self, reference: Any) -> Any:
+        """The outcome, or None where it has only now become ready and begins."""
+        import ray
+
+        assert self.task is not None
+        received = ray.get(reference)
+        if self.ready:
+            return received
+        self.ready = True
+        self.give(self.task)
+        return None
+
+    def stop(self) -> None:
+        import ray
+
+        self.alive = False
+        ray.kill(self._handle)
+
+
+class RayCluster(Slots[Context, _Actor]):
     """Actors of a Ray cluster, each of which holds the context and does one piece of work at a time: an Executor.
 
     `gather` is called once, here, when there is work, and gives the context itself, with all its tensors (a shelf of
@@ -28,7 +59,8 @@ class RayCluster(Generic[Context]):
 
     `address`: of a running cluster ("auto": the one of this machine); None starts one here for the time of the block.
     `jobs`: at most so many actors, by default one for every CPU, or every share of a GPU, of the cluster. `gpus`: of
-    each actor, a share; none is asked for where the cluster has none, for Ray would wait for it for ever.
+    each actor, a share; none is asked for where the cluster has none, for Ray would wait for it for ever. `map` raises
+    RuntimeError too where the cluster gives no process for two minutes.
     """
 
     def __init__(
@@ -40,18 +72,14 @@ class RayCluster(Generic[Context]):
         gpus: float = 0.0,
         arrive: Callable[[Context], Context] | None = None,
     ) -> None:
-        if jobs is not None and jobs < 1:
-            raise ValueError(f"{jobs} jobs: at least one process must do the work")
+        super().__init__(jobs)
         self._gather = gather
-        self._jobs = jobs
         self._address = address
         self._gpus = gpus
         self._arrive = arrive or _as_it_is
         self._context: Any = None
         self._actor_class: Any = None
         self._ours = False
-        self._actors: list[_Actor] = []
-        self._stillborn = 0
 
     def __enter__(self) -> RayCluster[Context]:
         """Connect. Raises ValueError where Ray is not installed or the cluster does not answer."""
@@ -81,60 +109,29 @@ class RayCluster(Generic[Context]):
     ) -> None:
         import ray
 
-        for actor in self._actors:
+        for actor in self._slots:
             actor.stop()
-        self._actors.clear()
+        self._slots.clear()
         self._context = None
         if self._ours:
             ray.shutdown()
 
-    @property
-    def jobs(self) -> int:
-        """How many pieces of work are done at once."""
-        assert self._jobs is not None
-        return self._jobs
-
-    def map(
-        self, works: Iterable[Callable[[Context], Result] | None], limit_s: float | None = None
-    ) -> Iterator[tuple[int, Result | Failure]]:
-        """See Executor. Raises RuntimeError too where the cluster gives no process for two minutes."""
-        tasks = Tasks(works)
-        while True:
-            while self._busy() < self.jobs and (task := tasks.pull()) is not None:
-                self._free_actor().give(task)
-            if not self._busy():
-                if tasks.over:
-                    return
-                time.sleep(IDLE_S)
-                continue
-            look_again = not tasks.over and self._busy() < self.jobs
-            for actor, outcome in self._outcomes(limit_s, look_again=look_again):
-                task, seconds = actor.rest()
-                if not actor.alive:
-                    self._actors.remove(actor)
-                settled = tasks.settle(task, outcome, seconds)
-                if settled is not None:
-                    yield settled[0].index, settled[1]
-
-    def _busy(self) -> int:
-        return sum(actor.task is not None for actor in self._actors)
-
-    def _free_actor(self) -> _Actor:
+    def _free(self) -> _Actor:
         import ray
 
-        free = [actor for actor in self._actors if actor.task is None]
+        free = [actor for actor in self._slots if actor.task is None]
         if free:
             return max(free, key=lambda actor: actor.ready)
         if self._context is None:
             self._context = ray.put(self._gather())
-        self._actors.append(_Actor(self._actor_class.remote(self._context, self._arrive)))
-        return self._actors[-1]
+        self._slots.append(_Actor(self._actor_class.remote(self._context, self._arrive)))
+        return self._slots[-1]
 
     def _outcomes(self, limit_s: float | None, *, look_again: bool) -> list[tuple[_Actor, Any]]:
         """Of the busy actors, those that are done or out of time; perhaps none."""
         import ray
 
-        busy = {actor.waits_for: actor for actor in self._actors if actor.task is not None}
+        busy = {actor.waits_for: actor for actor in self._slots if actor.task is not None}
         timeouts = [PLACED_S] if not any(actor.ready for actor in busy.values()) else []
         timeouts += [] if limit_s is None else [limit_s - actor.seconds() for actor in busy.values() if actor.ready]
         timeouts += [IDLE_S] if look_again else []
@@ -171,7 +168,7 @@ class RayCluster(Generic[Context]):
                 actor.stop()
                 done.append((actor, Failure(f"took longer than {limit_s:g} s")))
         waited = [actor.seconds() for actor in busy.values()]
-        if not done and min(waited, default=0.0) >= PLACED_S and not any(actor.ready for actor in self._actors):
+        if not done and min(waited, default=0.0) >= PLACED_S and not any(actor.ready for actor in self._slots):
             raise RuntimeError(
                 f"the Ray cluster gave no process within {PLACED_S:g} s: it has "
                 f"{_said(_resources(ray.cluster_resources))}, of which {_said(_resources(ray.available_resources))} "
@@ -191,50 +188,6 @@ class _Holder:
 
     def do(self, work: Callable[[Any], Any]) -> Any:
         return outcome_of(work, self._context)
-
-
-class _Actor:
-    """This side of one actor."""
-
-    def __init__(self, handle: Any) -> None:
-        self._handle = handle
-        self.task: Task | None = None
-        self.ready = False
-        self.alive = True
-        self.waits_for: Any = None
-        self._begun = 0.0
-
-    def give(self, task: Task) -> None:
-        self.task, self._begun = task, time.monotonic()
-        self.waits_for = self._handle.do.remote(task.work) if self.ready else self._handle.ready.remote()
-
-    def take(self, reference: Any) -> Any:
-        """The outcome, or None where it has only now become ready and begins."""
-        import ray
-
-        assert self.task is not None
-        received = ray.get(reference)
-        if self.ready:
-            return received
-        self.ready = True
-        self.give(self.task)
-        return None
-
-    def seconds(self) -> float:
-        """Since its work, or its start, began."""
-        return time.monotonic() - self._begun
-
-    def rest(self) -> tuple[Task, float]:
-        """The task that it no longer has, and how long it had it."""
-        assert self.task is not None
-        task, self.task = self.task, None
-        return task, self.seconds()
-
-    def stop(self) -> None:
-        import ray
-
-        self.alive = False
-        ray.kill(self._handle)
 
 
 def _as_it_is(context: Context) -> Context:
