@@ -11,30 +11,33 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from ftdnas.candidates import Score
 from ftdnas.carry_out import Record, carry_out
-from ftdnas.comparison import EQUAL_COST, PROXY, REFERENCE, Column, Table, compare
+from ftdnas.comparison import PROXY, REFERENCE, Column, Table, compare
 from ftdnas.config import recipe_from_dict
 from ftdnas.executors import LocalProcesses
 from ftdnas.ledger import EACH, ONCE, Stage
 from ftdnas.library import Library, home
 from ftdnas.materials import hand_over
-from ftdnas.proxies.base import Proxy, Row, Workbench
+from ftdnas.proxies.base import Proxy, Work, Workbench, settle
+from ftdnas.proxies.combined import mean_ranks
 from ftdnas.proxies.registry import find_proxy
-from ftdnas.proxies.trained import once_s
 from ftdnas.real_images import Source, images_of
+from ftdnas.real_rankings import Trainings
 from ftdnas.report.folder import write_report
 from ftdnas.report.page import Extras
 from ftdnas.report.terminal import lines
-from ftdnas.rows import RowFile
+from ftdnas.rows import Row, RowFile
 from ftdnas.screening import Screening, default_screening
-from ftdnas.truth import TruthPool, truth_recipe
+from ftdnas.trust import column_of
+from ftdnas.truth import truth_recipe
 from ftdnas.truth_table import Columns, read_table, stratified_by_truth
 from search_spaces.base import SPACES, flops, parameter_count, parse_architecture, stratified_sample
 
@@ -82,12 +85,13 @@ def main() -> None:
         sample = stratified_sample(space, asked.candidates, data.image_shape, 0, {"width": (32, 64)})
         names = [architecture.name for architecture in sample]
     proxies = [find_proxy(text, bench) for text in texts(asked.space)]
-    rows = settle(proxies, names, bench, RowFile(asked.out / "rows.jsonl"), asked.jobs)
+    rows = settled(proxies, names, bench, RowFile(asked.out / "rows.jsonl"), asked.jobs)
 
     architectures = [parse_architecture(name) for name in names]
     size = (data.image_shape, data.num_classes)
     parameters = tuple(parameter_count(architecture, *size) for architecture in architectures)
-    columns = [column(proxy, names, rows, bench) for proxy in proxies]
+    columns = [column_of(proxies[0], names, rows, bench, PROXY)]
+    columns += [column_of(proxy, names, rows, bench, None) for proxy in proxies[1:]]
     if asked.table:
         early = [table.others["12 epochs"][name] for name in names]
         columns += [
@@ -95,27 +99,19 @@ def main() -> None:
             Column(
                 "table: 12 epochs + params",
                 "rank sum of the table's 12 epochs and the parameters",
-                tuple(rank_sum(early, parameters)),
+                tuple(mean_ranks([early, [float(count) for count in parameters]])),
             ),
         ]
         columns[-2:] = [replace(one, role=REFERENCE) for one in columns[-2:]]
         truth = {"truth_name": table.source, "truth": tuple(table.accuracy[name] for name in names)}
     else:
-        pool = TruthPool(home() / "truth").file(data.fingerprint).read()
-        by_seed = tuple(
-            tuple(Score.from_row(pool[bench.real_trainings(name)[seed].key]).score for name in names)
-            for seed in range(len(TRUTH_SEEDS))
-        )
-        means = tuple(
-            None if None in several else sum(filter(None, several)) / len(several)
-            for several in zip(*by_seed, strict=True)
-        )
-        spent = sum(pool[work.key]["seconds"] for name in names for work in bench.real_trainings(name))
+        real = Trainings.of(data, recipe, len(TRUTH_SEEDS)).truth(data, names)
+        spent = sum(real.seconds.values())
         truth = {
-            "truth_name": f"accuracy after {TRUTH_EPOCHS} epochs on all {len(data.train):,} training images, two seeds",
-            "truth": means,
-            "truth_by_seed": by_seed,
-            "truth_images": len(data.score()),
+            "truth_name": real.title,
+            "truth": tuple(real.accuracy(name) for name in names),
+            "truth_by_seed": tuple(tuple(one[name] for name in names) for one in real.by_seed),
+            "truth_images": real.images,
             "truth_seconds": spent,
             "train_all_s": spent,
         }
@@ -142,44 +138,27 @@ def texts(space: str) -> list[str]:
     return ["set.late_loss+params", *(one for one in BASELINES if not one.startswith("kmeans")), *OWN]
 
 
-def settle(proxies: list[Proxy], names: list[str], bench: Workbench, file: RowFile, jobs: int) -> dict[str, Row]:
-    """Round after round until no proxy asks for more."""
-    rows: dict[str, Row] = dict(file.read())
+def settled(proxies: list[Proxy], names: list[str], bench: Workbench, file: RowFile, jobs: int) -> dict[str, Row]:
+    """All rows that the proxies ask for, done where they are not in the file."""
+    rows: dict[str, Row] = dict(file.settled())
     begun = time.monotonic()
-    while todo := {work.key: work for proxy in proxies for work in proxy.todo(names, rows)}:
+
+    def a_round(todo: Mapping[str, Work]) -> Mapping[str, Row]:
+        done = 0
+
+        def said(row: Row) -> None:  # noqa: ARG001
+            nonlocal done
+            done += 1
+            print(f"{(time.monotonic() - begun) / 60:6.1f} min  {done} of {len(todo)}", flush=True)
+
         with tempfile.TemporaryDirectory() as folder:
-
-            def lay_out(place: str = folder):  # type: ignore[no-untyped-def]
-                return hand_over(list(bench.shelf.values()), Path(place) / "materials", "cpu")
-
-            def said(row: Row, total: int = len(todo)) -> None:
-                rows[row["key"]] = row
-                minutes = (time.monotonic() - begun) / 60
-                print(f"{minutes:6.1f} min  {len(rows)} rows, {total} asked for", flush=True)
-
+            materials = Path(folder) / "materials"
+            lay_out = lambda: hand_over(list(bench.shelf.values()), materials, "cpu")  # noqa: E731
             with LocalProcesses(lay_out, jobs) as processes:
-                carry_out(todo.values(), Record(file), processes, said)
+                return carry_out(todo.values(), Record(file), processes, said)
+
+    settle(proxies, names, rows, a_round)
     return rows
-
-
-def column(proxy: Proxy, names: list[str], rows: dict[str, Row], bench: Workbench) -> Column:
-    own = proxy.name.startswith("set.")
-    role = PROXY if proxy.name == "set.late_loss+params" else REFERENCE if own else EQUAL_COST
-    return Column(
-        name=proxy.name,
-        title=proxy.title,
-        values=tuple(proxy.column(names, rows)),
-        errors=tuple(proxy.errors(names, rows)),
-        seconds=proxy.seconds(names, rows),
-        overhead_s=once_s(bench) if own else 0.0,
-        role=role,
-    )
-
-
-def rank_sum(one: list[float], other: tuple[int, ...]) -> list[float]:
-    from scipy.stats import rankdata
-
-    return [float(value) for value in rankdata(one) + rankdata(other)]
 
 
 def extras(asked: argparse.Namespace, bench: Workbench, judged: Table) -> Extras:
@@ -249,7 +228,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("out", type=Path)
     parser.add_argument("--set", required=True)
     parser.add_argument("--table", type=Path)
-    parser.add_argument("--data-root", type=Path)
+    parser.add_argument("--data-root", type=Path, default=os.environ.get("FTDNAS_DATA"))
     parser.add_argument("--candidates", type=int, default=48)
     parser.add_argument("--jobs", type=int, default=2)
     return parser.parse_args()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from distill.datasets import ImageDataset
 from distill.recipe import TrainingRecipe
 from distill.synthetic import SyntheticSet
 from ftdnas.comparison import Comparison
-from ftdnas.machine import pick_device
+from ftdnas.machine import pick_device, use_processes
 from ftdnas.ranking import Ranking
 from ftdnas.real_rankings import Trainings, Truth, train
 from ftdnas.search import Report, Request, search
@@ -56,7 +55,7 @@ def check(
     ranking = search(asked, synthetic, set_name, data, report, source)
     names = [one.architecture for one in ranking.candidates]
     device = pick_device(request.device).type
-    jobs = request.jobs or (1 if device == "cuda" else len(os.sched_getaffinity(0)))
+    jobs = use_processes(request.jobs, device)
     truth = train(data, names, Trainings.of(data, recipe, seeds), jobs=jobs, device=device, report=report)
     page, comparison = write(open_found(ranking.study, data_root), truth)
     assert comparison is not None

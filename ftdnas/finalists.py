@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from distill.files import whole_file
 from distill.recipe import TrainingRecipe
 from ftdnas.candidates import Training
 from ftdnas.executors import Failure
+from ftdnas.machine import use_processes
 from ftdnas.materials import Shelf
 from ftdnas.rows import Row
 from search_spaces.base import parse_architecture
@@ -87,5 +87,5 @@ def shares(works: int, jobs: int | None, device: str) -> tuple[int, int]:
     """
     if device == "cuda":
         return 1, 1
-    processes = max(1, min(works, jobs or len(os.sched_getaffinity(0))))
+    processes = max(1, min(works, use_processes(jobs, device)))
     return processes, max(1, torch.get_num_threads() // processes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,3 +28,8 @@ def use_threads(threads: int | None) -> int:
     if threads is not None:
         torch.set_num_threads(threads)
     return torch.get_num_threads()
+
+
+def use_processes(jobs: int | None, device: str) -> int:
+    """How many processes work side by side: as many as asked for, else one on a GPU and one for each core."""
+    return jobs or (1 if device == "cuda" else len(os.sched_getaffinity(0)))

@@ -21,7 +21,7 @@ from ftdnas.library import home
 from ftdnas.materials import hand_over
 from ftdnas.rows import Row
 from ftdnas.storage import open_storage
-from ftdnas.truth import TruthPool, truth_materials
+from ftdnas.truth import TruthPool, truth_materials, truth_recipe
 from ftdnas.truth_table import Columns, is_table, read_table
 from search_spaces.architecture import hint
 from search_spaces.base import find_space, flops, parse_architecture
@@ -182,11 +182,9 @@ def find_truth(text: str, space: str, data: ImageDataset | None, candidates: Seq
 
 
 def recipe_of(full: TrainingRecipe, epochs: int | None, lr: float | None) -> TrainingRecipe:
-    """How a recipe trains on all real images, with other epochs or another rate. Raises ValueError without a rate."""
-    chosen = replace(full, epochs=full.epochs if epochs is None else epochs, lr=full.lr if lr is None else lr)
-    if chosen.lr is None:
-        raise ValueError("the recipe has no learning rate for real images: set evaluation.full.lr, or give --lr")
-    return chosen
+    """`truth_recipe` with the recipe's own epochs and rate where none are given."""
+    rated = full if lr is None else replace(full, lr=lr)
+    return truth_recipe(rated, full.epochs if epochs is None else epochs)
 
 
 def _named(name: str) -> Path:

@@ -31,11 +31,12 @@ from ftdnas.executors import LocalProcesses
 from ftdnas.leases import Leases
 from ftdnas.library import Library, home
 from ftdnas.limits import Limits
-from ftdnas.machine import pick_device
+from ftdnas.machine import pick_device, use_processes
 from ftdnas.materials import Shelf, hand_over
 from ftdnas.plan import Plan, make_plan, measure_cost, parse_restriction
-from ftdnas.proxies.base import Proxy, Work, Workbench
+from ftdnas.proxies.base import Proxy, Work, Workbench, settle
 from ftdnas.proxies.registry import DEFAULT, find_proxy, known_proxy
+from ftdnas.proxies.trained import known_once_s
 from ftdnas.ranking import Ranking, rank, write_ranking
 from ftdnas.rows import Row
 from ftdnas.samplers import SAMPLERS, Sampler, Settings, make_sampler
@@ -314,7 +315,7 @@ def _prepare(
     if Path(name).name != name or name.startswith("."):
         raise ValueError(f"study name {name!r} cannot name a folder: leave out slashes and a leading dot")
     folder = StudyFolder(home() / "studies" / name, settings)
-    jobs = request.jobs or (1 if device == "cuda" else len(os.sched_getaffinity(0)))
+    jobs = use_processes(request.jobs, device)
     proxy = find_proxy(request.proxy, bench)
     compared = tuple(find_proxy(text, bench) for text in request.compared)
     materials = folder.materials / str(os.getpid())  # of this process, for others may work on the study
@@ -438,10 +439,8 @@ def _settle(
 ) -> None:
     """Do what the proxies ask for, round after round; `rows` collects it."""
     rows |= {key: row for key, row in record.file.settled().items() if key not in rows}
-    while True:
-        todo = {work.key: work for proxy in proxies for work in proxy.todo(names, rows)}
-        if not todo:
-            return
+
+    def a_round(todo: Mapping[str, Work]) -> Mapping[str, Row]:
         # The dearest first: the last process then has not long to go when the others are done.
         priced = sorted(((_price(work, cost, job), key) for key, work in todo.items()), reverse=True)
         seconds = max(priced[0][0], sum(price for price, _ in priced) / job.jobs)
@@ -449,15 +448,17 @@ def _settle(
         job.say(f"{len(todo)} evaluations to do{about}; Ctrl-C is safe, the same command goes on")
         done = 0
 
-        def finished(row: Row, total: int = len(todo)) -> None:
+        def finished(row: Row) -> None:
             nonlocal done
             done += 1
             values = {} if row.get("score") is None else {"validation_accuracy": float(row["score"])}
-            job.report(Progress(stage, done, total, values))
+            job.report(Progress(stage, done, len(todo), values))
 
         with job.executor() as processes:
             works = [todo[key] for _, key in priced]
-            rows |= carry_out(works, record, processes, finished, limit_s=job.request.limit_s)
+            return carry_out(works, record, processes, finished, limit_s=job.request.limit_s)
+
+    settle(proxies, names, rows, a_round)
 
 
 def _trained_flops(job: Job, name: str) -> int:
@@ -474,19 +475,16 @@ def _measured(job: Job, first: Training) -> CostModel:
 def _advice(job: Job, names: Sequence[str], candidates: int, cost: CostModel, first: Training) -> Advice:
     """What each way to a choice would cost for so many candidates, of which `names` are typical."""
     full = job.request.truth or set_recipe(job.bench.synthetic).evaluation.full
-    images = len(job.bench.data.train)
-    synthetic = job.bench.synthetic
-    spent = (synthetic.provenance.get("seconds") or {}) if synthetic is not None else {}
     return advise(
         candidates,
         [_trained_flops(job, name) for name in names],
         [flops(parse_architecture(name), *job.size) for name in names],
         cost,
         screening_images=_load(first),
-        epoch_images=images,
+        epoch_images=len(job.bench.data.train),
         full_epochs=full.epochs,
         rungs=job.bench.rungs,
-        distillation_s=math.fsum(float(part) for part in spent.values()) or None,
+        distillation_s=known_once_s(job.bench) or None,
         jobs=job.jobs,
     )
 

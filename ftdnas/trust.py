@@ -17,7 +17,7 @@ from ftdnas.library import Library, home
 from ftdnas.proxies.base import Proxy, Rows, Workbench
 from ftdnas.proxies.combined import mean_ranks
 from ftdnas.proxies.registry import find_proxy
-from ftdnas.proxies.trained import once_s
+from ftdnas.proxies.trained import known_once_s
 from ftdnas.real_images import Source, images_of
 from ftdnas.real_rankings import Truth
 from ftdnas.rows import RowFile
@@ -86,7 +86,7 @@ def table_of(found: Found, truth: Truth | None) -> tuple[Table, list[str]]:
         if proxy.todo(names, found.rows):
             notes.append(f"{text} is left out: it was not computed (search --compare {text})")
             continue
-        columns.append(column_of(proxy, names, found, PROXY if text == wanted[0] else None))
+        columns.append(column_of(proxy, names, found.rows, found.bench, PROXY if text == wanted[0] else None))
     if truth is not None and truth.others:
         columns += _of_table(truth, names, found)
     architectures = [parse_architecture(name) for name in names]
@@ -116,20 +116,20 @@ def table_of(found: Found, truth: Truth | None) -> tuple[Table, list[str]]:
     return table, notes
 
 
-def column_of(proxy: Proxy, names: Sequence[str], found: Found, role: str | None) -> Column:
+def column_of(proxy: Proxy, names: Sequence[str], rows: Rows, bench: Workbench, role: str | None) -> Column:
     """A proxy's scores of these candidates, with what they cost."""
     own = "set." in proxy.name
     by_seed = getattr(proxy, "by_seed", None)
     return Column(
         name=proxy.name,
         title=proxy.title,
-        values=tuple(proxy.column(names, found.rows)),
-        errors=tuple(proxy.errors(names, found.rows)),
-        seconds=proxy.seconds(names, found.rows),
-        overhead_s=_once(found.bench) if own else 0.0,
+        values=tuple(proxy.column(names, rows)),
+        errors=tuple(proxy.errors(names, rows)),
+        seconds=proxy.seconds(names, rows),
+        overhead_s=known_once_s(bench) if own else 0.0,
         # What trains on the set itself is no baseline, but another way to read it.
         role=role or (REFERENCE if own else EQUAL_COST),
-        by_seed=tuple(tuple(one) for one in by_seed(names, found.rows)) if by_seed else (),
+        by_seed=tuple(tuple(one) for one in by_seed(names, rows)) if by_seed else (),
     )
 
 
@@ -179,13 +179,6 @@ def _break_even(table: Table) -> list[str]:
     if not own.overhead_s or not table.train_all_s:
         return []
     return [told_break_even(own.overhead_s, own.seconds / n, table.train_all_s / n, "training every candidate")]
-
-
-def _once(bench: Workbench) -> float:
-    try:
-        return once_s(bench)
-    except ValueError:
-        return 0.0
 
 
 def _of_table(truth: Truth, names: Sequence[str], found: Found) -> list[Column]:

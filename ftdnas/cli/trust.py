@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +59,7 @@ def truth(source: Source, as_json: bool, stratified: bool, **asked: Any) -> None
     One pool of trainings, keyed by architecture, images, recipe and seed: what is there is not done again, whoever
     asks. Interrupted, the same command goes on. Read on validation images that chose nothing; test images stay unread.
     """
-    from ftdnas.machine import pick_device
+    from ftdnas.machine import pick_device, use_processes
     from ftdnas.real_rankings import Trainings, remember, train
 
     with progress(as_json) as report:
@@ -69,12 +68,13 @@ def truth(source: Source, as_json: bool, stratified: bool, **asked: Any) -> None
         trainings = Trainings.of(data, recipe, asked["seeds"])
         name = asked["name"] or f"{data.name}-{data.image_shape[1]}px-{recipe.epochs}epochs-{asked['seeds']}seeds"
         remember(name, trainings)
+        device = pick_device(asked["device"]).type
         found = train(
             data,
             names,
             trainings,
-            jobs=asked["jobs"] or asked["threads"] or len(os.sched_getaffinity(0)),
-            device=pick_device(asked["device"]).type,
+            jobs=use_processes(asked["jobs"] or asked["threads"], device),
+            device=device,
             join=asked["join"],
             storage=asked["storage"],
             limit_s=asked["limit_s"],

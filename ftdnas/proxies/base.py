@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
@@ -18,7 +18,7 @@ from ftdnas.screening import Screening
 from ftdnas.truth import truth_materials
 from search_spaces.base import parse_architecture
 
-__all__ = ["Column", "Proxy", "Rows", "Work", "Workbench", "spent"]
+__all__ = ["Column", "Proxy", "Rows", "Work", "Workbench", "settle", "spent"]
 
 Column = list[float | None]
 Rows = Mapping[str, Row]  # by Work.key
@@ -165,6 +165,17 @@ class Workbench:
             return self._real[kind.endswith("score")]
         known = ", ".join(["set", *CORESET_KINDS, "set score", "train", "score", "early", "early score"])
         raise LookupError(f"unknown material {kind!r}: choose from {known}")
+
+
+def settle(
+    proxies: Sequence[Proxy],
+    candidates: Sequence[str],
+    rows: dict[str, Row],
+    carry_out: Callable[[Mapping[str, Work]], Mapping[str, Row]],
+) -> None:
+    """Round after round until no proxy asks for more; `rows` gains what `carry_out` makes of each round's works."""
+    while todo := {work.key: work for proxy in proxies for work in proxy.todo(candidates, rows)}:
+        rows |= carry_out(todo)
 
 
 def spent(keys: Iterable[str], rows: Rows) -> float:

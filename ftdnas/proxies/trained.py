@@ -234,6 +234,14 @@ def once_s(bench: Workbench) -> float:
     return math.fsum(float(part) for part in seconds.values())
 
 
+def known_once_s(bench: Workbench) -> float:
+    """`once_s`, 0 where there is no set or it does not say."""
+    try:
+        return once_s(bench)
+    except ValueError:
+        return 0.0
+
+
 def real_recipe(bench: Workbench, architecture: str, code: str) -> TrainingRecipe:
     """How a shortened training on real images goes, but for its epochs: as the truth, or else as the screening."""
     if bench.truth is not None:
