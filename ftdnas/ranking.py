@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from distill.files import whole_file
 from ftdnas.plan import Plan
+from ftdnas.proxies.combined import guide_of
 from ftdnas.rows import Row
 
 if TYPE_CHECKING:
-    from ftdnas.search import Job
+    from ftdnas.search_job import Job
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,6 @@ def rank(
     job: Job, plan: Plan, names: Sequence[str], facts: Mapping[str, Mapping[str, Any]], rows: Mapping[str, Row]
 ) -> Ranking:
     """The candidates by the proxy's score; equals by fewer parameters."""
-    from ftdnas.search import guide_of
-
     scores, errors = job.proxy.column(names, rows), job.proxy.errors(names, rows)
     guide = guide_of(job.proxy)
     guided = guide.column(names, rows)

@@ -15,7 +15,7 @@ from ftdnas.facts_file import read_facts
 from ftdnas.ledger import EACH, ONCE, Stage, told_break_even
 from ftdnas.library import Library, home
 from ftdnas.proxies.base import Proxy, Rows, Workbench
-from ftdnas.proxies.combined import mean_ranks
+from ftdnas.proxies.combined import by_seed, mean_ranks
 from ftdnas.proxies.registry import find_proxy
 from ftdnas.proxies.trained import known_once_s
 from ftdnas.real_images import Source, images_of
@@ -42,7 +42,8 @@ class Found:
 
 def open_found(study: str, data_root: Path | None = None) -> Found:
     """A ranked study. Raises LookupError where there is none, and what loading its set and images raises."""
-    from ftdnas.search import set_recipe, top
+    from ftdnas.search import top
+    from ftdnas.search_job import set_recipe
 
     top(study, 1)  # says which studies there are
     folder = home() / "studies" / study
@@ -119,7 +120,6 @@ def table_of(found: Found, truth: Truth | None) -> tuple[Table, list[str]]:
 def column_of(proxy: Proxy, names: Sequence[str], rows: Rows, bench: Workbench, role: str | None) -> Column:
     """A proxy's scores of these candidates, with what they cost."""
     own = "set." in proxy.name
-    by_seed = getattr(proxy, "by_seed", None)
     return Column(
         name=proxy.name,
         title=proxy.title,
@@ -129,7 +129,7 @@ def column_of(proxy: Proxy, names: Sequence[str], rows: Rows, bench: Workbench, 
         overhead_s=known_once_s(bench) if own else 0.0,
         # What trains on the set itself is no baseline, but another way to read it.
         role=role or (REFERENCE if own else EQUAL_COST),
-        by_seed=tuple(tuple(one) for one in by_seed(names, rows)) if by_seed else (),
+        by_seed=tuple(tuple(one) for one in by_seed(proxy, names, rows)),
     )
 
 

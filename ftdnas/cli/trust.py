@@ -161,7 +161,7 @@ def check(source: Source, set_name: str | None, as_json: bool, real_epochs: int,
     """
     from ftdnas.check import check as run
     from ftdnas.report.terminal import lines
-    from ftdnas.search import set_recipe
+    from ftdnas.search_job import set_recipe
 
     request = request_of(asked)
     with progress(as_json) as heard:
@@ -206,7 +206,7 @@ def advise(source: Source, set_name: str | None, as_json: bool, **asked: Any) ->
 def _subject(asked: dict[str, Any], source: Source, heard: Any) -> tuple[Any, list[str], Any]:
     """(images, candidates, recipe of real training)."""
     from ftdnas.plan import parse_restriction
-    from ftdnas.search import set_recipe
+    from ftdnas.search_job import set_recipe
     from ftdnas.trust import open_found
     from search_spaces.base import find_space, stratified_sample
 

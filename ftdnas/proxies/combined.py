@@ -85,3 +85,9 @@ def mean_ranks(columns: Sequence[Sequence[float | None]]) -> Column:
 def by_seed(proxy: Proxy, candidates: Sequence[str], rows: Rows) -> list[Column]:
     """The column of each seed of a proxy's trainings; [] where it has but one, or none."""
     return proxy.by_seed(candidates, rows) if isinstance(proxy, Trained | RankSum) else []
+
+
+def guide_of(proxy: Proxy) -> Proxy:
+    """What of a proxy has a value for one candidate alone: itself, or the first part of a sum of ranks."""
+    parts: Sequence[Proxy] = getattr(proxy, "parts", ())
+    return guide_of(parts[0]) if parts else proxy
