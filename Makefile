@@ -36,7 +36,7 @@ check:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest --cov=distill --cov-report=term:skip-covered --cov-fail-under=90
+	$(BIN)/python -m pytest -n 2 --cov=distill --cov-report=term:skip-covered --cov-fail-under=90
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/matching_memory.py
