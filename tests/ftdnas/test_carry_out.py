@@ -83,7 +83,8 @@ class Team:
 
     def start(self, rows: str = "rows.jsonl", **environment: str) -> subprocess.Popen[bytes]:
         script = self.folder / "joined.py"
-        script.write_text(SCRIPT)
+        if not script.exists():  # written again, a process that is just starting could read half of it
+            script.write_text(SCRIPT)
         given = [self.url, str(self.folder / rows), str(self.begun), str(self.count), str(self.pause_s)]
         return subprocess.Popen(
             [sys.executable, script, *given], stdout=subprocess.PIPE, env={**os.environ, **environment}
