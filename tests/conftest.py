@@ -34,7 +34,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> ImageDataset:
 @pytest.fixture(scope="session")
 def _photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("photos") / "photos"
-    _write_photos(folder)
+    write_photos(folder, 67)
     return folder
 
 
@@ -47,20 +47,21 @@ def photo_folder(_photos: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(_photos, tmp_path / "photos"))
 
 
-def _write_photos(folder: Path) -> None:
+def write_photos(folder: Path, count: int) -> None:
+    """About `count` of them in four classes of unequal size."""
     from sklearn.datasets import load_sample_images
 
     temple, flower = load_sample_images().images
     draw = np.random.default_rng(7)
     classes: dict[str, tuple[int, Callable[[int, int], NDArray[np.uint8]]]] = {
-        "temple": (25, lambda height, width: _crop(temple, height, width, draw)),
-        "flower": (20, lambda height, width: _crop(flower, height, width, draw)),
-        "stripes": (16, lambda height, width: _pattern(height, width, draw, rings=False)),
-        "rings": (6, lambda height, width: _pattern(height, width, draw, rings=True)),
+        "temple": (count * 25 // 67, lambda height, width: _crop(temple, height, width, draw)),
+        "flower": (count * 20 // 67, lambda height, width: _crop(flower, height, width, draw)),
+        "stripes": (count * 16 // 67, lambda height, width: _pattern(height, width, draw, rings=False)),
+        "rings": (count * 6 // 67, lambda height, width: _pattern(height, width, draw, rings=True)),
     }
-    for name, (count, make) in classes.items():
+    for name, (of_class, make) in classes.items():
         (folder / name).mkdir(parents=True)
-        for number in range(count):
+        for number in range(of_class):
             height, width = (224, 224) if number % 3 else map(int, draw.integers(97, 301, size=2))
             image = Image.fromarray(make(height, width))
             if number % 5 == 1:
