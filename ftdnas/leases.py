@@ -177,13 +177,7 @@ class Leases:
         self._do(lambda connection: connection.execute(statement), patience_s)
 
     def _now(self) -> ColumnElement[float]:
-        """Seconds since 1970 by the database."""
-        from sqlalchemy import Float, literal_column
-
-        text = "(julianday('now') - 2440587.5) * 86400.0"
-        if self._engine.dialect.name != "sqlite":
-            text = "CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS DOUBLE PRECISION)"
-        return literal_column(text, Float())
+        return now_of(self._engine)
 
     def _do(self, action: Callable[[Connection], Result], patience_s: float | None = None) -> Result:
         """`action` in a transaction, once the table is there."""
@@ -240,6 +234,16 @@ def insist(
                 create()
         time.sleep(max(0.0, min(pause_s, end - time.monotonic())))
         pause_s = min(5.0, 2 * pause_s)
+
+
+def now_of(engine: Engine) -> ColumnElement[float]:
+    """Seconds since 1970 by the database."""
+    from sqlalchemy import Float, literal_column
+
+    text = "(julianday('now') - 2440587.5) * 86400.0"
+    if engine.dialect.name != "sqlite":
+        text = "CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS DOUBLE PRECISION)"
+    return literal_column(text, Float())
 
 
 def _process(pid: int) -> str:

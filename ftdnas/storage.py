@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 BUSY_S = 60  # a process waits so long for another's write
 OPENING_S = 3.0  # a database that is not there when it is opened is more likely a wrong URL than a restart
-OURS = {TABLE, "studies"}  # a database of ours holds one of these tables, or none at all
+JOBS, SCHEMA = "ftdnas_jobs", "ftdnas_schema"  # tables of the service
+OURS = {TABLE, JOBS, "studies"}  # a database of ours holds one of these tables, or none at all
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,8 @@ from importlib.metadata import version
 
 import click
 
+from ftdnas import followed
+
 COMMANDS: dict[str, tuple[str, str]] = {
     # name: (module:attribute, what it does)
     "distill": ("ftdnas.cli.distill:distill", "Make a synthetic set from real images."),
@@ -25,6 +27,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "show": ("ftdnas.cli.show:show", "One architecture: its facts, or its code."),
     "spaces": ("ftdnas.cli.spaces:spaces", "The search spaces: list, show, export for a device."),
     "sets": ("ftdnas.cli.sets:sets", "The library of synthetic sets: list, show, verify, export, import, remove."),
+    "serve": ("ftdnas.cli.serve:serve", "The service: sets, jobs and reports over HTTP and in the browser."),
+    "worker": ("ftdnas.cli.serve:worker", "More processes for a service's jobs, on this or another machine."),
     "recipes": ("ftdnas.cli.recipes:recipes", "The recipes: list them, show one as TOML."),
 }
 INTERRUPTED = 130
@@ -107,6 +111,7 @@ def describe(error: Exception) -> str:
 
 def main() -> None:
     """The entry point of the installed command, and of `python -m ftdnas`."""
+    followed.begin()
     sys.exit(run(sys.argv[1:]))
 
 

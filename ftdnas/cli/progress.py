@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as Bars
 
 from distill.run import Progress, ignore
+from ftdnas.followed import following, json_lines
 
 INTERVAL_S = 5.0  # between plain lines, at first; a log of hours gets one a minute
 
@@ -21,7 +22,9 @@ INTERVAL_S = 5.0  # between plain lines, at first; a log of hours gets one a min
 def progress(as_json: bool = False, stream: TextIO | None = None) -> Iterator[Callable[[Progress], None]]:
     """A listener for a computation's progress; `stream` is stderr unless given."""
     stream = stream or sys.stderr
-    if stream.isatty():
+    if following():
+        yield json_lines(stream)
+    elif stream.isatty():
         with _bars(stream) as report:
             yield report
     elif as_json:

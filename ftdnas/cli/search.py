@@ -80,7 +80,12 @@ def screening_options(command: Any) -> Any:
 @click.option("--latency-table", type=click.Path(path_type=Path, dir_okay=False), help="CSV architecture,latency_ms.")
 @click.option("--calibrate", type=click.IntRange(4), default=24, show_default=True, help="Real trainings of a hybrid.")
 @click.option("--study", metavar="NAME", help="Name of the study (default: made of set, space and settings).")
-@click.option("--storage", metavar="URL", help="Of the study (default: SQLite in FTDNAS_HOME; postgresql://...).")
+@click.option(
+    "--storage",
+    metavar="URL",
+    envvar="FTDNAS_STORAGE",
+    help="Of the study (default: SQLite in FTDNAS_HOME; postgresql://...).",
+)
 @click.option("--join", is_flag=True, help="Work on a study beside other processes or machines.")
 @click.option("--executor", type=click.Choice(["local", "ray"]), default="local", show_default=True)
 @click.option("--ray-address", metavar="ADDRESS", help="Of a running cluster; the set and images travel to it.")

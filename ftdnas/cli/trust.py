@@ -44,7 +44,7 @@ def table_options(command: Any) -> Any:
 @click.option("--epochs", type=click.IntRange(1), help="Of real training (default: the recipe's).")
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Trainings of each.")
 @click.option("--name", metavar="NAME", help="Of the truth (default: made of data, epochs and seeds).")
-@click.option("--storage", metavar="URL", help="That joined processes share.")
+@click.option("--storage", metavar="URL", envvar="FTDNAS_STORAGE", help="That joined processes share.")
 @click.option("--join", is_flag=True, help="Work on it beside other processes or machines.")
 @click.option("--time-limit-per-candidate", "limit_s", type=Duration(), metavar="TIME", help="For one training.")
 @click.option("--jobs", type=click.IntRange(1), help="Processes, of one thread each (default: --threads).")

@@ -1,0 +1,366 @@
+"""The REST interface, /api/v1: thin routes over the queue, the library and the studies' folders."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Body, Depends, Header, Query, Request, Response
+from fastapi import Path as InPath
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from pydantic import ValidationError
+
+from ftdnas.library import Library, curve_of, home, sheet_of
+from ftdnas.service import studies
+from ftdnas.service.problems import Problem
+from ftdnas.service.report_page import policy_of
+from ftdnas.service.requests import KINDS, NAME, known_spaces
+from ftdnas.service.server import Server
+from ftdnas.service.uploads import receive_set
+
+EVENT_S = 0.5  # between two looks for news
+KEEP_ALIVE_S = 15.0
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    400: {"description": "The request cannot be read"},
+    401: {"description": "The token is missing or wrong"},
+    403: {"description": "A request from another site"},
+    404: {"description": "There is none of that name"},
+    413: {"description": "Too large"},
+    421: {"description": "The server is not called that"},
+    422: {"description": "A value cannot be used"},
+    503: {"description": "The database or disk is away"},
+}
+router = APIRouter(prefix="/api/v1", responses=PROBLEMS)
+
+Name = Annotated[str, InPath(pattern=NAME)]
+Identity = Annotated[str, InPath(pattern=r"^[0-9a-f]{32}$")]
+Limit = Annotated[int, Query(ge=1, le=500)]
+Offset = Annotated[int, Query(ge=0, le=10**9)]
+
+
+def of(request: Request) -> Server:
+    server: Server = request.app.state.server
+    return server
+
+
+ThisServer = Annotated[Server, Depends(of)]
+
+
+@router.get("/health", tags=["server"])
+def health() -> dict[str, str]:
+    """The process answers."""
+    return {"status": "ok"}
+
+
+@router.get("/ready", tags=["server"])
+def ready(server: ThisServer, response: Response) -> dict[str, Any]:
+    """Whether jobs can be taken and carried out: the database, the disk, the workers."""
+    problems = server.problems()
+    response.status_code = 503 if problems else 200
+    return {"ready": not problems, "problems": problems, "workers": server.workers}
+
+
+@router.get("/jobs", tags=["jobs"])
+def list_jobs(
+    server: ThisServer,
+    state: Annotated[list[Literal["queued", "running", "succeeded", "failed", "cancelled"]] | None, Query()] = None,
+    limit: Limit = 50,
+    offset: Offset = 0,
+) -> dict[str, Any]:
+    """Jobs, newest first."""
+    found, count = server.queue.page(states=state or (), limit=limit, offset=offset)
+    return {"jobs": [server.board.told(job) for job in found], "total": count, "limit": limit, "offset": offset}
+
+
+@router.post("/jobs/{kind}", tags=["jobs"], status_code=202, responses={409: {"description": "The key is taken"}})
+def submit(
+    server: ThisServer,
+    kind: Literal["distill", "search", "truth", "check", "report", "finish"],
+    asked: Annotated[dict[str, Any], Body(description="Options of the command; see /api/v1/kinds.")],
+    response: Response,
+    idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
+) -> dict[str, Any]:
+    """Queue a job. The same Idempotency-Key again is the same job."""
+    try:
+        request = KINDS[kind].model_validate(asked)
+    except ValidationError as error:
+        found = [{"where": ".".join(map(str, one["loc"])), "problem": one["msg"]} for one in error.errors()[:20]]
+        raise Problem(422, f"{found[0]['where'] or kind}: {found[0]['problem']}", errors=found) from None
+    try:
+        request.check(server.bounds)
+    except LookupError as error:
+        raise Problem(422, str(error.args[0])) from None
+    kept = request.model_dump(exclude_unset=True)
+    try:
+        job, new = server.queue.submit(kind, kept, idempotency_key)
+    except LookupError as error:
+        raise Problem(409, str(error.args[0])) from None
+    server.board.forget()
+    response.headers["Location"] = f"/api/v1/jobs/{job.id}"
+    if not new:
+        response.status_code = 200
+    return server.board.told(job, whole=True)
+
+
+@router.get("/kinds", tags=["jobs"])
+def kinds() -> dict[str, Any]:
+    """The kinds of jobs and the JSON schema of each one's request."""
+    return {
+        name: {"what": (one.__doc__ or "").strip(), "schema": one.model_json_schema()} for name, one in KINDS.items()
+    }
+
+
+@router.get("/jobs/{job}", tags=["jobs"])
+def show_job(server: ThisServer, job: Identity) -> dict[str, Any]:
+    """Where a job is: stage, fraction, values, seconds left and spent; at its end what the command printed."""
+    found = server.board.job(job)
+    if found.over:
+        found = server.queue.get(job)
+    return server.board.told(found, whole=found.over)
+
+
+@router.get("/jobs/{job}/log", tags=["jobs"], response_class=PlainTextResponse)
+def log(server: ThisServer, job: Identity) -> str:
+    """What the command said on its way, the last lines."""
+    return "\n".join(server.queue.get(job).log)
+
+
+@router.post("/jobs/{job}/cancel", tags=["jobs"], responses={409: {"description": "It is over"}})
+def cancel(server: ThisServer, job: Identity) -> dict[str, Any]:
+    """End a job: at once where it waits, within 5 seconds where it runs. What it made stays, for a retry."""
+    return _changed(server, job, server.queue.cancel)
+
+
+@router.post("/jobs/{job}/retry", tags=["jobs"], responses={409: {"description": "It did not fail"}})
+def retry(server: ThisServer, job: Identity) -> dict[str, Any]:
+    """Queue a job that failed or was cancelled again; it goes on from what it left."""
+    return _changed(server, job, server.queue.retry)
+
+
+@router.get("/jobs/{job}/events", tags=["jobs"], response_class=EventSourceResponse)
+async def job_events(server: ThisServer, request: Request, job: Identity) -> AsyncIterator[ServerSentEvent]:
+    """The job's state now and after every change, to its end."""
+    said = ""
+    while not server.closing.is_set() and not await request.is_disconnected():
+        found = await run_in_threadpool(server.board.job, job)
+        told = server.board.told(found)
+        text = json.dumps(told)
+        if text != said:
+            said = text
+            yield ServerSentEvent(data=told, event="job")
+        if found.over:
+            return
+        await asyncio.sleep(EVENT_S)
+
+
+@router.get("/events", tags=["jobs"], response_class=EventSourceResponse)
+async def events(server: ThisServer, request: Request) -> AsyncIterator[ServerSentEvent]:
+    """All jobs that wait or run, now and after every change."""
+    said = ""
+    while not server.closing.is_set() and not await request.is_disconnected():
+        jobs = await run_in_threadpool(server.board.waiting)
+        told = [server.board.told(job) for job in jobs]
+        text = json.dumps(told)
+        if text != said:
+            said = text
+            yield ServerSentEvent(data=told, event="jobs")
+        await asyncio.sleep(EVENT_S)
+
+
+@router.get("/sets", tags=["synthetic sets"])
+def list_sets(limit: Limit = 50, offset: Offset = 0) -> dict[str, Any]:
+    """The library, by name."""
+    library = Library(home() / "sets")
+    names = library.names()
+    found = [_set(library, name) for name in names[offset : offset + limit]]
+    return {"sets": found, "total": len(names), "limit": limit, "offset": offset}
+
+
+@router.get("/sets/{name}", tags=["synthetic sets"])
+def show_set(name: Name) -> dict[str, Any]:
+    """A set's facts, and the studies it was used in with what was found of its worth."""
+    library = Library(home() / "sets")
+    found = _set(library, name)
+    used = [] if found["problem"] else [view.summary() for view in studies.with_set(found["identity"])]
+    return {**found, "studies": used}
+
+
+@router.get("/sets/{name}/file", tags=["synthetic sets"], response_class=FileResponse)
+def download_set(name: Name) -> FileResponse:
+    """The .safetensors file."""
+    path = _own_set(name)
+    return FileResponse(path, media_type="application/octet-stream", filename=path.name)
+
+
+@router.get("/sets/{name}/sheet", tags=["synthetic sets"], response_class=FileResponse)
+def contact_sheet(name: Name) -> FileResponse:
+    """The images in true colours, as PNG."""
+    return _picture(sheet_of(_own_set(name)))
+
+
+@router.get("/sets/{name}/curve", tags=["synthetic sets"], response_class=FileResponse)
+def curve(name: Name) -> FileResponse:
+    """The course of losses and accuracies, as PNG, where the set was distilled."""
+    return _picture(curve_of(_own_set(name)))
+
+
+@router.put(
+    "/sets/{name}",
+    tags=["synthetic sets"],
+    status_code=201,
+    responses={409: {"description": "Another set has the name"}},
+    openapi_extra={"requestBody": {"content": {"application/octet-stream": {"schema": {"format": "binary"}}}}},
+)
+async def upload_set(server: ThisServer, name: Name, request: Request, response: Response) -> dict[str, Any]:
+    """Take a .safetensors file into the library; every part of it is checked first."""
+    identity, new = await receive_set(name, request.stream(), server.upload_bytes)
+    response.status_code = 201 if new else 200
+    return {"name": name, "identity": identity, "new": new}
+
+
+@router.delete("/sets/{name}", tags=["synthetic sets"], status_code=204)
+def delete_set(name: Name) -> None:
+    """Remove a set and its figures from the library."""
+    _own_set(name)
+    Library(home() / "sets").remove(name)
+
+
+@router.get("/studies", tags=["studies"])
+def list_studies(limit: Limit = 50, offset: Offset = 0) -> dict[str, Any]:
+    """Searches and checks, the newest first."""
+    names = studies.study_names()
+    found = [studies.study(name).summary() for name in names[offset : offset + limit]]
+    return {"studies": found, "total": len(names), "limit": limit, "offset": offset}
+
+
+@router.get("/studies/{name}", tags=["studies"])
+def show_study(name: Name) -> dict[str, Any]:
+    """What was searched, how, and what is known of it."""
+    view = studies.study(name)
+    return {**view.summary(), "settings": dict(view.settings), "scored": len(view.trials())}
+
+
+@router.get("/studies/{name}/trials", tags=["studies"])
+def trials(name: Name, limit: Limit = 50, offset: Offset = 0) -> dict[str, Any]:
+    """The candidates, best first; while the search runs those scored so far."""
+    view = studies.study(name)
+    found = view.trials()
+    shown = found[offset : offset + limit]
+    return {"trials": shown, "state": view.state, "total": len(found), "limit": limit, "offset": offset}
+
+
+@router.get("/studies/{name}/front", tags=["studies"])
+def front(name: Name, cost: Literal["parameters", "flops", "latency_ms"] = "parameters") -> dict[str, Any]:
+    """The Pareto front: candidates that no cheaper one beats in score."""
+    return {"cost": cost, "trials": studies.study(name).front(cost)}
+
+
+@router.get("/studies/{name}/csv", tags=["studies"], response_class=PlainTextResponse)
+def study_csv(name: Name) -> PlainTextResponse:
+    """The candidates as a table."""
+    return PlainTextResponse(studies.csv_of(studies.study(name).trials()), media_type="text/csv")
+
+
+@router.get("/studies/{name}/report", tags=["reports"], response_class=HTMLResponse)
+def report_page(name: Name) -> HTMLResponse:
+    """The report, one page that stands alone."""
+    path = studies.study(name).report_page()
+    if path is None:
+        raise Problem(404, f"the study {name} has no report yet: submit a report job")
+    text = path.read_text(encoding="utf-8")
+    return HTMLResponse(text, headers={"Content-Security-Policy": policy_of(text)})
+
+
+@router.get("/studies/{name}/report.json", tags=["reports"])
+def report_json(name: Name) -> JSONResponse:
+    """The same numbers."""
+    told = studies.study(name).report()
+    if told is None:
+        raise Problem(404, f"the study {name} has no report yet: submit a report job")
+    return JSONResponse(told)
+
+
+@router.get("/truths", tags=["reports"])
+def list_truths() -> dict[str, list[str]]:
+    """The named real trainings that a report can be held up to."""
+    return {"truths": studies.truths()}
+
+
+@router.get("/spaces", tags=["spaces"])
+def list_spaces() -> dict[str, Any]:
+    """The built-in search spaces, and those that the operator installed."""
+    from search_spaces.base import find_space
+
+    found = []
+    for name in known_spaces():
+        try:
+            space = find_space(name)
+            found.append({"name": name, "size": space.size, "problem": None})
+        except ValueError as error:
+            found.append({"name": name, "size": None, "problem": str(error)})
+    return {"spaces": found}
+
+
+@router.post("/spaces/validate", tags=["spaces"])
+def validate_space(space: Annotated[dict[str, Any], Body(description="An NNI search space.")]) -> dict[str, Any]:
+    """Whether an NNI search space can be searched; its builder must be installed by the operator."""
+    from search_spaces.nni import check_search_space
+
+    try:
+        check_search_space(space)
+    except ValueError as error:
+        return {"valid": False, "problem": str(error), "parameters": []}
+    return {"valid": True, "problem": None, "parameters": sorted(space)}
+
+
+@router.get("/datasets", tags=["server"])
+def datasets(server: ThisServer) -> dict[str, list[str]]:
+    """The data sets that this server can see."""
+    return {"datasets": list(server.bounds.datasets())}
+
+
+@router.get("/recipes", tags=["server"])
+def recipes() -> dict[str, Any]:
+    """The shipped recipes and all their settings."""
+    from ftdnas.config import load_recipe, recipe_names
+
+    return {"recipes": [asdict(load_recipe(name)) for name in recipe_names()]}
+
+
+def _changed(server: Server, job: str, change: Any) -> dict[str, Any]:
+    server.queue.get(job)
+    try:
+        changed = change(job)
+    except LookupError as error:
+        raise Problem(409, str(error.args[0])) from None
+    server.board.forget()
+    return server.board.told(changed)
+
+
+def _own_set(name: str) -> Path:
+    """By its whole name: what begins with it is another set."""
+    library = Library(home() / "sets")
+    if name not in library.names():
+        raise LookupError(f"no set {name!r} in the library")
+    return library.path(name)
+
+
+def _set(library: Library, name: str) -> dict[str, Any]:
+    entry = library.entry(_own_set(name))
+    told = entry.to_json()
+    del told["path"]
+    told["problem"] = "its file is damaged" if entry.problem else None
+    told["has_curve"] = curve_of(entry.path).is_file()
+    return told
+
+
+def _picture(path: Path) -> FileResponse:
+    if not path.is_file():
+        raise LookupError("this set has no such figure")
+    return FileResponse(path, media_type="image/png", headers={"Cache-Control": "no-cache"})

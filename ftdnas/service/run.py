@@ -1,0 +1,124 @@
+"""Start the service: the database, the workers and the server, until a signal ends them."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+
+from ftdnas.service.app import make_app
+from ftdnas.service.board import Board
+from ftdnas.service.guard import LOOPBACK, Access, make_token
+from ftdnas.service.queue import Queue
+from ftdnas.service.requests import Bounds
+from ftdnas.service.server import Server
+from ftdnas.service.workers import Workers
+from ftdnas.storage import open_storage
+
+
+def default_workers() -> int:
+    """One job for each GPU, or one that has all cores."""
+    return max(1, _gpus())
+
+
+def serve(
+    host: str,
+    port: int,
+    storage_url: str | None,
+    bounds: Bounds,
+    workers: int,
+    *,
+    token_file: Path | None = None,
+    hosts: tuple[str, ...] = (),
+    say: Callable[[str], None] = print,
+) -> None:
+    """Run until SIGINT or SIGTERM. With 0 workers jobs only queue here: `work` carries them out elsewhere.
+
+    Raises ValueError for a storage that cannot be used, and OSError for a port that is taken.
+    """
+    open_to_all = not is_loopback(host)
+    token = make_token(token_file) if open_to_all or token_file else None
+    access = Access(token, _names(host, hosts))
+    with open_storage(storage_url) as storage, contextlib.ExitStack() as stack:
+        queue = Queue(storage)
+        server = Server(queue, Board(queue, workers), bounds, workers)
+        if workers:
+            server.pool = stack.enter_context(Workers(storage, storage_url, bounds, workers, _gpus()))
+        config = uvicorn.Config(
+            make_app(server, access),
+            host,
+            port,
+            log_level="warning",
+            access_log=False,  # an address may hold a token
+            server_header=False,
+            timeout_graceful_shutdown=2,
+        )
+        running = _Announced(config, server, lambda bound: _announce(say, host, bound, token, token_file, workers))
+        running.run()
+
+
+def work(storage_url: str | None, bounds: Bounds, workers: int, say: Callable[[str], None] = print) -> None:
+    """Carry out the jobs of a service that shares the database and the home folder, until SIGINT or SIGTERM."""
+    over = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: over.set())
+    with open_storage(storage_url) as storage, Workers(storage, storage_url, bounds, workers, _gpus()):
+        say(f"carrying out jobs of {storage.url}, {workers} at once; Ctrl-C ends this, running jobs are taken up again")
+        over.wait()
+
+
+def is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return False
+
+
+def _names(host: str, more: tuple[str, ...]) -> tuple[str, ...]:
+    """By which the server may be called; any where it listens on every interface and no name is given."""
+    if host in ("0.0.0.0", "::") and not more:
+        return ()
+    return tuple(dict.fromkeys([*LOOPBACK, host, *more]))
+
+
+def _announce(
+    say: Callable[[str], None], host: str, port: int, token: str | None, token_file: Path | None, workers: int
+) -> None:
+    shown = f"[{host}]" if ":" in host else host
+    secret = f"/?token={token}" if token and token_file is None else ""
+    say(
+        f"ftdnas is at http://{shown}:{port}{secret or '/'}  ({workers} jobs at once; Ctrl-C ends it, jobs go on later)"
+    )
+    if token and token_file is None:
+        say(f"other machines may connect: the token is {token}")
+
+
+def _gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+class _Announced(uvicorn.Server):
+    """Says where it listens once it does, and tells streams when it is about to stop."""
+
+    def __init__(self, config: uvicorn.Config, server: Server, announce: Callable[[int], None]) -> None:
+        super().__init__(config)
+        self._server, self._announce = server, announce
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._announce(int(self.servers[0].sockets[0].getsockname()[1]))
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._server.closing.set()
+        super().handle_exit(sig, frame)

@@ -1,0 +1,38 @@
+"""What every route of one running server needs."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from dataclasses import dataclass, field
+
+from ftdnas.library import home
+from ftdnas.service.board import Board
+from ftdnas.service.queue import Queue
+from ftdnas.service.requests import Bounds
+from ftdnas.service.workers import Workers
+
+UPLOAD_BYTES = 256 << 20
+SPARE_BYTES = 200 << 20  # with less free disk a server is not ready
+
+
+@dataclass
+class Server:
+    queue: Queue
+    board: Board
+    bounds: Bounds
+    workers: int
+    upload_bytes: int = UPLOAD_BYTES
+    pool: Workers | None = None
+    closing: threading.Event = field(default_factory=threading.Event)
+
+    def problems(self) -> list[str]:
+        """Why jobs cannot be taken or carried out now; [] when all is well."""
+        found = [self.queue.answers(), self.pool.problem if self.pool is not None else None]
+        folder = home()
+        while not folder.exists():
+            folder = folder.parent
+        free = shutil.disk_usage(folder).free
+        if free < SPARE_BYTES:
+            found.append(f"only {free >> 20:,} MB of disk are free")
+        return [one for one in dict.fromkeys(found) if one]

@@ -1,0 +1,150 @@
+"""Studies as the server shows them: what lies in their folders, while they run and after."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ftdnas.facts_file import read_facts
+from ftdnas.library import home
+from ftdnas.rows import RowFile
+from ftdnas.service.requests import NAME
+from search_spaces.architecture import hint
+
+
+@dataclass(frozen=True)
+class StudyView:
+    """A study's folder. `state`: "ranked", or "running" where no ranking is written yet."""
+
+    name: str
+    folder: Path
+    settings: Mapping[str, Any]
+    planned: int | None
+    ranking: Mapping[str, Any] | None
+
+    @property
+    def state(self) -> str:
+        return "running" if self.ranking is None else "ranked"
+
+    def summary(self) -> dict[str, Any]:
+        """What a list shows."""
+        best = self.trials()[:1] if self.ranking is not None else []
+        return {
+            "name": self.name,
+            "state": self.state,
+            "space": self.settings.get("space"),
+            "proxy": self.settings.get("proxy"),
+            "set": self.settings.get("set name") or None,
+            "images": self.settings.get("title"),
+            "planned": self.planned,
+            "best": best[0]["architecture"] if best else None,
+            "verdict": self.verdict(),
+            "has_report": self.report_page() is not None,
+        }
+
+    def trials(self) -> list[dict[str, Any]]:
+        """The candidates, best first; while the study runs those that are scored so far, by held-out accuracy."""
+        if self.ranking is not None:
+            return [dict(one) for one in self.ranking["candidates"]]
+        rows = list(RowFile(self.folder / "scores.jsonl").settled().values())
+        if not rows:
+            return []
+        names: Counter[str] = Counter(_place(row) for row in rows)
+        (main, _), *_ = names.most_common(1)
+        of_set = [place for place in names if place.startswith("the set ")]
+        scored = [row for row in rows if _place(row) == (of_set[0] if of_set else main)]
+        found = {str(row["architecture"]): _trial(row) for row in scored}
+        return sorted(found.values(), key=lambda one: (one["score"] is None, -(one["score"] or 0.0)))
+
+    def front(self, cost: str) -> list[dict[str, Any]]:
+        """The trials that no other beats in score without costing more."""
+        kept: list[dict[str, Any]] = []
+        known = [one for one in self.trials() if one["score"] is not None and one.get(cost) is not None]
+        for one in sorted(known, key=lambda one: (one[cost], -one["score"])):
+            if not kept or one["score"] > kept[-1]["score"]:
+                kept.append(one)
+        return kept
+
+    def report(self) -> dict[str, Any] | None:
+        """What the report says, where there is one."""
+        path = self.folder / "report" / "report.json"
+        if not path.is_file():
+            return None
+        told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return told
+
+    def verdict(self) -> str | None:
+        told = self.report()
+        return None if told is None else told.get("verdict")
+
+    def report_page(self) -> Path | None:
+        path = self.folder / "report" / "report.html"
+        return path if path.is_file() else None
+
+
+def study_names() -> list[str]:
+    """The newest first."""
+    folders = [path.parent for path in (home() / "studies").glob("*/study.json")]
+    return [one.name for one in sorted(folders, key=lambda one: one.stat().st_mtime, reverse=True)]
+
+
+def study(name: str) -> StudyView:
+    """Raises LookupError for a name that no study here has, ValueError for a folder that is damaged."""
+    folder = home() / "studies" / name
+    if not re.match(NAME, name) or not (folder / "study.json").is_file():
+        known = study_names()
+        raise LookupError(f"no study {name!r}: {hint(name, known) if known else 'there is none yet'}")
+    stored = read_facts(folder / "study.json", "repeat the search, the scores beside it are kept")
+    ranking: Mapping[str, Any] | None = None
+    path = folder / "ranking.json"
+    if path.is_file():
+        try:
+            ranking = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            raise ValueError(f"the ranking of the study {name} is damaged: repeat the search") from None
+    planned = stored.get("plan", {}).get("candidates")
+    return StudyView(name, folder, stored.get("settings", {}), len(planned) if planned else None, ranking)
+
+
+def truths() -> list[str]:
+    """The named truths that reports can be held up to."""
+    found = (home() / "truth").glob("*.json")
+    return sorted(path.stem for path in found)
+
+
+def with_set(identity: str) -> list[StudyView]:
+    """The studies that a set was used in."""
+    found: list[StudyView] = []
+    for name in study_names():
+        view = study(name)
+        if view.settings.get("set") == identity:
+            found.append(view)
+    return found
+
+
+def csv_of(trials: Sequence[Mapping[str, Any]]) -> str:
+    import pandas as pd
+
+    return str(pd.DataFrame(list(trials)).to_csv(index=False))
+
+
+def _place(row: Mapping[str, Any]) -> str:
+    return str((row.get("trained_on") or {}).get("name", row.get("measure", "")))
+
+
+def _trial(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "architecture": row["architecture"],
+        "score": row.get("score"),
+        "accuracy": row.get("score"),
+        "late_loss": row.get("late_loss"),
+        "parameters": None,
+        "flops": None,
+        "seconds": row.get("seconds"),
+        "error": row.get("error"),
+    }

@@ -1,0 +1,233 @@
+"""Slots that carry jobs out: each runs one command at a time in a child process, and writes down where it is."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from ftdnas.followed import FLAG, ORPHANED, read_line
+from ftdnas.library import home
+from ftdnas.service.queue import ATTEMPTS, LOG_LINES, SCOPE, Job, Queue
+from ftdnas.service.requests import Bounds, command_of
+from ftdnas.storage import Storage
+
+LOOK_S = 0.5  # between two looks at the queue, and at a child
+GRACE_S = 3.0  # between Ctrl-C and the end, for a command that is cancelled
+WRONG_INPUT = 2  # exit code of a command that told its user what is wrong: to try it again would say the same
+NICE = 10  # the server's answers come first
+
+
+class Workers:
+    """`count` slots that take jobs from the queue while the block lasts.
+
+    Each gets an equal share of the cores, or one GPU. A child ends with this process, however that ends; its job is
+    then taken up by whoever looks next, here or on another machine that shares the database and the home folder. One
+    whose child is killed is begun again, at most `ATTEMPTS` times in all.
+    """
+
+    def __init__(self, storage: Storage, storage_url: str | None, bounds: Bounds, count: int, gpus: int = 0) -> None:
+        if count < 1:
+            raise ValueError(f"{count} workers: at least one must carry the jobs out")
+        self._queue = Queue(storage)
+        self._leases = storage.leases(SCOPE)
+        self._url = storage_url
+        self._bounds = bounds
+        self._gpus = gpus
+        self._threads = max(1, (os.cpu_count() or 1) // count)
+        self._over = threading.Event()
+        self._taking = threading.Lock()
+        self._ours: set[str] = set()
+        self._slots = [
+            threading.Thread(target=self._work, args=(number,), daemon=True, name=f"ftdnas-worker-{number}")
+            for number in range(count)
+        ]
+        self.problem: str | None = None  # why no job is being taken, if so
+
+    def __enter__(self) -> Workers:
+        self._leases.__enter__()
+        for slot in self._slots:
+            slot.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the children; their jobs go back to the queue, uncounted."""
+        self._over.set()
+        for slot in self._slots:
+            slot.join()
+        with contextlib.suppress(ValueError):
+            self._leases.__exit__(kind, error, trace)
+
+    def _work(self, slot: int) -> None:
+        while not self._over.is_set():
+            try:
+                with self._taking:
+                    job = self._queue.take(self._leases, self._ours, f"{socket.gethostname()}/{slot}")
+                    if job is not None:
+                        self._ours.add(job.id)
+                self.problem = None
+                if job is None:
+                    self._over.wait(LOOK_S)
+                    continue
+                try:
+                    self._carry_out(job, slot)
+                finally:
+                    self._leases.release(job.id)
+                    self._ours.discard(job.id)
+            except (ValueError, OSError) as error:  # the database or the disk: jobs wait, the readiness says why
+                self.problem = str(error)
+                self._over.wait(5 * LOOK_S)
+
+    def _carry_out(self, job: Job, slot: int) -> None:
+        if job.attempts > ATTEMPTS:
+            self._queue.end(job.id, "failed", error=f"its process was killed {ATTEMPTS} times: see the log, and retry")
+            return
+        try:
+            command = command_of(job.kind, job.request, self._bounds, self._threads)
+        except (ValueError, LookupError) as error:  # what it names has gone since, or this server has other bounds
+            self._queue.end(job.id, "failed", error=str(error.args[0]))
+            return
+        with tempfile.TemporaryFile() as out:
+            child = _Child(command, self._environment(slot), out, job)
+            child.follow(self._queue, self._over)
+            out.seek(0)
+            output = _without_home(out.read().decode("utf-8", "replace"))
+        if self._over.is_set() and not child.ended_by_itself:
+            self._queue.put_back(job.id, counted=False)
+        elif child.cancelled:
+            self._queue.end(job.id, "cancelled", output=output)
+        elif child.code == 0:
+            self._queue.end(job.id, "succeeded", output=output)
+        elif child.code < 0 or child.code == ORPHANED:
+            self._queue.put_back(job.id, counted=True)
+        else:
+            self._queue.end(job.id, "failed", output=output, error=child.reason)
+
+    def _environment(self, slot: int) -> dict[str, str]:
+        named = {FLAG: "1", "FTDNAS_HOME": str(home()), "OMP_NUM_THREADS": str(self._threads)}
+        if self._url:
+            named["FTDNAS_STORAGE"] = self._url
+        if self._gpus:
+            named["CUDA_VISIBLE_DEVICES"] = str(slot % self._gpus)
+        return {**os.environ, **named}
+
+
+@dataclass
+class _Child:
+    """A command in a process of its own, while it lives and after."""
+
+    command: list[str]
+    environment: Mapping[str, str]
+    out: IO[bytes]
+    job: Job
+    cancelled: bool = False
+    ended_by_itself: bool = False
+    code: int = 0
+    progress: dict[str, Any] = field(default_factory=dict)
+    changed: bool = False
+
+    def __post_init__(self) -> None:
+        self.log: deque[str] = deque(self.job.log, maxlen=LOG_LINES)
+        self.begun = time.time()
+
+    def follow(self, queue: Queue, over: threading.Event) -> None:
+        """Run it to its end, to its cancellation or to ours."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ftdnas", *self.command],
+            stdin=subprocess.PIPE,  # it ends with this pipe, so with us
+            stdout=self.out,
+            stderr=subprocess.PIPE,
+            env=self.environment,
+            start_new_session=True,
+            preexec_fn=_step_back,
+        )
+        assert process.stderr is not None
+        reader = threading.Thread(target=self._read, args=(process.stderr,), daemon=True)
+        reader.start()
+        asked_at: float | None = None
+        try:
+            while process.poll() is None:
+                if over.is_set():
+                    return
+                with contextlib.suppress(ValueError):  # a database that is gone: the work goes on
+                    if self.changed or asked_at is None:
+                        self.changed = False
+                        self.cancelled = queue.note(self.job.id, self._place(), list(self.log)) or self.cancelled
+                if self.cancelled and asked_at is None:
+                    asked_at = time.monotonic()
+                    process.send_signal(signal.SIGINT)
+                if asked_at is not None and time.monotonic() - asked_at > GRACE_S:
+                    process.kill()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(LOOK_S)
+            self.ended_by_itself = True
+        finally:
+            if process.poll() is None:
+                process.kill()
+            self.code = process.wait()
+            reader.join(GRACE_S)
+            process.stderr.close()
+            assert process.stdin is not None
+            process.stdin.close()
+        queue.note(self.job.id, self._place(), list(self.log))
+
+    @property
+    def reason(self) -> str:
+        """What the command said last."""
+        said = self.log[-1] if self.log else ""
+        if self.code == WRONG_INPUT and said.startswith("ftdnas: "):
+            return said.removeprefix("ftdnas: ")
+        return f"it ended with exit code {self.code}: {said}"
+
+    def _read(self, stream: IO[bytes]) -> None:
+        for raw in stream:
+            line = raw.decode("utf-8", "replace").rstrip("\n")
+            told = read_line(line)
+            if told is None:
+                self.log.append(_without_home(line))
+            else:
+                self._hear(told)
+            self.changed = True
+
+    def _hear(self, told: Mapping[str, Any]) -> None:
+        if told["message"]:
+            self.log.append(_without_home(told["message"]))
+        if not told["total"]:
+            return
+        now = time.time()
+        if told["stage"] != self.progress.get("stage") or told["done"] < self.progress["done"]:
+            self.progress = {"stage": told["stage"], "since": now, "from": told["done"], "values": {}}
+        values = {**self.progress["values"], **told["values"]}
+        self.progress = {**self.progress, "done": told["done"], "total": told["total"], "values": values}
+
+    def _place(self) -> dict[str, Any]:
+        """Where it is: stage, done of total, values, seconds left in this stage, seconds so far in this attempt."""
+        place = dict(self.progress)
+        since, first = place.pop("since", 0.0), place.pop("from", 0)
+        gone = place.get("done", 0) - first
+        if gone > 0:
+            place["left_s"] = (time.time() - since) / gone * (place["total"] - place["done"])
+        return {**place, "spent_s": time.time() - self.begun}
+
+
+def _step_back() -> None:
+    os.nice(NICE)
+
+
+def _without_home(text: str) -> str:
+    """Where the server keeps its files is nobody else's concern."""
+    return text.replace(str(home()), "~").replace(str(Path.home()), "~")
