@@ -8,6 +8,8 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
 import click
 
@@ -58,6 +60,18 @@ class LazyGroup(click.Group):
             raise click.UsageError(f"no command {args[0]!r}: {hint}", ctx)
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Here, or at the server that was named."""
+        server, token_file = ctx.params["server"], ctx.params["token_file"]
+        if server is None:
+            return super().invoke(ctx)
+        from ftdnas.cli.remote import run_remotely
+
+        name, command, rest = self.resolve_command(ctx, [*ctx._protected_args, *ctx.args])
+        assert command is not None
+        with command.make_context(name, rest, parent=ctx) as asked:
+            return run_remotely(server, token_file, command, asked)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
             formatter.write_dl([(name, help_text) for name, (_, help_text) in COMMANDS.items()])
@@ -66,7 +80,14 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(version("ftdnas"), message="ftdnas %(version)s")
 @click.option("--traceback", is_flag=True, expose_value=False, help="Show where in the code an error was found.")
-def cli() -> None:
+@click.option("--server", metavar="URL", envvar="FTDNAS_SERVER", help="Let this server do it, and follow it.")
+@click.option(
+    "--token-file",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    envvar="FTDNAS_TOKEN_FILE",
+    help="Holds the server's token.",
+)
+def cli(server: str | None, token_file: Path | None) -> None:
     """Neural architecture search on distilled data.
 
     Distil a few synthetic images from a data set, then train many candidate networks on them instead of on all of it.

@@ -1,0 +1,116 @@
+"""A command that a server carries out: its options become a job, which is followed as if it ran here."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from ftdnas.cli.progress import duration, progress
+
+if TYPE_CHECKING:
+    from ftdnas.client import Client
+
+JOBS = ("distill", "search", "truth", "check", "report", "finish")
+OTHERWISE = {
+    # option of the command: field of the job
+    "set_name": "set",
+    "as_json": "json_output",
+    "real_lr": None,
+    "truth_name": "truth",
+    "named": "study",
+}
+LATER = "the job goes on at the server"
+
+
+def run_remotely(url: str, token_file: Path | None, command: click.Command, ctx: click.Context) -> int:
+    """Submit the command of a parsed context, follow it, print what it printed there; its exit code."""
+    from ftdnas.client import Client
+
+    if ctx.command.name not in JOBS:
+        raise click.UsageError(f"--server runs {', '.join(JOBS)}; {command.name} works on this machine")
+    token = None if token_file is None else token_file.read_text(encoding="utf-8").strip()
+    request = request_of(ctx)
+    with Client(url, token) as client:
+        job = client.submit(str(command.name), **request)
+        try:
+            _follow(client, job["id"], bool(request.get("json_output")))
+        except KeyboardInterrupt:
+            click.echo(f"{LATER}: {url.rstrip('/')}/jobs/{job['id']}", err=True)
+            raise
+        ended = client.job(job["id"])
+    click.echo(ended["output"], nl=False)
+    if ended["state"] != "succeeded":
+        click.echo(f"ftdnas: {ended['error'] or 'the job was ' + ended['state']}", err=True)
+        return 2
+    return 0
+
+
+def request_of(ctx: click.Context) -> dict[str, Any]:
+    """What was given on the command line, by the names of a job's fields.
+
+    Raises click.UsageError for an option that only makes sense here, such as a file.
+    """
+    from ftdnas.client import told_request
+
+    given: dict[str, Any] = {}
+    for name, value in ctx.params.items():
+        if ctx.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
+            continue
+        if name == "settings":
+            given[name] = dict(text.partition("=")[::2] for text in value)
+        elif name == "widths":
+            given["where"] = [*given.get("where", ()), f"width={value}"]
+        elif name == "where":
+            given["where"] = [*given.get("where", ()), *value]
+        elif name == "budget":
+            given[name] = f"{value:g}s"
+        elif name not in ("offline", "stratified"):
+            given[OTHERWISE.get(name) or name] = value
+    for name, value in given.items():
+        if isinstance(value, Path):
+            raise click.UsageError(
+                f"--{name.replace('_', '-')} names a file of this machine, and the server has its own"
+            )
+    return told_request(given)
+
+
+def _follow(client: Client, identity: str, as_json: bool) -> None:
+    """Show where the job is as a local run would: its messages, its stages, its figures."""
+    from distill.run import Progress
+
+    with progress(as_json) as report:
+        said: list[str] = []
+        waiting = ""
+        for job in client.follow(identity):
+            if job["state"] == "queued" and (text := _waits(job)) != waiting:
+                waiting = text
+                report(Progress("queue", 0, 0, message=text))
+            lines = client.log(identity)
+            for line in _new_lines(said, lines):
+                report(Progress("job", 0, 0, message=line))
+            said = lines
+            place: Mapping[str, Any] = job["progress"]
+            if place.get("total"):
+                with contextlib.suppress(KeyError):
+                    report(Progress(place["stage"], place["done"], place["total"], place["values"]))
+
+
+def _waits(job: Mapping[str, Any]) -> str:
+    starts = job.get("starts_in_s")
+    expected = f", starts in about {duration(starts)}" if starts else ""
+    return f"waits at the server, {job.get('before', 0)} jobs before it{expected}"
+
+
+def _new_lines(said: list[str], lines: list[str]) -> list[str]:
+    """The lines after those that were said: a log keeps its last ones only."""
+    if not said:
+        return lines
+    for place in range(len(lines) - 1, -1, -1):
+        if lines[place] == said[-1] and said[-(place + 1) :] == lines[: place + 1][-len(said) :]:
+            return lines[place + 1 :]
+    return lines
