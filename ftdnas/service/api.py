@@ -96,7 +96,7 @@ def submit(
         request.check(server.bounds)
     except LookupError as error:
         raise Problem(422, str(error.args[0])) from None
-    kept = request.model_dump(exclude_unset=True)
+    kept = request.named().model_dump(exclude_unset=True)
     try:
         job, new = server.queue.submit(kind, kept, idempotency_key)
     except LookupError as error:

@@ -82,15 +82,11 @@ class Guard:
 
     def _refusal(self, scope: Scope) -> Any:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        host = urlsplit(f"//{headers.get('host', '')}")
-        try:
-            name = host.hostname or ""
-        except ValueError:
-            name = ""
-        if self._access.hosts and name not in self._access.hosts:
+        host = headers.get("host", "")
+        if self._access.hosts and _name(f"//{host}") not in self._access.hosts:
             return problem(421, "this server is not called that: start it with --allow-host for another name")
         origin = headers.get("origin")
-        if scope["method"] not in SAFE and origin is not None and urlsplit(origin).netloc != headers.get("host"):
+        if scope["method"] not in SAFE and origin is not None and origin.partition("://")[2] != host:
             return problem(403, "requests from other sites are refused")
         if scope["method"] not in SAFE and headers.get("sec-fetch-site") in ("cross-site", "same-site"):
             return problem(403, "requests from other sites are refused")
@@ -141,6 +137,13 @@ class Guard:
             return message
 
         return limited
+
+
+def _name(address: str) -> str:
+    try:
+        return urlsplit(address).hostname or ""
+    except ValueError:
+        return ""
 
 
 def _same(one: str, other: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ from fastapi import APIRouter, Request
 from fastapi import Path as InPath
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader
+from markupsafe import Markup, escape
 
 from ftdnas.library import Library, home
 from ftdnas.service import studies
@@ -37,6 +39,25 @@ def duration(seconds: float | None) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def shown(value: Any) -> str:
+    """A value of a request or a provenance, as text."""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(shown, value))
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}: {shown(one)}" for name, one in value.items() if one is not None)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def figure(value: float, name: str) -> str:
+    """A figure of a running job."""
+    return percent(value) if name.endswith("accuracy") else f"{value:.4g}"
+
+
+def breakable(architecture: str) -> Markup:
+    """May go on in the next line after each of its choices."""
+    return escape(architecture).replace(",", Markup(",<wbr>"))
+
+
 def moment(seconds: float | None) -> str:
     return "" if seconds is None else time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(seconds)) + " UTC"
 
@@ -47,7 +68,14 @@ _PAGES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_PAGES.filters |= {"percent": percent, "duration": duration, "moment": moment}
+_PAGES.filters |= {
+    "percent": percent,
+    "duration": duration,
+    "moment": moment,
+    "shown": shown,
+    "figure": figure,
+    "breakable": breakable,
+}
 
 
 def page(name: str, **told: Any) -> HTMLResponse:

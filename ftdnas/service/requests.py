@@ -5,6 +5,7 @@ Nothing that comes from the network names a file or brings code: data sets, sets
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -80,6 +81,10 @@ class JobRequest(BaseModel):
 
     def positional(self) -> list[str]:
         return []
+
+    def named(self) -> JobRequest:
+        """With a name for what it makes, where it needs one and none was given."""
+        return self
 
     def argv(self, bounds: Bounds, threads: int) -> list[str]:
         given = self.options(bounds)
@@ -204,6 +209,13 @@ class Screened(OnData):
     def options(self, bounds: Bounds) -> dict[str, Any]:
         names = ["space", "set", "proxy", "compare", "candidates", "where", "epochs", "steps", "lr", "seeds", "pixels"]
         return {**self._data(bounds), **{name: getattr(self, name) for name in names}, "study": self.study}
+
+    def named(self) -> JobRequest:
+        """The same request is the same study."""
+        if self.study is not None:
+            return self
+        digest = hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()[:6]
+        return self.model_copy(update={"study": f"{self.set or self.dataset or self.kind}-{self.space}-{digest}"[:100]})
 
 
 class Search(Screened):

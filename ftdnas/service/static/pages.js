@@ -32,6 +32,11 @@ function place(job) {
   return box;
 }
 
+// An architecture may go on in the next line after each of its choices.
+function breakable(architecture) {
+  return architecture.split(/(?<=,)/).flatMap((part) => [part, make("wbr")]);
+}
+
 function state(job) {
   return make("span", { class: `state ${job.state}` }, job.state);
 }
@@ -99,7 +104,7 @@ function liveJob(page) {
     $("#spent").textContent = job.progress.spent_s === undefined ? "" : `${duration(job.progress.spent_s)} so far`;
     $("#values").replaceChildren(
       ...Object.entries(job.progress.values ?? {}).map(([name, value]) =>
-        make("div", {}, make("dt", {}, name.replaceAll("_", " ")), make("dd", {}, Number(value.toPrecision(4)).toString())),
+        make("div", {}, make("dt", {}, name.replaceAll("_", " ")), make("dd", {}, name.endsWith("accuracy") ? `${(100 * value).toFixed(1)} %` : Number(value.toPrecision(4)).toString())),
       ),
     );
     if (Date.now() - last > 2000) {
@@ -148,7 +153,7 @@ function liveStudy(table) {
           "tr",
           {},
           make("td", {}, String(place + 1)),
-          make("th", { scope: "row" }, make("code", {}, one.architecture)),
+          make("th", { scope: "row" }, make("code", {}, ...breakable(one.architecture))),
           make("td", {}, one.score === null ? make("span", { class: "bad" }, one.error ?? "") : one.score.toPrecision(4)),
           make("td", {}, one.accuracy === null || one.accuracy === undefined ? "" : `${(100 * one.accuracy).toFixed(1)} %`),
           make("td", {}, one.parameters ? one.parameters.toLocaleString() : ""),

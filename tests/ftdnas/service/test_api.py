@@ -1,0 +1,289 @@
+"""What the service answers, and what it refuses: nothing written, nothing told."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from starlette.testclient import TestClient
+
+from ftdnas.library import Library, home
+from ftdnas.service.board import Board
+from ftdnas.service.guard import Access
+from ftdnas.service.queue import Queue
+from ftdnas.storage import open_storage
+
+HEALTH = list(HealthCheck)
+UPLOAD = {"Content-Type": "application/octet-stream"}
+
+
+def refused(answer: Any, *statuses: int) -> str:
+    """What a refusal says: one problem of RFC 9457, without a path of the server."""
+    assert answer.status_code in statuses, (answer.status_code, answer.text)
+    assert answer.headers["content-type"] == "application/problem+json"
+    told = answer.json()
+    assert told["status"] == answer.status_code
+    assert str(home()) not in answer.text
+    assert "Traceback" not in answer.text
+    detail: str = told["detail"]
+    return detail
+
+
+def files() -> set[Path]:
+    return {path for path in home().rglob("*") if path.is_file() and "studies" not in path.name}
+
+
+@pytest.fixture
+def digits_set(make_set: Any) -> str:
+    Library(home() / "sets").add(make_set(classes=10), "digits")
+    return "digits"
+
+
+def test_a_job_is_queued_shown_cancelled_and_retried(inside: Any) -> None:
+    made = inside.web.post("/api/v1/jobs/distill", json={"dataset": "digits", "ipc": 2})
+    assert made.status_code == 202
+    assert made.headers["location"] == f"/api/v1/jobs/{made.json()['id']}"
+    assert made.json()["state"] == "queued"
+    assert made.json()["request"] == {"dataset": "digits", "ipc": 2}
+    second = inside.web.post("/api/v1/jobs/distill", json={}).json()
+    assert second["before"] == 1
+    assert second["starts_in_s"] is None  # nothing runs, so nobody can know
+    cancelled = inside.web.post(f"/api/v1/jobs/{second['id']}/cancel")
+    assert cancelled.json()["state"] == "cancelled"
+    assert "there is nothing to cancel" in refused(inside.web.post(f"/api/v1/jobs/{second['id']}/cancel"), 409)
+    assert inside.web.post(f"/api/v1/jobs/{second['id']}/retry").json()["state"] == "queued"
+    assert "only what failed" in refused(inside.web.post(f"/api/v1/jobs/{second['id']}/retry"), 409)
+    page = inside.web.get("/api/v1/jobs", params={"limit": 1, "offset": 1}).json()
+    assert (page["total"], [job["id"] for job in page["jobs"]]) == (2, [made.json()["id"]])
+    assert inside.web.get("/api/v1/jobs", params={"state": "running"}).json()["total"] == 0
+
+
+def test_the_same_key_is_the_same_job(inside: Any) -> None:
+    key = {"Idempotency-Key": "one"}
+    first = inside.web.post("/api/v1/jobs/distill", json={"ipc": 1}, headers=key)
+    again = inside.web.post("/api/v1/jobs/distill", json={"ipc": 1}, headers=key)
+    assert (first.status_code, again.status_code) == (202, 200)
+    assert first.json()["id"] == again.json()["id"]
+    assert "key" in refused(inside.web.post("/api/v1/jobs/distill", json={"ipc": 2}, headers=key), 409).casefold()
+    assert inside.web.get("/api/v1/jobs").json()["total"] == 1
+
+
+def test_sets_are_uploaded_shown_downloaded_and_deleted(inside: Any, make_set: Any, tmp_path: Path) -> None:
+    made = make_set(classes=10)
+    made.save(tmp_path / "file.safetensors")
+    body = (tmp_path / "file.safetensors").read_bytes()
+    assert inside.web.put("/api/v1/sets/mine", content=body, headers=UPLOAD).status_code == 201
+    assert inside.web.put("/api/v1/sets/mine", content=body, headers=UPLOAD).status_code == 200
+    told = inside.web.get("/api/v1/sets/mine").json()
+    assert (told["identity"], told["images"], told["studies"]) == (made.identity, 20, [])
+    assert inside.web.get("/api/v1/sets/mine/file").content == body
+    assert inside.web.get("/api/v1/sets/mine/sheet").content.startswith(b"\x89PNG")
+    other = make_set(classes=3)
+    other.save(tmp_path / "other.safetensors")
+    taken = inside.web.put("/api/v1/sets/mine", content=(tmp_path / "other.safetensors").read_bytes(), headers=UPLOAD)
+    assert "another set mine" in refused(taken, 409)
+    assert inside.web.delete("/api/v1/sets/mine").status_code == 204
+    refused(inside.web.get("/api/v1/sets/mine"), 404)
+    assert not list((home() / "sets").glob("*"))
+
+
+def test_spaces_recipes_and_data_sets_are_listed(inside: Any) -> None:
+    spaces = {one["name"]: one["size"] for one in inside.web.get("/api/v1/spaces").json()["spaces"]}
+    assert spaces["convnet"] == 720
+    assert spaces["nasbench201"] == 15625
+    assert inside.web.get("/api/v1/datasets").json() == {"datasets": ["digits"]}
+    assert "quick" in [one["name"] for one in inside.web.get("/api/v1/recipes").json()["recipes"]]
+    good = {"lr": {"_type": "choice", "_value": [1, 2]}}
+    assert inside.web.post("/api/v1/spaces/validate", json=good).json()["valid"]
+    bad = inside.web.post("/api/v1/spaces/validate", json={"lr": {"_type": "choise", "_value": [1]}}).json()
+    assert not bad["valid"]
+    assert "choise" in bad["problem"]
+
+
+@pytest.mark.parametrize("page", ["/", "/new/distill", "/new/search", "/new/check", "/sets/digits"])
+def test_pages_load_nothing_from_outside(inside: Any, digits_set: str, page: str) -> None:  # noqa: ARG001
+    answer = inside.web.get(page)
+    assert answer.status_code == 200
+    assert not re.search(r"""(src|href)=["'](https?:)?//""", answer.text)
+    assert not re.search(r"<script(?![^>]*src)|\son[a-z]+=|style=", answer.text)
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
+NAMES = ["..%2fsets", "..%2f..%2fetc%2fpasswd", "%2e%2e", "a/b", ".hidden", "a\x00b", "x" * 300, "C:\\x", "~root"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_name_leaves_its_folder(inside: Any, name: str) -> None:
+    before = files()
+    for path in ("sets/{}", "sets/{}/file", "sets/{}/sheet", "studies/{}", "studies/{}/report", "studies/{}/csv"):
+        refused(inside.web.get(f"/api/v1/{path.format(name.replace(chr(0), '%00'))}"), 404, 422)
+    for path in ("/static/{}", "/static/../templates/{}"):
+        assert inside.web.get(path.format(name.replace(chr(0), "%00"))).status_code in (404, 405, 422)
+    answer = inside.web.put(f"/api/v1/sets/{name.replace(chr(0), '%00')}", content=b"x", headers=UPLOAD)
+    refused(answer, 404, 405, 422)
+    for field in ({"name": name}, {"dataset": name}, {"recipe": name}):
+        refused(inside.web.post("/api/v1/jobs/distill", json=field), 422)
+    for field in ({"set": name}, {"space": name}, {"study": name}):
+        refused(inside.web.post("/api/v1/jobs/search", json=field), 422)
+    refused(inside.web.post("/api/v1/jobs/finish", json={"study": name}), 422)
+    assert files() == before
+
+
+@pytest.mark.parametrize(
+    ("kind", "request_", "said"),
+    [
+        ("distill", {"ipc": 1_000_000}, "more than this server allows"),
+        ("distill", {"settings": {"ipc": 1_000_000}}, "more than this server allows"),
+        ("distill", {"settings": {"matching.outer_steps": 10**9}}, "more than this server allows"),
+        ("distill", {"settings": {"experts.num_experts": 10**6}}, "more than this server allows"),
+        ("distill", {"settings": {"evaluation.train.epochs": 10**7}}, "more than this server allows"),
+        ("distill", {"settings": {"backbone": "evil.py:build:{}"}}, "unknown"),
+        ("distill", {"settings": {"no.such": 1}}, "no.such"),
+        ("distill", {"data_root": "/etc"}, "data_root"),
+        ("distill", {"dataset": "cifar10"}, "unknown data set"),
+        ("search", {"space": "evil.py:build"}, "space"),
+        ("search", {"space": "space.json+evil.py:build"}, "space"),
+        ("search", {"candidates": 10**9}, "more than this server allows"),
+        ("search", {"epochs": 10**9}, "more than this server allows"),
+        ("search", {"proxy": "no_such"}, "unknown proxy"),
+        ("search", {"where": ["width=5"]}, "5"),
+        ("search", {"sampler": "best"}, "unknown sampler"),
+        ("search", {"storage": "sqlite:////etc/passwd"}, "storage"),
+        ("search", {"study": "--help"}, "study"),
+        ("search", {"lr": "1; rm -rf"}, "lr"),
+        ("check", {"candidates": 5}, "candidates"),
+        ("report", {"study": "none", "truth": "/etc/passwd"}, "truth"),
+        ("truth", {"study": "none"}, "none"),
+    ],
+)
+def test_what_a_server_does_not_do_is_not_queued(inside: Any, kind: str, request_: dict[str, Any], said: str) -> None:
+    assert said in refused(inside.web.post(f"/api/v1/jobs/{kind}", json=request_), 422)
+    assert inside.web.get("/api/v1/jobs").json()["total"] == 0
+
+
+def test_uploads_that_are_no_set_leave_nothing(inside: Any, tmp_path: Path, make_set: Any) -> None:
+    make_set(classes=10).save(tmp_path / "file.safetensors")
+    body = (tmp_path / "file.safetensors").read_bytes()
+    before = files()
+    bad = {
+        "pickle": pickle.dumps({"images": [1, 2, 3]}),
+        "empty": b"",
+        "half": body[: len(body) // 2],
+        "changed": body[:-4] + b"\x00\x00\x80\x7f",
+        "header": b"\xff\xff\xff\xff\xff\xff\xff\x7f" + body[8:],
+        "text": b"<html>" * 100,
+    }
+    for name, content in bad.items():
+        said = refused(inside.web.put(f"/api/v1/sets/{name}", content=content, headers=UPLOAD), 422)
+        assert said.startswith("this is no synthetic set"), name
+    refused(inside.web.put("/api/v1/sets/large", content=b"x" * (2 << 20), headers=UPLOAD), 413)
+    chunks = (b"x" * 100_000 for _ in range(20))  # of a length that nobody told
+    refused(inside.web.put("/api/v1/sets/large", content=chunks, headers=UPLOAD), 413)
+    refused(inside.web.post("/api/v1/jobs/distill", json={"name": "x" * (2 << 20)}), 413)
+    assert files() == before
+
+
+def test_only_those_with_the_token_get_in(inside: Any) -> None:
+    web = inside.another(Access("a-token-of-some-length", ()))
+    for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic a-token-of-some-length"}):
+        for path in ("/", "/api/v1/jobs", "/api/v1/openapi.json", "/api/v1/ready"):
+            assert "token" in refused(web.get(path, headers=headers), 401)
+        refused(web.post("/api/v1/jobs/distill", json={}, headers=headers), 401)
+    refused(web.get("/?token=wrong"), 401)
+    refused(web.get("/", headers={"Cookie": 'ftdnas_token="'}), 401)
+    assert web.get("/api/v1/health").status_code == 200
+    given = {"Authorization": "Bearer a-token-of-some-length"}
+    assert web.get("/api/v1/jobs", headers=given).status_code == 200
+    entered = web.get("/?token=a-token-of-some-length", follow_redirects=False)
+    assert entered.status_code == 303
+    assert entered.headers["location"] == "/"
+    cookie = entered.headers["set-cookie"].casefold()
+    assert "httponly" in cookie
+    assert "samesite=strict" in cookie
+    assert web.get("/").status_code == 200  # the client keeps the cookie
+    assert inside.server.queue.page()[1] == 0
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "evil.example:8765", "", "[", "@"])
+def test_a_foreign_host_is_refused(inside: Any, host: str) -> None:
+    refused(inside.web.get("/api/v1/jobs", headers={"Host": host}), 421)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1:9999"},
+        {"Sec-Fetch-Site": "cross-site"},
+    ],
+)
+def test_other_sites_cannot_submit(inside: Any, headers: dict[str, str]) -> None:
+    refused(inside.web.post("/api/v1/jobs/distill", json={}, headers=headers), 403)
+    refused(inside.web.delete("/api/v1/sets/x", headers=headers), 403)
+    assert inside.web.get("/api/v1/jobs").json()["total"] == 0
+    own = {"Origin": "http://127.0.0.1"}
+    assert inside.web.post("/api/v1/jobs/distill", json={}, headers=own).status_code == 202
+
+
+def test_a_database_of_another_version_is_refused_whole(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'studies.db'}"
+    with open_storage(url) as storage:
+        Queue(storage).submit("distill", {})
+    with sqlite3.connect(tmp_path / "studies.db") as database:
+        database.execute("UPDATE ftdnas_schema SET version = 99")
+    database.close()
+    with open_storage(url) as storage, pytest.raises(ValueError, match=r"another version of ftdnas.*--storage"):
+        Queue(storage)
+
+
+def test_readiness_says_what_is_wrong(inside: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert inside.web.get("/api/v1/ready").json()["ready"]
+    monkeypatch.setattr("ftdnas.service.server.SPARE_BYTES", 1 << 60)
+    answer = inside.web.get("/api/v1/ready")
+    assert answer.status_code == 503
+    assert "of disk are free" in answer.json()["problems"][0]
+
+
+def test_where_a_job_waits_it_says_when_it_starts(inside: Any) -> None:
+    queue = inside.server.queue
+    first, _ = queue.submit("distill", {})
+    second, _ = queue.submit("distill", {"ipc": 2})
+    with open_storage() as storage, storage.leases("jobs") as leases:
+        taken = queue.take(leases, set(), "here")
+        assert taken is not None
+        assert taken.id == first.id
+        queue.note(first.id, {"stage": "matching", "done": 1, "total": 4, "left_s": 30.0}, ["a line"])
+        board = Board(queue, 1)
+        assert board.told(board.job(second.id))["starts_in_s"] == 30.0
+        assert board.told(board.job(first.id))["progress"]["fraction"] == 0.25
+        other = queue.take(leases, {first.id}, "here")
+        assert other is not None
+        assert other.id == second.id
+        assert queue.take(leases, {first.id, second.id}, "here") is None
+
+
+def test_nothing_that_fits_the_description_is_a_server_error(inside: Any, digits_set: str) -> None:  # noqa: ARG001
+    web: TestClient = inside.another(Access(hosts=()))
+    schema = schemathesis.openapi.from_asgi("/api/v1/openapi.json", web.app)
+    seen = set()
+    for result in schema.get_all_operations():
+        operation = result.ok()
+        if operation.path.endswith("/events"):  # a stream does not end
+            continue
+        seen.add((operation.method, operation.path))
+
+        @settings(max_examples=12, deadline=None, database=None, derandomize=True, suppress_health_check=HEALTH)
+        @given(case=operation.as_strategy())
+        def asked(case: Any) -> None:
+            answer = case.call(base_url="http://127.0.0.1")
+            assert answer.status_code < 500, (case, answer.text)
+
+        asked()
+    assert len(seen) > 25
