@@ -21,7 +21,7 @@ demo: export FTDNAS_HOME := .demo
 demo: $(INSTALLED)
 	$(BIN)/ftdnas distill --dataset digits --name demo
 	$(BIN)/ftdnas evaluate demo --against random,full --seeds 3
-	@echo "reduced for this demo: widths 32 and 64, 50 epochs of screening (200), two random draws (five), one seed of 8 epochs as the truth (200)"
+	@echo "reduced for this demo: widths 32 and 64, 50 epochs of screening (200), one seed of 8 epochs as the truth (20)"
 	$(BIN)/ftdnas search --space convnet --set demo --widths 32,64 --candidates 48 --epochs 50 --compare all --study demo
 	$(BIN)/ftdnas truth --study demo --epochs 8 --name demo
 	$(BIN)/ftdnas report demo --truth demo
@@ -42,5 +42,14 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/matching_memory.py
 	$(BIN)/python benchmarks/kill_and_resume.py
 
+# Programs that some tests drive; those tests are skipped, with the reason, where one is missing and cannot be installed.
 system-packages:
-	@echo "no test needs a program of the distribution beyond Python, make, gcc and git"
+	@wanted=""; \
+	command -v curl >/dev/null || wanted="$$wanted curl"; \
+	command -v chromium >/dev/null || command -v google-chrome >/dev/null || wanted="$$wanted chromium"; \
+	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || wanted="$$wanted postgresql"; \
+	if [ -z "$$wanted" ]; then echo "the distribution's programs are there"; \
+	elif command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$wanted \
+	  || echo "could not install$$wanted: tests that need them are skipped"; \
+	else echo "not installed:$$wanted; tests that need them are skipped"; fi

@@ -29,7 +29,8 @@ class Way:
 
 @dataclass(frozen=True)
 class Advice:
-    """`ways` for `candidates` on `jobs` processes; `pays_from`: candidates from which distilling beats the race."""
+    """`ways` for `candidates` on `jobs` processes; `pays_from`: candidates from which distilling
+    beats the race, in wall clock as the totals are."""
 
     candidates: int
     jobs: int
@@ -67,7 +68,7 @@ def advise(
     if distillation_s is not None:
         ways.insert(0, Way("distil and screen", distillation_s, screen))
     ways += [Way("race on real data", 0.0, race), Way(f"train all for {full_epochs} epochs", 0.0, everything)]
-    pays_from = None if distillation_s is None else break_even(distillation_s, screen, race)
+    pays_from = None if distillation_s is None else break_even(distillation_s, screen / jobs, race / jobs)
     return Advice(candidates, jobs, tuple(ways), pays_from)
 
 

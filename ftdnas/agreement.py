@@ -176,7 +176,7 @@ def seed_agreement(by_seed: Sequence[Values], bootstrap: Bootstrap) -> Estimate:
     Undefined with fewer than two seeds: a table of means has no ceiling.
     """
     if len(by_seed) < 2:
-        why = "undefined: the truth has one seed, or is a table of means" if by_seed else "undefined: a table of means"
+        why = "undefined: the truth has one seed (ftdnas truth --seeds 2)" if by_seed else "undefined: a table of means"
         return Estimate(None, None, None, 0, why)
     sample = _Sample({f"seed {number + 1}": column for number, column in enumerate(by_seed)}, bootstrap)
 

@@ -81,7 +81,11 @@ class Job:
         """The row of a work whose weights lie there: trained once more where only its row was known."""
         if work.weights.exists():
             return row
-        self.report(Progress("finish", 0, 0, message=f"{work.architecture} was trained before without keeping weights"))
+        self.report(
+            Progress(
+                "finish", 0, 0, message=f"{work.architecture} was trained before without keeping weights: once more"
+            )
+        )
         _, threads = shares(1, self.request.jobs, self.device)
         again = replace(work, threads=threads)
         with self._processes(1) as processes:

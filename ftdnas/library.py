@@ -118,7 +118,9 @@ class Library:
     def check_free(self, name: str) -> None:
         """Raise ValueError where a new set cannot be called `name`."""
         if (self.folder / f"{check_name(name)}{SUFFIX}").exists():
-            raise ValueError(f"the library has a set {name}: choose another name, or remove it")
+            raise ValueError(
+                f"the library has a set {name}: choose another name, or remove it (ftdnas sets remove {name})"
+            )
 
     def own(self, name: str | Path) -> Path:
         """The file of a set of this library. Raises what `path` raises, and ValueError for one that lies elsewhere."""

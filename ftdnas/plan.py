@@ -132,7 +132,9 @@ def parse_restriction(space: SearchSpace, texts: Sequence[str]) -> Restriction:
     restriction: dict[str, tuple[Choice, ...]] = {}
     for text in texts:
         key, equals, values = (part.strip() for part in text.partition("="))
-        if not equals or key not in known:
+        if equals and key not in known:
+            raise ValueError(f"{space.name} has no {key!r}: its keys are {', '.join(known)}")
+        if not equals:
             raise ValueError(f"{text!r} is not KEY=VALUE,VALUE with a key of {', '.join(known)}")
         for value in values.split(","):
             if value.strip() not in known[key]:

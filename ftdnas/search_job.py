@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +200,8 @@ def prepare(
         "limits": request.limits.describe(),
         "seed": request.seed,
     }
+    if request.truth is not None:  # so that a report finds the scores of a race, which depend on it
+        settings["truth"] = {"recipe": asdict(request.truth), "seeds": list(request.truth_seeds)}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     plain = request.space if request.space.isalnum() else "space"
     name = request.study or f"{set_name or data.name}-{plain}-{digest[:6]}"

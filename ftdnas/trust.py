@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from distill.datasets import ImageDataset
+from distill.recipe import TrainingRecipe
 from distill.synthetic import SyntheticSet
 from ftdnas.comparison import EQUAL_COST, PROXY, REFERENCE, Column, Comparison, Table, compare
 from ftdnas.facts_file import read_facts
 from ftdnas.ledger import EACH, ONCE, Stage, told_break_even
 from ftdnas.library import Library, home
-from ftdnas.proxies.base import Proxy, Rows, Workbench
+from ftdnas.proxies.base import REAL_SEEDS, Proxy, Rows, Workbench
 from ftdnas.proxies.combined import by_seed, mean_ranks
 from ftdnas.proxies.registry import find_proxy
 from ftdnas.proxies.trained import known_once_s
@@ -43,21 +44,22 @@ class Found:
 def open_found(study: str, data_root: Path | None = None) -> Found:
     """A ranked study. Raises LookupError where there is none, and what loading its set and images raises."""
     from ftdnas.search import top
-    from ftdnas.search_job import set_recipe
 
     top(study, 1)  # says which studies there are
     folder = home() / "studies" / study
     settings = read_facts(folder / "study.json", "repeat the search, the scores beside it are kept")["settings"]
     ranking = json.loads((folder / "ranking.json").read_text(encoding="utf-8"))
     synthetic, data = _origin(settings, data_root)
-    truth = set_recipe(synthetic).evaluation.full
+    stored = settings.get("truth")
+    truth = TrainingRecipe(**stored["recipe"]) if stored else None  # as the search had it
     bench = Workbench(
         data,
         Screening.from_json(settings["screening"]),
         seed=int(settings["seed"]),
         synthetic=synthetic,
         set_name=settings["set name"],
-        truth=truth if truth.lr is not None else None,
+        truth=truth,
+        truth_seeds=tuple(stored["seeds"]) if stored else REAL_SEEDS,
     )
     rows = RowFile(folder / "scores.jsonl").settled()
     names = tuple(one["architecture"] for one in ranking["candidates"])
@@ -93,7 +95,7 @@ def table_of(found: Found, truth: Truth | None) -> tuple[Table, list[str]]:
     architectures = [parse_architecture(name) for name in names]
     size = (found.bench.data.image_shape, found.bench.data.num_classes)
     latency = {one["architecture"]: one["latency_ms"] for one in found.ranking["candidates"]}
-    several = truth is not None and not truth.means and len(truth.by_seed) > 1
+    of_seeds = truth is not None and not truth.means
     spent = sum(truth.seconds.get(name, 0.0) for name in names) if truth is not None and truth.seconds else None
     table = Table(
         space=found.settings["space"],
@@ -107,7 +109,7 @@ def table_of(found: Found, truth: Truth | None) -> tuple[Table, list[str]]:
         truth_name=truth.title if truth else "",
         truth=tuple(truth.accuracy(name) for name in names) if truth else (),
         truth_by_seed=tuple(tuple(one.get(name) for name in names) for one in truth.by_seed)
-        if several and truth
+        if of_seeds and truth
         else (),
         truth_images=truth.images if truth else None,
         truth_seconds=spent,

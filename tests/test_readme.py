@@ -12,6 +12,7 @@ import io
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -34,6 +35,14 @@ from ftdnas.cli.main import cli
 from ftdnas.config import load_recipe, recipe_keys, recipe_names
 from ftdnas.library import Library
 
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    return port
+
+
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 NOT_RUN = ("make demo", "make test")  # the one installs and takes minutes, the other would run this test
 SMALL = {
@@ -55,6 +64,7 @@ FEWER = {
     "finish": "--epochs 1 --jobs 1",
 }
 CANDIDATES = 4  # of the search in it
+PORT = free_port()
 
 
 class Block(NamedTuple):
@@ -90,6 +100,9 @@ def shortened(script: str) -> str:
     script = re.sub(r"^ftdnas (distill|experts) .*", rf"\g<0>{settings}", script, flags=re.MULTILINE)
     for name, fewer in FEWER.items():
         script = re.sub(rf"^ftdnas {name} .*", rf"\g<0> {fewer}", script, flags=re.MULTILINE)
+    if "ftdnas serve" in script:  # whatever happens, it ends with the block; another service may have the port
+        script = f"trap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n{script}"
+        script = script.replace("ftdnas serve", f"ftdnas serve --port {PORT}").replace(":8765", f":{PORT}")
     return script.replace("--device cuda", "--device cpu")
 
 
@@ -215,8 +228,9 @@ def test_every_command_is_in_a_block() -> None:
 
 
 def test_every_option_exists() -> None:
-    known = {name for _, command in commands() for option in command.params for name in option.opts} | {"--help"}
-    ours = "\n".join(line for line in README.splitlines() if not line.startswith("make"))
+    known = {name for _, command in commands() for option in (*cli.params, *command.params) for name in option.opts}
+    ours = "\n".join(line for line in README.splitlines() if not line.startswith(("make", "curl")))
+    known |= {"--help"}
     for option in re.findall(r"(?<![\w-])--[a-z][a-z-]*", ours):
         assert option in known, f"README.md names {option}, and no command has it"
     for key in re.findall(r"--set '?([a-z_.]+)=", ours):

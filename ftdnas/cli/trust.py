@@ -133,6 +133,8 @@ def report(
         click.echo((page.parent / "report.json").read_text(encoding="utf-8"), nl=False)
         return
     click.echo("\n".join(lines(comparison)) if comparison is not None else UNKNOWN)
+    for note in json.loads((page.parent / "report.json").read_text(encoding="utf-8"))["notes"]:
+        click.echo(f"note: {note}")
     click.echo(f"look at   {page}")
 
 

@@ -22,6 +22,7 @@ FIRST = (
     "proxy",
     "compare",
 )
+FEW = 6  # so many are all in sight
 HIDDEN = ("json_output", "settings")
 
 
@@ -46,17 +47,22 @@ class Field:
 def fields_of(request: type[JobRequest], choices: Mapping[str, Sequence[str]], given: Mapping[str, str]) -> list[Field]:
     """The inputs of a kind of job, the usual ones first; `given` fills them in."""
     schema = request.model_json_schema()
+    shown = {name: told for name, told in schema["properties"].items() if name not in HIDDEN}
+    few = len(shown) <= FEW
     found = [
-        _field(name, told, choices, given, name in schema.get("required", ()))
-        for name, told in schema["properties"].items()
-        if name not in HIDDEN
+        _field(name, told, choices, given, name in schema.get("required", ()), few) for name, told in shown.items()
     ]
     order = {name: place for place, name in enumerate(FIRST)}
     return sorted(found, key=lambda field: order.get(field.name, len(order)))
 
 
 def _field(
-    name: str, told: Mapping[str, Any], choices: Mapping[str, Sequence[str]], given: Mapping[str, str], required: bool
+    name: str,
+    told: Mapping[str, Any],
+    choices: Mapping[str, Sequence[str]],
+    given: Mapping[str, str],
+    required: bool,
+    few: bool,
 ) -> Field:
     parts = [told, *(part for part in told.get("anyOf", ()) if part.get("type") != "null")]
     kinds = {part.get("type") for part in parts}
@@ -79,6 +85,6 @@ def _field(
         own if own is not None else list(choices.get(name, ())),
         given.get(name, shown),
         required,
-        name in FIRST or required,
+        name in FIRST or required or few,
         shown,
     )

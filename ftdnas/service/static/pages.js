@@ -187,6 +187,12 @@ function liveStudy(table) {
   look();
 }
 
+async function awaitStudy(name) {
+  const known = await fetch("/api/v1/studies?limit=500").then((answer) => answer.json(), () => ({ studies: [] }));
+  if (known.studies.some((one) => one.name === name)) return location.reload();
+  setTimeout(() => awaitStudy(name), 1000);
+}
+
 function value(input) {
   const text = input.value.trim();
   switch (input.dataset.kind) {
@@ -197,13 +203,14 @@ function value(input) {
     case "words":
       return text.split(/\s+/);
     case "settings":
-      return Object.fromEntries(text.split(/\n+/).map((line) => line.split("=").map((part) => part.trim())));
+      return Object.fromEntries(text.split(/\n+/).map((line) => (line.match(/^([^=]*)=(.*)$/) ?? [line, line, ""]).slice(1).map((part) => part.trim())));
     default:
       return text;
   }
 }
 
 function form(element) {
+  const address = element.getAttribute("data-submit"); // .dataset would be the input of that name
   let key = crypto.randomUUID?.() ?? String(Math.random()).slice(2);
   element.addEventListener("input", () => (key = crypto.randomUUID?.() ?? String(Math.random()).slice(2)));
   element.addEventListener("submit", async (event) => {
@@ -215,7 +222,7 @@ function form(element) {
       for (const input of element.elements) {
         if (input.name && input.value.trim() && (input.required || input.value !== input.dataset.default)) asked[input.name] = value(input);
       }
-      const job = await call("POST", element.dataset.submit, asked, { "Idempotency-Key": key });
+      const job = await call("POST", address, asked, { "Idempotency-Key": key });
       location.href = `/jobs/${job.id}`;
     } catch (error) {
       said.textContent = error.message;
@@ -241,4 +248,5 @@ for (const button of document.querySelectorAll("[data-post], [data-delete]")) {
 if ($("#new")) form($("#new"));
 else if ($("#job")) liveJob($("#job"));
 else if ($("#trials")) window.addEventListener("load", () => liveStudy($("#trials")));
+else if ($("#waiting")) awaitStudy($("#waiting").dataset.study);
 else if (location.pathname === "/") liveOverview();

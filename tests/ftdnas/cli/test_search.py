@@ -109,10 +109,14 @@ def test_a_check_before_a_search(capsys: pytest.CaptureFixture[str]) -> None:
     command = ["check", "--where", "width=32", "--where", "depth=1", "--device", "cpu", "--epochs", "2"]
     assert run([*command, "--candidates", "10"]) == 2
     assert "take 24 to 40" in capsys.readouterr().err
-    assert run([*command, "--candidates", "24", "--real-epochs", "1", "--compare", "params", "--jobs", "2"]) == 0
+    by_race = ["--proxy", "race", "--compare", "params", "--dataset", "digits", "--study", "raced"]
+    assert run([*command, "--candidates", "24", "--real-epochs", "1", "--jobs", "2", *by_race]) == 0
     told = capsys.readouterr()
     assert told.out.startswith(("Undecided", "Use it", "Do not use it"))
     assert "the real trainings were shortened: accuracy after 1 epoch" in told.out
+    report = json.loads((home() / "studies" / "raced" / "report" / "report.json").read_text())
+    assert "race" in report["comparison"]["lines"][0]["title"]  # the race itself, found again by how it trained
+    assert not [note for note in report["notes"] if "left out" in note]
 
 
 @pytest.mark.usefixtures("tiny_set")
