@@ -41,6 +41,7 @@ check:
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/matching_memory.py
 	$(BIN)/python benchmarks/kill_and_resume.py
+	$(BIN)/python benchmarks/service_load.py
 
 # Programs that some tests drive; those tests are skipped, with the reason, where one is missing and cannot be installed.
 system-packages:

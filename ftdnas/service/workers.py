@@ -86,8 +86,8 @@ class Workers:
                 try:
                     self._carry_out(job, slot)
                 finally:
-                    self._leases.release(job.id)
                     self._ours.discard(job.id)
+                    self._leases.release(job.id)
             except (ValueError, OSError) as error:  # the database or the disk: jobs wait, the readiness says why
                 self.problem = str(error)
                 self._over.wait(5 * LOOK_S)
