@@ -141,6 +141,9 @@ def _place_name(request: Request, data: ImageDataset, names: Sequence[str], riva
         request.onnx,
         None if rival is None else [rival.digest, request.pretrained_pixels, request.pretrained_lr],
     ]
+    codes = [parse_architecture(name).code for name in sorted(names)]
+    if any(codes):  # a user's own networks: another code is another network of the same name
+        identity.append(codes)
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     return f"{data.name}-{data.image_shape[1]}px-{request.recipe.epochs}epochs-{digest[:6]}"
 

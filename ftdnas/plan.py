@@ -122,7 +122,7 @@ def measure_cost(
     timed = [(count, outcome) for count, outcome in outcomes if not isinstance(outcome, Failure)]
     if not timed:
         failures = [outcome.error for _, outcome in outcomes if isinstance(outcome, Failure)]
-        raise RuntimeError(f"no candidate could be trained for a single step: {failures[0]}")
+        raise ValueError(f"no candidate could be trained for a single step: {failures[0]}")
     return fit_cost(timed)
 
 
@@ -139,5 +139,5 @@ def parse_restriction(space: SearchSpace, texts: Sequence[str]) -> Restriction:
         for value in values.split(","):
             if value.strip() not in known[key]:
                 raise ValueError(f"{space.name} has no {key} {value.strip()!r}: choose from {', '.join(known[key])}")
-        restriction[key] = tuple(known[key][value.strip()] for value in values.split(","))
+        restriction[key] = restriction.get(key, ()) + tuple(known[key][value.strip()] for value in values.split(","))
     return restriction

@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import json
 import math
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -117,7 +118,7 @@ def choose_set(library: Library, name: str | None, spec: str) -> tuple[str, Synt
 def needs_set(request: Request) -> bool:
     """Whether any of its proxies trains on a set or on as many real images."""
     kinds = ("set", "random", "herding", "kmeans", "early")
-    parts = [part for text in (request.proxy, *request.compared) for part in text.replace("(", "+").split("+")]
+    parts = [part for text in (request.proxy, *request.compared) for part in re.split(r"[+(),]", text)]
     return any(part.startswith(kinds) and not part.startswith("early:") for part in parts)
 
 
@@ -264,17 +265,21 @@ def _adaptive(job: Job, plan: Plan, record: Record, rows: dict[str, Row], study:
 
 def _evaluated(ranking: Ranking, request: Request) -> list[Evaluated]:
     """The ranking as trials. Ranks change with every candidate: a trial's score is that of the proxy's first part."""
-    return [
-        Evaluated(
-            architecture=one.architecture,
-            values=None
-            if one.guide is None
-            else (one.guide, *(float(getattr(one, FACTS[name])) for name in request.objectives)),
-            scores={"accuracy": one.accuracy, "late_loss": one.late_loss},
-            seconds=one.seconds,
-            parameters=one.parameters,
-            flops=one.flops,
-            error=(one.error or "no score") if one.guide is None else None,
+    found = []
+    for one in ranking.candidates:
+        figures = [one.guide, *(getattr(one, FACTS[name]) for name in request.objectives)]
+        values = tuple(float(value) for value in figures if value is not None)
+        missing = one.error or ("no score" if one.guide is None else "an objective of it is not known")
+        whole = len(values) == len(figures)
+        found.append(
+            Evaluated(
+                architecture=one.architecture,
+                values=values if whole else None,
+                scores={"accuracy": one.accuracy, "late_loss": one.late_loss},
+                seconds=one.seconds,
+                parameters=one.parameters,
+                flops=one.flops,
+                error=None if whole else missing,
+            )
         )
-        for one in ranking.candidates
-    ]
+    return found

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,16 @@ from distill.recipe import Recipe, TrainingRecipe
 from distill.run import Progress
 from distill.synthetic import SyntheticSet
 from ftdnas.config import recipe_from_dict
+from ftdnas.distillation import choose_recipe
 from ftdnas.executors import LocalProcesses
 from ftdnas.library import home
 from ftdnas.limits import Limits
 from ftdnas.machine import pick_device, use_processes
 from ftdnas.materials import Shelf, hand_over
 from ftdnas.plan import parse_restriction
-from ftdnas.proxies.base import Proxy, Workbench
+from ftdnas.proxies.base import CALIBRATION, Proxy, Workbench
 from ftdnas.proxies.registry import DEFAULT, find_proxy, known_proxy
+from ftdnas.real_rankings import recipe_of
 from ftdnas.samplers import SAMPLERS, Sampler, Settings, make_sampler
 from ftdnas.screening import Screening, default_screening
 from ftdnas.study import StudyFolder
@@ -81,7 +83,7 @@ class Request:
     screening: Screening | None = None
     truth: TrainingRecipe | None = None
     truth_seeds: tuple[int, ...] = (0,)
-    calibrate: int = 24
+    calibrate: int = CALIBRATION
     seed: int = 0
     jobs: int | None = None
     device: str = "auto"
@@ -169,7 +171,13 @@ def prepare(
             f"sampler {request.sampler} asks for one candidate after another, and {request.proxy} ranks all at once: "
             "take stratified, random or exhaustive"
         )
+    if request.sampler in ADAPTIVE and request.proxy.partition("+")[0] == "az_nas":
+        raise ValueError(
+            f"az_nas ranks candidates beside each other, and sampler {request.sampler} asks for one after another: "
+            "take stratified, random or exhaustive"
+        )
     device = pick_device(request.device).type
+    request = replace(request, truth=_truth_of(request, synthetic, str(source.get("spec") or data.name), device))
     screening = request.screening or default_screening(request.space).screening
     bench = Workbench(
         data,
@@ -200,6 +208,8 @@ def prepare(
         "limits": request.limits.describe(),
         "seed": request.seed,
     }
+    if request.calibrate != CALIBRATION:
+        settings["calibrate"] = request.calibrate
     if request.truth is not None:  # so that a report finds the scores of a race, which depend on it
         settings["truth"] = {"recipe": asdict(request.truth), "seeds": list(request.truth_seeds)}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
@@ -213,6 +223,16 @@ def prepare(
     compared = tuple(find_proxy(text, bench) for text in request.compared)
     materials = folder.materials / str(os.getpid())  # of this process, for others may work on the study
     return Job(request, space, restrict, bench, proxy, compared, folder, materials, jobs, report)
+
+
+def _truth_of(request: Request, synthetic: SyntheticSet | None, spec: str, device: str) -> TrainingRecipe | None:
+    """How real trainings go: as asked for, or by the recipe of the set or the data where a proxy cannot do without."""
+    if request.truth is not None or not any(
+        kind in text for text in (request.proxy, *request.compared) for kind in ("race", "hybrid")
+    ):
+        return request.truth
+    made_by = set_recipe(synthetic) if synthetic is not None else choose_recipe(spec, None, device == "cuda")[0]
+    return recipe_of(made_by.evaluation.full, None, None)
 
 
 def sampler_of(job: Job, name: str) -> Sampler:

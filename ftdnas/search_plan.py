@@ -19,10 +19,11 @@ from search_spaces.base import (
 def plan_of(job: Job) -> tuple[Plan, CostModel, list[str] | None]:
     """The study's own plan, unless it has none or another number of candidates or minutes is asked for."""
     asked, stored = job.request, job.folder.plan()
+    named = _within(job, asked.names)
     if stored is not None:
         plan = stored[0]
         same = asked.minutes in (None, plan.minutes) if asked.candidates is None else asked.candidates == plan.wanted
-        if same and (not asked.names or tuple(asked.names) == plan.candidates):
+        if same and (not named or named == plan.candidates):
             job.say(plan.describe())
             return *stored, list(plan.candidates)
     first = first_training(job)
@@ -30,9 +31,9 @@ def plan_of(job: Job) -> tuple[Plan, CostModel, list[str] | None]:
     if first is not None and not (asked.candidates and asked.candidates <= 12):
         job.say("timing a few architectures ...")
         cost = measured(job, first)
-    adaptive = asked.sampler in ADAPTIVE and not asked.names
+    adaptive = asked.sampler in ADAPTIVE and not named
     sampler = sampler_of(job, "stratified" if adaptive else asked.sampler)
-    order = map(parse_architecture, asked.names) if asked.names else iter(sampler.ask, None)
+    order = map(parse_architecture, named) if named else iter(sampler.ask, None)
     everything = first is None or asked.sampler == "exhaustive"
     minutes = MINUTES if asked.minutes is None and job.bench.device == "cpu" else asked.minutes
     plan = make_plan(
@@ -42,7 +43,7 @@ def plan_of(job: Job) -> tuple[Plan, CostModel, list[str] | None]:
         cost=cost,
         loads=[_load(first)] if first else [],
         jobs=job.jobs,
-        wanted=len(asked.names) or asked.candidates,
+        wanted=len(named) or asked.candidates,
         minutes=None if everything else minutes,
     )
     if not plan.candidates:
@@ -55,6 +56,21 @@ def plan_of(job: Job) -> tuple[Plan, CostModel, list[str] | None]:
         for line in describe_advice(advice_of(job, plan.candidates, len(plan.candidates), cost, first)):
             job.say(line)
     return plan, cost, None if adaptive else list(plan.candidates)
+
+
+def _within(job: Job, names: Sequence[str]) -> tuple[str, ...]:
+    """Of candidates that were named, those that the limits and choices allow. Raises ValueError where none is."""
+    kept: list[str] = []
+    for name in names:
+        one = parse_architecture(name)
+        inside = all(one.choices.get(key) in values for key, values in job.restrict.items())
+        if inside and one.obstacle(job.size[0]) is None and job.request.limits.obstacle(one, *job.size) is None:
+            kept.append(name)
+    if names and not kept:
+        raise ValueError(f"none of the {len(names)} candidates is within the limits and choices that were asked for")
+    if len(kept) < len(names):
+        job.say(f"{len(names) - len(kept)} candidates are beyond the limits or choices that were asked for")
+    return tuple(kept)
 
 
 def first_training(job: Job) -> Training | None:

@@ -15,7 +15,7 @@ from ftdnas.comparison import EQUAL_COST, PROXY, REFERENCE, Column, Comparison, 
 from ftdnas.facts_file import read_facts
 from ftdnas.ledger import EACH, ONCE, Stage, told_break_even
 from ftdnas.library import Library, home
-from ftdnas.proxies.base import REAL_SEEDS, Proxy, Rows, Workbench
+from ftdnas.proxies.base import CALIBRATION, REAL_SEEDS, Proxy, Rows, Workbench
 from ftdnas.proxies.combined import by_seed, mean_ranks
 from ftdnas.proxies.registry import find_proxy
 from ftdnas.proxies.trained import known_once_s
@@ -59,9 +59,10 @@ def open_found(study: str, data_root: Path | None = None) -> Found:
         synthetic=synthetic,
         set_name=settings["set name"],
         truth=truth,
+        calibration=int(settings.get("calibrate", CALIBRATION)),
         truth_seeds=tuple(stored["seeds"]) if stored else REAL_SEEDS,
     )
-    rows = RowFile(folder / "scores.jsonl").settled()
+    rows = RowFile(folder / "scores.jsonl").read()  # what crashed has failed, as it had for the ranking
     names = tuple(one["architecture"] for one in ranking["candidates"])
     return Found(study, folder, settings, ranking, names, rows, bench)
 
@@ -87,6 +88,10 @@ def table_of(found: Found, truth: Truth | None) -> tuple[Table, list[str]]:
     for text in dict.fromkeys(wanted):
         proxy = find_proxy(text, found.bench)
         if proxy.todo(names, found.rows):
+            if text == wanted[0]:
+                raise ValueError(
+                    f"not every candidate of {found.name} has a score by {text}: repeat the search, then the report"
+                )
             notes.append(f"{text} is left out: it was not computed (search --compare {text})")
             continue
         columns.append(column_of(proxy, names, found.rows, found.bench, PROXY if text == wanted[0] else None))
@@ -207,6 +212,10 @@ def _origin(settings: Mapping[str, Any], data_root: Path | None) -> tuple[Synthe
     else:
         library = Library(home() / "sets")
         synthetic = library.load(library.path(settings["set name"]))
+        if synthetic.identity != settings["set"]:
+            raise ValueError(
+                f"the set {settings['set name']} is not the one that this study was made with: name the study anew"
+            )
         data = images_of(synthetic, replace(source, root=data_root))
     if data.fingerprint != settings["data"]:
         raise ValueError("the images found are not those of the study: give the same --data-root and split")

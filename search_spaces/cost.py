@@ -50,17 +50,26 @@ def _parameter_count(case: _Case) -> int:
 
 @functools.lru_cache(maxsize=100_000)
 def _flops(case: _Case) -> int:
-    network = _network(case).eval()
-    with torch.device("meta"):
-        images = torch.empty(1, *case.image_shape)
+    try:
+        return _counted(case, "meta")
+    except Exception:  # a network that looks at its numbers, as by .item(), must really run
+        try:
+            return _counted(case, "cpu")
+        except Exception as error:
+            text = str(error).strip().partition("\n")[0]
+            raise ValueError(f"{case.architecture.name} cannot be run: {type(error).__name__}: {text}") from None
+
+
+def _counted(case: _Case, device: str) -> int:
+    network = _network(case, device).eval()
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
-        network(images)
+        network(torch.zeros(1, *case.image_shape, device=device))
     return counter.get_total_flops()
 
 
-def _network(case: _Case) -> nn.Module:
-    with torch.device("meta"):
+def _network(case: _Case, device: str = "meta") -> nn.Module:
+    with torch.device(device):
         network = case.architecture.build(case.image_shape, case.num_classes)
         if any(nn.parameter.is_lazy(weights) for weights in network.parameters()):
             with torch.no_grad():

@@ -23,6 +23,7 @@ __all__ = ["Column", "Proxy", "Rows", "Work", "Workbench", "settle", "spent"]
 Column = list[float | None]
 Rows = Mapping[str, Row]  # by Work.key
 
+CALIBRATION = 24  # candidates that a hybrid is fitted on, unless told
 REAL_SEEDS = (0,)  # of real trainings, unless told
 RUNGS = (1.0, 3.0, 9.0, 27.0, 81.0)
 
@@ -80,7 +81,7 @@ class Workbench:
     draws: int = 2
     truth: TrainingRecipe | None = None
     truth_seeds: tuple[int, ...] = REAL_SEEDS
-    calibration: int = 24
+    calibration: int = CALIBRATION
     rungs: tuple[float, ...] = RUNGS
     _materials: dict[tuple[str, int], Material] = field(default_factory=dict, init=False, repr=False)
     _trained: dict[str, tuple[str, str]] = field(default_factory=dict, init=False, repr=False)
