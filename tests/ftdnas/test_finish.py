@@ -97,7 +97,7 @@ def test_from_the_trainings_to_files_that_stand_alone_and_nothing_twice(few: Ima
         path.unlink()
     (more.folder / "card.json").unlink()
     again, said = done(request, few)
-    assert f"{more.architecture} was trained before without keeping weights" in said
+    assert f"{more.architecture} was trained before without keeping weights: once more" in said
     assert len(list((home() / "finish" / "weights").iterdir())) == 1
     assert (again.card["test"], again.card["validation"]) == (more.card["test"], more.card["validation"])
     assert "reading the test images, once" not in said  # equal weights were read before
