@@ -15,6 +15,11 @@ from PIL import Image
 from distill.datasets import ImageDataset, load_dataset
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest test first: begun last, it would keep one core waiting for it."""
+    items.sort(key=lambda item: "test_every_block_runs" not in item.nodeid)
+
+
 @pytest.fixture(autouse=True)
 def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is ever read from or written to the user's library."""
