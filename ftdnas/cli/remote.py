@@ -20,7 +20,6 @@ OTHERWISE = {
     # option of the command: field of the job
     "set_name": "set",
     "as_json": "json_output",
-    "real_lr": None,
     "truth_name": "truth",
     "named": "study",
 }
@@ -70,7 +69,7 @@ def request_of(ctx: click.Context) -> dict[str, Any]:
         elif name == "budget":
             given[name] = f"{value:g}s"
         elif name not in ("offline", "stratified"):
-            given[OTHERWISE.get(name) or name] = value
+            given[OTHERWISE.get(name, name)] = value
     for name, value in given.items():
         if isinstance(value, Path):
             raise click.UsageError(

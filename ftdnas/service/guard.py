@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from fastapi.responses import RedirectResponse
 
-from ftdnas.service.problems import problem
+from ftdnas.service.problems import Problem, problem
 
 COOKIE = "ftdnas_token"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -131,8 +131,6 @@ class Guard:
             message = await receive()
             taken += len(message.get("body", b""))
             if taken > most:
-                from ftdnas.service.problems import Problem
-
                 raise Problem(413, f"the body is larger than {most:,} bytes")
             return message
 

@@ -55,6 +55,7 @@ _JOBS = Table(
     Column("worker", String(120)),
     Column("idempotency_key", String(200), unique=True),
 )
+_SHORT = [column for column in _JOBS.c if column.name not in ("log", "output")]  # what a list needs
 _SCHEMA = Table(SCHEMA, _METADATA, Column("name", String(40), primary_key=True), Column("version", Integer))
 
 
@@ -125,11 +126,10 @@ class Queue:
     def page(self, *, states: Sequence[str] = (), limit: int = 50, offset: int = 0) -> tuple[list[Job], int]:
         """(jobs, newest first, without their logs and outputs; how many there are)."""
         where = _JOBS.c.state.in_(list(states)) if states else _JOBS.c.id.is_not(None)
-        short = [column for column in _JOBS.c if column.name not in ("log", "output")]
         order = (_JOBS.c.created.desc(), _JOBS.c.id)
 
         def read(connection: Connection) -> tuple[list[Any], int]:
-            rows = connection.execute(select(*short).where(where).order_by(*order).limit(limit).offset(offset)).all()
+            rows = connection.execute(select(*_SHORT).where(where).order_by(*order).limit(limit).offset(offset)).all()
             count = connection.execute(select(func.count()).select_from(_JOBS).where(where)).scalar_one()
             return list(rows), count
 
@@ -138,8 +138,7 @@ class Queue:
 
     def waiting(self) -> list[Job]:
         """Those that are queued or running, the oldest first."""
-        short = [column for column in _JOBS.c if column.name not in ("log", "output")]
-        query = select(*short).where(_JOBS.c.state.in_(OPEN)).order_by(_JOBS.c.created, _JOBS.c.id)
+        query = select(*_SHORT).where(_JOBS.c.state.in_(OPEN)).order_by(_JOBS.c.created, _JOBS.c.id)
         return [_job(row) for row in self._do(lambda connection: connection.execute(query).all())]
 
     def cancel(self, identity: str) -> Job:

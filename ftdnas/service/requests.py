@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from ftdnas.library import Library, home
+from ftdnas.library import Library, check_name, home
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,99}$"
 WORD = r"^[A-Za-z0-9_.,:=()+-]{1,200}$"  # a proxy, a choice of a space, an operation of augmentation
-SIZES = ("tiny-imagenet", "cifar10", "cifar100", "svhn", "mnist", "fashionmnist", "imagenette", "imagewoof")
 
 
 @dataclass(frozen=True)
@@ -43,8 +42,10 @@ class Bounds:
 
     def datasets(self) -> dict[str, str]:
         """Name -> spec of every data set that is here: nothing is downloaded for a client."""
+        from distill.datasets import DATASETS
+
         found = {"digits": "digits"}
-        for name in SIZES:
+        for name in DATASETS:
             places = [place / name for place in (self.root, home() / "data") if place is not None]
             if any(place.is_dir() for place in places):
                 found[name] = name
@@ -111,7 +112,11 @@ class OnData(JobRequest):
     seed: int = Field(0, ge=0, le=2**31 - 1)
 
     def _data(self, bounds: Bounds) -> dict[str, Any]:
-        spec = None if self.dataset is None else _known("data set", self.dataset, bounds.datasets())
+        spec = None
+        if self.dataset is not None:
+            datasets = bounds.datasets()
+            _known("data set", self.dataset, datasets)
+            spec = datasets[self.dataset]
         return {"dataset": spec, "offline": True, "data_root": bounds.root, "seed": self.seed}
 
 
@@ -138,7 +143,7 @@ class Distil(OnData):
 
         self._data(bounds)
         if self.recipe is not None:
-            _known("recipe", self.recipe, dict.fromkeys(recipe_names(), ""))
+            _known("recipe", self.recipe, recipe_names())
         recipe = override(load_recipe(self.recipe or "quick"), self._changed())
         _within("ipc", self.ipc or recipe.ipc, bounds.ipc)
         _within("image_size", self.image_size or 1, bounds.pixels)
@@ -156,7 +161,7 @@ class Distil(OnData):
         backbone = recipe.backbone.partition(":")[0]
         _check_architecture(recipe.backbone, backbone)
         if self.name is not None:
-            _check_set_name(self.name)
+            check_name(self.name)
 
     def _changed(self) -> list[str]:
         return [
@@ -190,14 +195,13 @@ class Screened(OnData):
         from search_spaces.base import find_space
 
         self._data(bounds)
-        if self.space not in known_spaces():
-            _known("search space", self.space, dict.fromkeys(known_spaces(), ""))
+        _known("search space", self.space, known_spaces())
         parse_restriction(find_space(self.space), self.where)
         for text in (self.proxy, *self.compare):
             if text is not None and text != "all":
                 known_proxy(text)
         if self.set is not None:
-            _known("synthetic set", self.set, dict.fromkeys(Library(home() / "sets").names(), ""))
+            _known("synthetic set", self.set, Library(home() / "sets").names())
         _within("candidates", self.candidates or 1, bounds.candidates)
         _within("epochs", self.epochs or 1, bounds.epochs)
         _within("steps", self.steps or 1, 100 * bounds.epochs)
@@ -235,7 +239,7 @@ class Search(Screened):
 
         super().check(bounds)
         if self.sampler is not None:
-            _known("sampler", self.sampler, dict.fromkeys(SAMPLERS, ""))
+            _known("sampler", self.sampler, SAMPLERS)
 
     def options(self, bounds: Bounds) -> dict[str, Any]:
         names = ["sampler", "budget", "max_params", "max_flops", "max_latency_ms", "calibrate"]
@@ -351,22 +355,15 @@ def known_spaces() -> list[str]:
 def _check_architecture(text: str, head: str) -> None:
     from search_spaces.base import NETWORKS, parse_architecture
 
-    _known("network", head, dict.fromkeys([*NETWORKS, *known_spaces()], ""))
+    _known("network", head, [*NETWORKS, *known_spaces()])
     parse_architecture(text)
 
 
-def _check_set_name(name: str) -> None:
-    from ftdnas.library import check_name
-
-    check_name(name)
-
-
-def _known(what: str, name: str, known: Mapping[str, str]) -> str:
+def _known(what: str, name: str, known: Collection[str]) -> None:
     from search_spaces.architecture import hint
 
     if name not in known:
         raise LookupError(f"unknown {what} {name!r}: {hint(name, list(known)) if known else 'there is none yet'}")
-    return known[name]
 
 
 def _within(what: str, value: int, most: int) -> None:
