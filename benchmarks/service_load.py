@@ -47,7 +47,8 @@ def main() -> int:
             port = int(found.group(1))
             with Client(f"http://127.0.0.1:{port}") as client:
                 client.wait(client.submit("distill", method="random", ipc=10, name="ten")["id"])
-                job = client.submit("search", set="ten", candidates=700, epochs=400, study="long")["id"]
+                # Small networks, trained long: the first is done soon, the search lasts.
+                job = client.submit("search", set="ten", candidates=200, max_params=40_000, epochs=600, study="long")["id"]
                 while client.job(job)["progress"].get("stage") != "screening":
                     time.sleep(0.5)
                 # What is imported and cached by the first requests is no leak.

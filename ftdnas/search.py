@@ -193,6 +193,7 @@ def _settle(
         seconds = max(priced[0][0], sum(price for price, _ in priced) / job.jobs)
         about = f", about {rough(seconds)}" if seconds > 1 else ""
         job.say(f"{len(todo)} evaluations to do{about}; Ctrl-C is safe, the same command goes on")
+        job.report(Progress(stage, 0, len(todo)))  # the first may take long
         done = 0
 
         def finished(row: Row) -> None:
@@ -256,6 +257,7 @@ def _adaptive(job: Job, plan: Plan, record: Record, rows: dict[str, Row], study:
         if not missing[name]:
             tell(name)
 
+    job.report(Progress("screening", 0, wanted))
     first = next(iter(job.request.names), None) or plan.candidates[0]
     job.proxy.todo([first], {})  # so that all materials are on the shelf
     with job.executor() as processes:

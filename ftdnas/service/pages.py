@@ -32,6 +32,7 @@ def overview(server: ThisServer) -> HTMLResponse:
         sets=list_sets(SHOWN, 0),
         studies=found,
         problems=server.problems(),
+        name_pattern=NAME.strip("^$"),
     )
 
 

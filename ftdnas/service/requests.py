@@ -16,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from ftdnas.library import Library, check_name, home
 
-NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,99}$"
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._+\-]{0,99}$"
 WORD = r"^[A-Za-z0-9_.,:=()+-]{1,200}$"  # a proxy, a choice of a space, an operation of augmentation
 
 

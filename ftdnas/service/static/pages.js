@@ -231,6 +231,26 @@ function form(element) {
   });
 }
 
+function upload(element) {
+  const file = $("#upload-file");
+  const name = $("#upload-name");
+  file.addEventListener("change", () => (name.value ||= file.files[0]?.name.replace(/\.safetensors$/, "") ?? ""));
+  element.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const said = $("#said");
+    said.textContent = "sending the file";
+    said.className = "";
+    try {
+      const answer = await fetch(`/api/v1/sets/${encodeURIComponent(name.value)}`, { method: "PUT", body: file.files[0] });
+      if (!answer.ok) throw new Error((await answer.json()).detail ?? answer.statusText);
+      location.href = `/sets/${name.value}`;
+    } catch (error) {
+      said.textContent = error.message;
+      said.className = "bad";
+    }
+  });
+}
+
 for (const button of document.querySelectorAll("[data-post], [data-delete]")) {
   button.addEventListener("click", async () => {
     if (button.dataset.sure && !confirm(button.dataset.sure)) return;
@@ -249,4 +269,7 @@ if ($("#new")) form($("#new"));
 else if ($("#job")) liveJob($("#job"));
 else if ($("#trials")) window.addEventListener("load", () => liveStudy($("#trials")));
 else if ($("#waiting")) awaitStudy($("#waiting").dataset.study);
-else if (location.pathname === "/") liveOverview();
+else if (location.pathname === "/") {
+  upload($("#upload"));
+  liveOverview();
+}

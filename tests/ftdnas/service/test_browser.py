@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
+from ftdnas.library import home
+
 Start = Callable[..., Any]
 SLOW_MS = 120_000
 
@@ -107,3 +109,11 @@ def test_from_images_to_a_report(start: Start, page: Page) -> None:
     expect(page.locator(".verdicts")).to_contain_text(re.compile("Undecided|Use it|Do not use it"))
     page.goto(url)
     expect(page.locator("#jobs tbody tr")).to_have_count(4)
+    page.get_by_text("Add a set from a file").click()
+    page.get_by_label("Its .safetensors file").set_input_files(home() / "sets" / "digits.safetensors")
+    page.get_by_label("Its name here").fill("../digits")
+    page.get_by_role("button", name="Add it").click()
+    assert page.get_by_label("Its name here").evaluate("input => input.validity.patternMismatch")
+    page.get_by_label("Its name here").fill("again")
+    page.get_by_role("button", name="Add it").click()
+    expect(page.get_by_role("heading", name="again")).to_be_visible()
