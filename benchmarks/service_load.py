@@ -48,7 +48,8 @@ def main() -> int:
             with Client(f"http://127.0.0.1:{port}") as client:
                 client.wait(client.submit("distill", method="random", ipc=10, name="ten")["id"])
                 # Small networks, trained long: the first is done soon, the search lasts.
-                job = client.submit("search", set="ten", candidates=200, max_params=40_000, epochs=600, study="long")["id"]
+                asked = {"set": "ten", "candidates": 200, "max_params": 40_000, "epochs": 600, "study": "long"}
+                job = client.submit("search", **asked)["id"]
                 while client.job(job)["progress"].get("stage") != "screening":
                     time.sleep(0.5)
                 # What is imported and cached by the first requests is no leak.

@@ -26,7 +26,7 @@ CLEAN = 1000  # images at most of the last full pass
 def train(
     name: str, setting: Setting, seed: int, stream: Stream, held_out: tuple[Tensor, Tensor, Tensor]
 ) -> dict[str, Any]:
-    """The row of an architecture; weights are drawn from the seed and it. `seconds` are of the processor, one thread."""
+    """The row of an architecture; its weights are drawn from the seed and its name. `seconds`: of one core."""
     begun = time.process_time()
     architecture = parse_architecture(name).representative()
     if setting.cells < 5:
@@ -63,7 +63,7 @@ def train(
 
 @torch.no_grad()
 def read(network: nn.Module, held_out: tuple[Tensor, Tensor, Tensor], setting: Setting) -> dict[str, float]:
-    """On held-out images, with the statistics of each batch: accuracy, loss, margin, and agreement with the teachers."""
+    """On held-out images, with the statistics of each batch; "agreement" and "taught_loss" are with the teachers."""
     images, labels, taught = held_out
     images = images.contiguous(memory_format=torch.channels_last)
     if setting.pixels != images.shape[-1]:

@@ -1,6 +1,6 @@
 """Setting by setting: how the scores rank the architectures that were trained.
 
-    python benchmarks/ranking/look.py OUT [--half tuning] [-n 60]
+python benchmarks/ranking/look.py OUT [--half tuning] [-n 60]
 """
 
 from __future__ import annotations
@@ -18,13 +18,15 @@ from settings import SETTINGS
 from ftdnas.rows import RowFile
 from search_spaces.base import parameter_count, parse_architecture
 
+SHOWN = ["late loss", "late third", "sum of losses", "full pass", "accuracy", "held-out loss", "taught loss"]
+
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("out", type=Path)
     parser.add_argument("--half", choices=HALVES, default="tuning")
     parser.add_argument("-n", type=int, default=60)
-    parser.add_argument("--scores", nargs="*", default=["late loss", "late third", "sum of losses", "full pass", "accuracy", "held-out loss", "taught loss"])
+    parser.add_argument("--scores", nargs="*", default=SHOWN)
     asked = parser.parse_args()
     found = sample(_table(), asked.half, asked.n)
     names = found.names
@@ -37,8 +39,10 @@ def main() -> None:
     def told(column: np.ndarray) -> str:
         return f"{spearmanr(column, truth).statistic:5.2f} /{spearmanr(column[better], truth[better]).statistic:5.2f}"
 
-    print(f"{len(names)} of {asked.half}; params {told(params)}; 12 epochs {told(early)}; both {told(rankdata(params)+rankdata(early))}")
-    print(f"{'':28}{'level':>6}{'s':>6} " + " ".join(f"{score[:13]:>13}" for score in asked.scores) + "   late+params")
+    both = told(rankdata(params) + rankdata(early))
+    print(f"{len(names)} of {asked.half}; params {told(params)}; 12 epochs {told(early)}; both {both}")
+    heads = " ".join(f"{score[:13]:>13}" for score in asked.scores)
+    print(f"{'':28}{'level':>6}{'s':>6} {heads}   late+params")
     for title, setting in SETTINGS.items():
         for seed in range(4):
             own = [rows.get(row_key(setting, name, seed)) for name in names]
@@ -49,7 +53,8 @@ def main() -> None:
             seconds = float(np.mean([row["seconds"] for row in own]))
             mix = rankdata(columns["late loss"]) + rankdata(params)
             label = title if seed == 0 else f"{title} (seed {seed})"
-            print(f"{label:28}{level:6.2f}{seconds:6.1f} " + " ".join(f"{told(columns[score]):>13}" for score in asked.scores) + f"   {told(mix)}")
+            figures = " ".join(f"{told(columns[score]):>13}" for score in asked.scores)
+            print(f"{label:28}{level:6.2f}{seconds:6.1f} {figures}   {told(mix)}")
 
 
 if __name__ == "__main__":

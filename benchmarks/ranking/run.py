@@ -36,10 +36,7 @@ def main() -> None:
         setting = SETTINGS[title]
         rows = file.settled()
         todo = [
-            (name, seed)
-            for seed in range(asked.seeds)
-            for name in names
-            if row_key(setting, name, seed) not in rows
+            (name, seed) for seed in range(asked.seeds) for name in names if row_key(setting, name, seed) not in rows
         ]
         if not todo:
             continue

@@ -102,7 +102,8 @@ class Workshop:
                 chosen.append(members[torch.randperm(len(members), generator=draws)[:each]])
                 continue
             split = self.data.train.take(members.numpy())
-            features = lambda split=split: F.adaptive_avg_pool2d(self.preprocess.apply(split.images), 8).flatten(1).numpy()  # noqa: E731
+            small = F.adaptive_avg_pool2d(self.preprocess.apply(split.images), 8).flatten(1).numpy()
+            features = lambda small=small: small  # noqa: E731
             chosen.append(members[CORESETS[kind](features, split, each, derive_seed(number, "ranking"))])
         split = self.data.train.take(torch.cat(chosen).numpy())
         return Examples.from_split(split, self.preprocess).take(torch.arange(len(split)))
@@ -116,7 +117,8 @@ class Workshop:
         rows: list[Tensor] = []
         while len(rows) < setting.steps:
             # A partial last batch would make steps of two sizes: what is left over waits for the next order.
-            rows += [one for one in batches(len(images), setting.batch, draws) if len(one) == min(setting.batch, len(images))]
+            size = min(setting.batch, len(images))
+            rows += [one for one in batches(len(images), setting.batch, draws) if len(one) == size]
         seen = []
         for one in rows[: setting.steps]:
             batch = images[one]

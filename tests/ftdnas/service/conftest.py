@@ -32,6 +32,7 @@ class Inside:
 
     server: Server
     web: TestClient
+    storage: str | None  # URL of the database; None: that of the home
 
     def another(self, access: Access) -> TestClient:
         """The same server behind another guard."""
@@ -39,11 +40,24 @@ class Inside:
 
 
 @pytest.fixture
-def inside() -> Iterator[Inside]:
-    with open_storage() as storage:
+def database(postgresql: Any) -> str:
+    """URL of a new database of the PostgreSQL server."""
+    import psycopg
+
+    with psycopg.connect(postgresql.url, autocommit=True) as connection:
+        connection.execute("DROP DATABASE IF EXISTS service WITH (FORCE)")
+        connection.execute("CREATE DATABASE service")
+    return str(postgresql.url.replace("/postgres", "/service"))
+
+
+@pytest.fixture
+def inside(request: pytest.FixtureRequest) -> Iterator[Inside]:
+    """On SQLite; on a fresh database of PostgreSQL where a test is parametrised so."""
+    url = request.getfixturevalue("database") if getattr(request, "param", "") == "postgresql" else None
+    with open_storage(url) as storage:
         queue = Queue(storage)
         server = Server(queue, Board(queue, 1), Bounds(), 0, upload_bytes=1 << 20)
-        yield Inside(server, TestClient(make_app(server, Access()), base_url="http://127.0.0.1"))
+        yield Inside(server, TestClient(make_app(server, Access()), base_url="http://127.0.0.1"), url)
 
 
 @dataclass

@@ -20,6 +20,7 @@ from ftdnas.service.queue import Queue
 from ftdnas.storage import open_storage
 
 HEALTH = list(HealthCheck)
+EITHER = pytest.mark.parametrize("inside", ["sqlite", "postgresql"], indirect=True)
 UPLOAD = {"Content-Type": "application/octet-stream"}
 
 
@@ -45,6 +46,7 @@ def digits_set(make_set: Any) -> str:
     return "digits"
 
 
+@EITHER
 def test_a_job_is_queued_shown_cancelled_and_retried(inside: Any) -> None:
     made = inside.web.post("/api/v1/jobs/distill", json={"dataset": "digits", "ipc": 2})
     assert made.status_code == 202
@@ -64,6 +66,7 @@ def test_a_job_is_queued_shown_cancelled_and_retried(inside: Any) -> None:
     assert inside.web.get("/api/v1/jobs", params={"state": "running"}).json()["total"] == 0
 
 
+@EITHER
 def test_the_same_key_is_the_same_job(inside: Any) -> None:
     key = {"Idempotency-Key": "one"}
     first = inside.web.post("/api/v1/jobs/distill", json={"ipc": 1}, headers=key)
@@ -243,6 +246,7 @@ def test_a_database_of_another_version_is_refused_whole(tmp_path: Path) -> None:
         Queue(storage)
 
 
+@EITHER
 def test_readiness_says_what_is_wrong(inside: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert inside.web.get("/api/v1/ready").json()["ready"]
     monkeypatch.setattr("ftdnas.service.server.SPARE_BYTES", 1 << 60)
@@ -251,11 +255,12 @@ def test_readiness_says_what_is_wrong(inside: Any, monkeypatch: pytest.MonkeyPat
     assert "of disk are free" in answer.json()["problems"][0]
 
 
+@EITHER
 def test_where_a_job_waits_it_says_when_it_starts(inside: Any) -> None:
     queue = inside.server.queue
     first, _ = queue.submit("distill", {})
     second, _ = queue.submit("distill", {"ipc": 2})
-    with open_storage() as storage, storage.leases("jobs") as leases:
+    with open_storage(inside.storage) as storage, storage.leases("jobs") as leases:
         taken = queue.take(leases, set(), "here")
         assert taken is not None
         assert taken.id == first.id

@@ -130,13 +130,12 @@ def test_killed_and_started_again_jobs_end_as_if_undisturbed(
     assert remote.replace("~", "") == capsys.readouterr().out.replace(str(tmp_path / "undisturbed"), "")
 
 
-def test_two_workers_on_postgresql_lose_nothing(start: Start, postgresql: Any, set_of: Any, digits: Any) -> None:
+def test_two_workers_on_postgresql_lose_nothing(
+    start: Start, postgresql: Any, database: str, set_of: Any, digits: Any
+) -> None:
     from ftdnas.library import Library
 
-    with psycopg.connect(postgresql.url, autocommit=True) as connection:
-        connection.execute("DROP DATABASE IF EXISTS service")
-        connection.execute("CREATE DATABASE service")
-    url = postgresql.url.replace("/postgres", "/service")
+    url = database
     Library(home() / "sets").add(set_of(digits, provenance={"data": {"spec": "digits", "validation": 0.2}}), "digits")
     server = start("serve", "--port=0", f"--storage={url}", "--workers=0")
     workers = [start("worker", f"--storage={url}") for _ in range(2)]
