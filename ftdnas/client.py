@@ -33,6 +33,8 @@ class Client:
 
     def __init__(self, url: str, token: str | None = None, *, timeout_s: float = 30.0) -> None:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
+        if not url.startswith(("http://", "https://")):
+            raise ServerError(0, f"{url} is no address of a server: write http://HOST:PORT")
         try:
             self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout_s)
         except (httpx.InvalidURL, ValueError) as error:
@@ -76,22 +78,26 @@ class Client:
         """The job now and after every change, to its end; over a lost connection, too."""
         lost_at: float | None = None
         while True:
+            why: object = "a stream without an event"
             try:
                 with self._http.stream("GET", f"/api/v1/jobs/{identity}/events", timeout=30.0) as answer:
-                    if answer.status_code != 200:
+                    if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:  # its database is being started again
+                        raise httpx.ReadError("it is not ready")
+                    if answer.status_code != httpx.codes.OK:
                         answer.read()
                         raise _refused(answer)
-                    lost_at = None
                     for line in answer.iter_lines():
                         if line.startswith("data:"):
+                            lost_at = None
                             told: dict[str, Any] = json.loads(line.removeprefix("data:"))
                             yield told
                             if told["state"] in OVER:
                                 return
             except httpx.TransportError as error:
-                lost_at = time.monotonic() if lost_at is None else lost_at
-                if time.monotonic() - lost_at > RECONNECT_S:
-                    raise self._silent(error) from None
+                why = error
+            lost_at = time.monotonic() if lost_at is None else lost_at
+            if time.monotonic() - lost_at > RECONNECT_S:
+                raise self._silent(why)
             time.sleep(PAUSE_S)
 
     def wait(self, identity: str) -> dict[str, Any]:
@@ -157,13 +163,13 @@ class Client:
             raise _refused(answer)
         return answer
 
-    def _silent(self, error: Exception) -> ServerError:
+    def _silent(self, error: object) -> ServerError:
         return ServerError(0, f"the server {self.url} does not answer ({error}): is `ftdnas serve` running there?")
 
 
 def told_request(request: Mapping[str, Any]) -> dict[str, Any]:
     """Options of a command as a job's request: without what was not given."""
-    kept = {name: value for name, value in request.items() if value not in (None, False, (), [], "")}
+    kept = {name: value for name, value in request.items() if value is not None and value is not False and value != ()}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in kept.items()}
 
 

@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
@@ -21,6 +21,7 @@ Result = TypeVar("Result")
 
 ATTEMPTS = 2  # work that takes its process down, or its memory, is tried once more: it may have been short for a moment
 STILLBORN = 3  # processes in a row that end before they can begin: then it is not the work
+PRELOADED = ["ftdnas.candidates"]  # imported once, with torch, in the server that worker processes are forked from
 IDLE_S = 0.2  # between two looks for work, where there is none right now
 
 
@@ -198,9 +199,10 @@ class _Worker(Slot):
 
     def __init__(self, prepare: Callable[[], Any]) -> None:
         super().__init__()
-        context = multiprocessing.get_context("spawn")
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(PRELOADED)
         self.connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, prepare, os.getpid()), daemon=True)
+        self._process = context.Process(target=_serve, args=(theirs, prepare, dict(os.environ)), daemon=True)
         self._process.start()
         theirs.close()
 
@@ -238,8 +240,9 @@ class _Worker(Slot):
 class LocalProcesses(Slots[Context, _Worker]):
     """Long-lived worker processes that share nothing but what `prepare` reads: an Executor.
 
-    `lay_out` is called once, when there is work, and gives the picklable `prepare`. Every process is spawned, holds the
-    context that `prepare` returns there, and does one piece of work at a time. A process that ends, takes too long or
+    `lay_out` is called once, when there is work, and gives the picklable `prepare`. Every process is forked from a
+    server that has only imported what they need, holds the context that `prepare` returns there, and does one piece of
+    work at a time. A process that ends, takes too long or
     runs out of memory is replaced. Processes end with the block, and with the one that started them, however that ends;
     Ctrl-C is left to it.
     """
@@ -295,10 +298,12 @@ class LocalProcesses(Slots[Context, _Worker]):
         return done
 
 
-def _serve(connection: Connection, prepare: Callable[[], Any], parent: int) -> None:
+def _serve(connection: Connection, prepare: Callable[[], Any], environment: Mapping[str, str]) -> None:
     """A worker process: its life is to receive work and send outcomes."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.environ.clear()  # what the server was started with may be another
+    os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the parent decides what ends
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     try:
         context = prepare()
     except Exception as error:
@@ -341,8 +346,9 @@ def _answer(connection: Connection, outcome: Any) -> bool:
     return True
 
 
-def _end_with(parent: int) -> None:
-    """End this process soon after its parent, even in the middle of a long training."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
+def _end_with_parent() -> None:
+    """End this process with the one that asked for it, even in the middle of a long training."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
     os._exit(1)

@@ -33,6 +33,10 @@ RACES = 5  # tries of what failed because another process made the same thing at
 AT_ONCE = 500  # keys asked for in one statement
 
 
+class DatabaseAway(ValueError):
+    """The database has not answered for as long as one was ready to wait."""
+
+
 class Leases:
     """Claims under `scope`; the holder is this object, and dies with it.
 
@@ -200,8 +204,8 @@ def insist(
 ) -> Result:
     """What `attempt` returns, tried again with growing pauses while the database does not answer.
 
-    `create` is called where a table is missing. Raises ValueError with one line where the database stays away for
-    `patience_s` seconds, or is damaged. An attempt must be harmless when it is repeated.
+    `create` is called where a table is missing. Raises DatabaseAway with one line where the database stays away for
+    `patience_s` seconds, and ValueError where it is damaged. An attempt must be harmless when it is repeated.
     """
     from sqlalchemy import exc
 
@@ -221,7 +225,7 @@ def insist(
             races += missing or isinstance(said, exc.IntegrityError | exc.ProgrammingError)
             where = engine.url.render_as_string(hide_password=True)
             if gone and time.monotonic() >= end:
-                raise ValueError(
+                raise DatabaseAway(
                     f"the database {where} does not answer ({text}): see to it and repeat the command, "
                     "what is finished is kept"
                 ) from error

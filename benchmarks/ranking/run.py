@@ -42,7 +42,8 @@ def main() -> None:
             continue
         begun = time.monotonic()
         try:
-            _shared.update(setting=setting, stream=workshop.stream(setting), held_out=workshop.held_out)
+            stream = workshop.stream(setting) if setting.shared else None
+            _shared.update(setting=setting, workshop=workshop, stream=stream, held_out=workshop.held_out)
         except FileNotFoundError as error:
             print(f"{title}: left out, {error}", flush=True)
             continue
@@ -63,7 +64,7 @@ def _row(work: tuple[str, int]) -> dict[str, Any]:
     name, seed = work
     torch.set_num_threads(1)
     setting: Setting = _shared["setting"]
-    stream: Stream = _shared["stream"]
+    stream: Stream = _shared["stream"] or _shared["workshop"].stream(setting, name)
     outcome = train(name, setting, seed, stream, _shared["held_out"])
     identity = {"setting": setting.key, "architecture": name, "seed": seed}
     return {"key": row_key(setting, name, seed), **identity, **outcome, "torch": torch.__version__}

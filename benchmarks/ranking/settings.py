@@ -11,7 +11,8 @@ DSA = "color_crop_cutout_flip_scale_rotate"
 
 @dataclass(frozen=True)
 class Setting:
-    """How every candidate of a ranking trains; all of them on the same batches, in the same order.
+    """How every candidate of a ranking trains; all of them on the same batches, in the same order, unless not `shared`:
+    then each has the order and the augmentation of its own.
 
     `images`: "random:N:DRAW", "kmeans:N:DRAW" or "herding:N:0" of the real training images, "set:NAME" of the library.
     `labels`: "hard"; "teacher:N", the mean probabilities of the first N experts on every augmented image;
@@ -35,6 +36,7 @@ class Setting:
     pixels: int = 16
     cells: int = 1
     batches: int = 0
+    shared: bool = True
 
     @property
     def key(self) -> str:
@@ -45,13 +47,14 @@ class Setting:
 
 
 BASE = Setting()
-FTD50 = "set:cifar10-ipc50-ftd-cpu-seed0"
+FTD50 = "set:cifar10-ipc50-ftd-cpu-e5bb7b"
 TEACHER = replace(BASE, labels="teacher:6")
 
 SETTINGS: dict[str, Setting] = {
     "random500": BASE,
     "random500 draw 1": replace(BASE, images="random:500:1"),
     "random500 other batches": replace(BASE, batches=1),
+    "random500 own batches": replace(BASE, shared=False),
     "random500 teacher": TEACHER,
     "random500 teacher 1": replace(BASE, labels="teacher:1"),
     "random5000 teacher": replace(TEACHER, images="random:5000:0"),
@@ -62,6 +65,7 @@ SETTINGS: dict[str, Setting] = {
     "random500 teacher 3 draws": replace(TEACHER, draws=3),
     "ftd50 3 draws": replace(BASE, images=FTD50, draws=3),
     "ftd50 teacher 3 draws": replace(TEACHER, images=FTD50, draws=3),
+    "random500 3 draws 8 pixels": replace(BASE, draws=3, pixels=8),
     "random500 shuffled": replace(BASE, labels="shuffled"),
     "ftd50 shuffled": replace(BASE, images=FTD50, labels="shuffled"),
     "random500 lr 0.3": replace(BASE, lr=0.3),

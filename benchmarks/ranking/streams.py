@@ -108,9 +108,10 @@ class Workshop:
         split = self.data.train.take(torch.cat(chosen).numpy())
         return Examples.from_split(split, self.preprocess).take(torch.arange(len(split)))
 
-    def stream(self, setting: Setting) -> Stream:
+    def stream(self, setting: Setting, *path: str) -> Stream:
+        """`path`: names the draws, beside the setting's seed."""
         images, labels = self.examples(setting)
-        draws = generator(setting.batches, "ranking", "batches")
+        draws = generator(setting.batches, "ranking", "batches", *path)
         if setting.labels == "shuffled":
             labels = labels[torch.randperm(len(labels), generator=draws)]
         operations = parse_augment(setting.augment)

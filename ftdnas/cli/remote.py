@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ OTHERWISE = {
     "named": "study",
 }
 LATER = "the job goes on at the server"
+INTERRUPTED = 130  # exit code, as of any command that Ctrl-C ended
 
 
 def run_remotely(url: str, token_file: Path | None, command: click.Command, ctx: click.Context) -> int:
@@ -40,13 +42,18 @@ def run_remotely(url: str, token_file: Path | None, command: click.Command, ctx:
             _follow(client, job["id"], bool(request.get("json_output")))
         except KeyboardInterrupt:
             click.echo(f"{LATER}: {url.rstrip('/')}/jobs/{job['id']}", err=True)
-            raise
+            return INTERRUPTED
         ended = client.job(job["id"])
-    click.echo(ended["output"], nl=False)
+    click.echo(_from_here(ended["output"], url), nl=False)
     if ended["state"] != "succeeded":
         click.echo(f"ftdnas: {ended['error'] or 'the job was ' + ended['state']}", err=True)
         return 2
     return 0
+
+
+def _from_here(output: str, url: str) -> str:
+    """The commands in it, as they are given here."""
+    return re.sub(rf"\bftdnas (?=(?:{'|'.join(JOBS)}) )", f"ftdnas --server {url} ", output)
 
 
 def request_of(ctx: click.Context) -> dict[str, Any]:
@@ -102,7 +109,8 @@ def _follow(client: Client, identity: str, as_json: bool) -> None:
 def _waits(job: Mapping[str, Any]) -> str:
     starts = job.get("starts_in_s")
     expected = f", starts in about {duration(starts)}" if starts else ""
-    return f"waits at the server, {job.get('before', 0)} jobs before it{expected}"
+    before = int(job.get("before", 0))
+    return f"waits at the server, {before} job{'s' * (before != 1)} before it{expected}"
 
 
 def _new_lines(said: list[str], lines: list[str]) -> list[str]:

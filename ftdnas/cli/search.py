@@ -146,6 +146,8 @@ def screening_of(asked: dict[str, Any]) -> Screening:
     chosen = default_screening(asked["space"]).screening
     named = ("batch_norm", "augment", "shrink", "pixels", "seeds")
     changes: dict[str, Any] = {name: asked[name] for name in named if asked.get(name) is not None}
+    if asked.get("steps") is not None and asked.get("epochs") is not None:
+        raise ValueError("--epochs and --steps both say how long a candidate trains: give one of them")
     if asked.get("steps") is not None:
         changes |= {"steps": asked["steps"], "epochs": None}
     if asked.get("epochs") is not None:

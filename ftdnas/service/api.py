@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,16 +16,17 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTex
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import ValidationError
 
+from ftdnas.leases import DatabaseAway
 from ftdnas.library import Library, curve_of, home, sheet_of
 from ftdnas.service import studies
-from ftdnas.service.problems import Problem
+from ftdnas.service.problems import Problem, told_errors
+from ftdnas.service.queue import KeyTaken
 from ftdnas.service.report_page import policy_of
-from ftdnas.service.requests import KINDS, NAME, known_spaces
-from ftdnas.service.server import Server
+from ftdnas.service.requests import KINDS, NAME, coming, known_spaces
+from ftdnas.service.server import SPARE_BYTES, Server
 from ftdnas.service.uploads import receive_set
 
 EVENT_S = 0.5  # between two looks for news
-KEEP_ALIVE_S = 15.0
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     400: {"description": "The request cannot be read"},
     401: {"description": "The token is missing or wrong"},
@@ -34,6 +35,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     413: {"description": "Too large"},
     421: {"description": "The server is not called that"},
     422: {"description": "A value cannot be used"},
+    429: {"description": "Too many jobs wait"},
     503: {"description": "The database or disk is away"},
 }
 router = APIRouter(prefix="/api/v1", responses=PROBLEMS)
@@ -53,7 +55,7 @@ ThisServer = Annotated[Server, Depends(of)]
 
 
 @router.get("/health", tags=["server"])
-def health() -> dict[str, str]:
+async def health() -> dict[str, str]:
     """The process answers."""
     return {"status": "ok"}
 
@@ -90,16 +92,16 @@ def submit(
     try:
         request = KINDS[kind].model_validate(asked)
     except ValidationError as error:
-        found = [{"where": ".".join(map(str, one["loc"])), "problem": one["msg"]} for one in error.errors()[:20]]
+        found = told_errors(error.errors())
         raise Problem(422, f"{found[0]['where'] or kind}: {found[0]['problem']}", errors=found) from None
     try:
-        request.check(server.bounds)
+        request.check(replace(server.bounds, coming=coming(server.board.waiting())))
     except LookupError as error:
         raise Problem(422, str(error.args[0])) from None
     kept = request.named().model_dump(exclude_unset=True)
     try:
         job, new = server.queue.submit(kind, kept, idempotency_key)
-    except LookupError as error:
+    except KeyTaken as error:
         raise Problem(409, str(error.args[0])) from None
     server.board.forget()
     response.headers["Location"] = f"/api/v1/jobs/{job.id}"
@@ -143,16 +145,30 @@ def retry(server: ThisServer, job: Identity) -> dict[str, Any]:
     return _changed(server, job, server.queue.retry)
 
 
+def _known_job(server: ThisServer, job: Identity) -> str:
+    """Before a stream begins: afterwards nothing can be refused any more."""
+    return server.board.job(job).id
+
+
+def _first_jobs(server: ThisServer) -> list[dict[str, Any]]:
+    return server.board.all_told()
+
+
 @router.get("/jobs/{job}/events", tags=["jobs"], response_class=EventSourceResponse)
-async def job_events(server: ThisServer, request: Request, job: Identity) -> AsyncIterator[ServerSentEvent]:
+async def job_events(
+    server: ThisServer, request: Request, job: Annotated[str, Depends(_known_job)]
+) -> AsyncIterator[ServerSentEvent]:
     """The job's state now and after every change, to its end."""
-    said = ""
+    said: dict[str, Any] = {}
     while not server.closing.is_set() and not await request.is_disconnected():
-        found = await run_in_threadpool(server.board.job, job)
+        try:
+            found = await run_in_threadpool(server.board.job, job)
+        except DatabaseAway:  # the stream lives on: the state comes when the database does
+            await asyncio.sleep(EVENT_S)
+            continue
         told = server.board.told(found)
-        text = json.dumps(told)
-        if text != said:
-            said = text
+        if told != said:
+            said = told
             yield ServerSentEvent(data=told, event="job")
         if found.over:
             return
@@ -160,17 +176,18 @@ async def job_events(server: ThisServer, request: Request, job: Identity) -> Asy
 
 
 @router.get("/events", tags=["jobs"], response_class=EventSourceResponse)
-async def events(server: ThisServer, request: Request) -> AsyncIterator[ServerSentEvent]:
-    """All jobs that wait or run, now and after every change."""
-    said = ""
+async def events(
+    server: ThisServer, request: Request, told: Annotated[list[dict[str, Any]], Depends(_first_jobs)]
+) -> AsyncIterator[ServerSentEvent]:
+    """All jobs that wait or run, the first 100 of them, now and after every change."""
+    said: list[dict[str, Any]] | None = None
     while not server.closing.is_set() and not await request.is_disconnected():
-        jobs = await run_in_threadpool(server.board.waiting)
-        told = [server.board.told(job) for job in jobs]
-        text = json.dumps(told)
-        if text != said:
-            said = text
+        if told is not said:
+            said = told
             yield ServerSentEvent(data=told, event="jobs")
         await asyncio.sleep(EVENT_S)
+        with contextlib.suppress(DatabaseAway):
+            told = await run_in_threadpool(server.board.all_told)
 
 
 @router.get("/sets", tags=["synthetic sets"])
@@ -219,37 +236,48 @@ def curve(name: Name) -> FileResponse:
 )
 async def upload_set(server: ThisServer, name: Name, request: Request, response: Response) -> dict[str, Any]:
     """Take a .safetensors file into the library; every part of it is checked first."""
-    identity, new = await receive_set(name, request.stream(), server.upload_bytes)
+    specs = server.bounds.datasets().values()
+    identity, new = await receive_set(name, request.stream(), specs, SPARE_BYTES)
     response.status_code = 201 if new else 200
     return {"name": name, "identity": identity, "new": new}
 
 
-@router.delete("/sets/{name}", tags=["synthetic sets"], status_code=204)
-def delete_set(name: Name) -> None:
-    """Remove a set and its figures from the library."""
+@router.delete(
+    "/sets/{name}", tags=["synthetic sets"], status_code=204, responses={409: {"description": "Studies need it"}}
+)
+def delete_set(server: ThisServer, name: Name, force: bool = False) -> None:
+    """Remove a set and its figures; one that studies or open jobs need only by `force`."""
     _own_set(name)
-    Library(home() / "sets").remove(name)
+    library = Library(home() / "sets")
+    entry = library.entry(name)
+    users = [] if entry.problem else [view.name for view in studies.with_set(entry.facts["identity"])]
+    users += [f"job {job.id}" for job in server.board.waiting() if job.request.get("set") == name]
+    if users and not force:
+        raise Problem(
+            409, f"{', '.join(users[:5])} need the set {name} for their reports: force=true deletes it anyway"
+        )
+    library.remove(name)
 
 
 @router.get("/studies", tags=["studies"])
 def list_studies(limit: Limit = 50, offset: Offset = 0) -> dict[str, Any]:
     """Searches and checks, the newest first."""
     names = studies.study_names()
-    found = [studies.study(name).summary() for name in names[offset : offset + limit]]
+    found = [studies.listed(name) for name in names[offset : offset + limit]]
     return {"studies": found, "total": len(names), "limit": limit, "offset": offset}
 
 
 @router.get("/studies/{name}", tags=["studies"])
-def show_study(name: Name) -> dict[str, Any]:
+def show_study(server: ThisServer, name: Name) -> dict[str, Any]:
     """What was searched, how, and what is known of it."""
-    view = studies.study(name)
+    view = server.study(name)
     return {**view.summary(), "settings": dict(view.settings), "scored": len(view.trials())}
 
 
 @router.get("/studies/{name}/trials", tags=["studies"])
-def trials(name: Name, limit: Limit = 50, offset: Offset = 0) -> dict[str, Any]:
+def trials(server: ThisServer, name: Name, limit: Limit = 50, offset: Offset = 0) -> dict[str, Any]:
     """The candidates, best first; while the search runs those scored so far."""
-    view = studies.study(name)
+    view = server.study(name)
     found = view.trials()
     shown = found[offset : offset + limit]
     return {"trials": shown, "state": view.state, "total": len(found), "limit": limit, "offset": offset}

@@ -2,55 +2,104 @@
 
 from __future__ import annotations
 
+import heapq
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ftdnas.leases import DatabaseAway
 from ftdnas.service.queue import Job, Queue
 
 FRESH_S = 0.5
+USUAL_S = 30.0  # between two looks at how long jobs take
+KEPT = 500  # jobs that are over
+SHOWN = 100  # open jobs that are told at once
+
+
+@dataclass(frozen=True)
+class Seen:
+    """All open jobs, the oldest first, as they were at one moment."""
+
+    jobs: tuple[Job, ...] = ()
+    by_id: Mapping[str, Job] = field(default_factory=dict)
+    starts: Mapping[str, float | None] = field(default_factory=dict)  # of those that wait, in so many seconds
+    before: Mapping[str, int] = field(default_factory=dict)
+    told: list[dict[str, Any]] = field(default_factory=list)  # the first ones as JSON; the same list while it is equal
 
 
 class Board:
-    """Jobs as JSON. `workers`: how many jobs run at once, for the expected starts."""
+    """Jobs as JSON. `workers`: how many jobs run at once here, for the expected starts.
+
+    While one thread asks the database the others are told what was seen last; where it stays away every method raises
+    `DatabaseAway`.
+    """
 
     def __init__(self, queue: Queue, workers: int) -> None:
-        self._queue, self._workers = queue, max(1, workers)
-        self._lock = threading.Lock()
-        self._waiting: list[Job] = []
-        self._read_at = -1.0
+        self._queue, self._workers = queue, workers
+        self._asking = threading.Lock()
+        self._seen: Seen | None = None
+        self._read_at = 0.0
+        self._away: DatabaseAway | None = None
+        self._usual: Mapping[str, float] = {}
+        self._usual_at = -USUAL_S
         self._over: dict[str, Job] = {}
 
     def job(self, identity: str) -> Job:
         """As it was at most half a second ago. Raises LookupError for an id that nobody has."""
-        for job in self.waiting():
-            if job.id == identity:
-                return job
-        with self._lock:
-            known = self._over.get(identity)
-        if known is None or not known.over:
-            known = self._queue.get(identity)
-            with self._lock:
-                if len(self._over) > 500:
+        found = self.seen().by_id.get(identity) or self._over.get(identity)
+        if found is None:
+            found = self._queue.get(identity)
+            if found.over:
+                if len(self._over) > KEPT:
                     self._over.clear()
-                if known.over:
-                    self._over[identity] = known
-        return known
+                self._over[identity] = found
+        return found
 
     def forget(self) -> None:
         """Something was changed here: read anew."""
-        with self._lock:
-            self._read_at = -1.0
-            self._over.clear()
+        self._read_at = 0.0
+        self._over.clear()
 
-    def waiting(self) -> list[Job]:
+    def waiting(self) -> tuple[Job, ...]:
         """Those queued or running, oldest first."""
-        with self._lock:
-            if time.monotonic() - self._read_at > FRESH_S:
-                self._waiting = self._queue.waiting()
-                self._read_at = time.monotonic()
-            return self._waiting
+        return self.seen().jobs
+
+    def all_told(self) -> list[dict[str, Any]]:
+        """The first hundred open jobs as JSON: the same list, itself, until something changes."""
+        return self.seen().told
+
+    def seen(self) -> Seen:
+        fresh = time.monotonic() - self._read_at < FRESH_S
+        if not fresh and self._asking.acquire(blocking=self._seen is None):
+            try:
+                if time.monotonic() - self._read_at >= FRESH_S:  # nobody did while this one waited
+                    self._look()
+            finally:
+                self._asking.release()
+        if self._away is not None:
+            raise DatabaseAway(*self._away.args)
+        assert self._seen is not None
+        return self._seen
+
+    def _look(self) -> None:
+        try:
+            jobs = tuple(self._queue.waiting())
+            if time.monotonic() - self._usual_at > USUAL_S:
+                self._usual, self._usual_at = self._queue.usual_s(), time.monotonic()
+        except DatabaseAway as error:
+            self._away = error
+        else:
+            queued = [job for job in jobs if job.state == "queued"]
+            before = {job.id: len(jobs) - len(queued) + place for place, job in enumerate(queued)}
+            starts = expected_starts(jobs, self._usual, self._workers)
+            last = self._seen.told if self._seen else []
+            self._seen = Seen(jobs, {job.id: job for job in jobs}, starts, before)
+            told = [self.told(job) for job in jobs[:SHOWN]]
+            self._seen = replace(self._seen, told=last if told == last else told)
+            self._away = None
+        self._read_at = time.monotonic()
 
     def told(self, job: Job, *, whole: bool = False) -> dict[str, Any]:
         """A job as JSON, with its place and expected start where it waits."""
@@ -67,24 +116,38 @@ class Board:
             "progress": told_progress(job.progress),
             "error": job.error,
         }
-        if job.state == "queued":
-            found |= self._expected(job)
+        if job.state == "queued" and self._seen is not None:
+            seen = self._seen
+            found |= {"before": seen.before.get(job.id, len(seen.jobs)), "starts_in_s": seen.starts.get(job.id)}
         if whole:
             found |= {"output": job.output, "log": list(job.log)}
         return found
 
-    def _expected(self, job: Job) -> dict[str, Any]:
-        """How many are before it, and in how many seconds it should start; None where nobody can know."""
-        before = []
-        for other in self.waiting():
-            if other.id == job.id:
-                break
-            before.append(other)
-        if len(before) < self._workers:
-            return {"before": len(before), "starts_in_s": 0.0}
-        left = [other.progress.get("left_s") for other in before]
-        known = [float(one) for one in left if one is not None]
-        return {"before": len(before), "starts_in_s": sum(known) / self._workers if len(known) == len(before) else None}
+
+def expected_starts(jobs: Sequence[Job], usual: Mapping[str, float], workers: int) -> dict[str, float | None]:
+    """Of those that wait, in seconds; None where nobody can know.
+
+    `jobs`: all open ones, the oldest first. A job is expected to last as long as those of its kind usually did here, a
+    running one at least as long as its stage still needs. `workers`: how many run at once, or more where more do.
+    """
+    running = [job for job in jobs if job.state == "running"]
+    slots = max(workers, len(running))
+    free: list[float] = [_left(job, usual) for job in running] + [0.0] * (slots - len(running))
+    heapq.heapify(free)
+    starts: dict[str, float | None] = {}
+    for job in jobs:
+        if job.state == "queued":
+            start = heapq.heappop(free) if free else float("inf")
+            starts[job.id] = start if start < float("inf") else None
+            heapq.heappush(free, start + usual.get(job.kind, float("inf")))
+    return starts
+
+
+def _left(job: Job, usual: Mapping[str, float]) -> float:
+    if job.kind not in usual:
+        return float("inf")
+    spent = float(job.progress.get("spent_s", 0.0))
+    return max(usual[job.kind] - spent, float(job.progress.get("left_s", 0.0)))
 
 
 def told_progress(progress: Mapping[str, Any]) -> dict[str, Any]:

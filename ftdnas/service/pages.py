@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from fastapi import APIRouter, Request
@@ -9,9 +10,11 @@ from fastapi import Path as InPath
 from fastapi.responses import HTMLResponse
 
 from ftdnas.library import Library, home
+from ftdnas.screening import SCORES
 from ftdnas.service import studies
 from ftdnas.service.api import Identity, ThisServer, list_sets, show_set
 from ftdnas.service.forms import fields_of
+from ftdnas.service.queue import OVER
 from ftdnas.service.render import page
 from ftdnas.service.requests import KINDS, NAME, known_spaces
 
@@ -23,12 +26,14 @@ Name = Annotated[str, InPath(pattern=NAME)]
 
 @router.get("/")
 def overview(server: ThisServer) -> HTMLResponse:
-    jobs, count = server.queue.page(limit=SHOWN)
-    found = [studies.study(name).summary() for name in studies.study_names()[:SHOWN]]
+    """The open jobs, and the newest of the others."""
+    opened = server.board.all_told()
+    over, older = server.queue.page(states=OVER, limit=SHOWN)
+    found = [studies.listed(name) for name in studies.study_names()[:SHOWN]]
     return page(
         "overview.html",
-        jobs=[server.board.told(job) for job in jobs],
-        count=count,
+        jobs=[*reversed(opened), *(server.board.told(job) for job in over)],
+        older=older - len(over) + len(server.board.waiting()) - len(opened),
         sets=list_sets(SHOWN, 0),
         studies=found,
         problems=server.problems(),
@@ -61,10 +66,14 @@ def show_job(server: ThisServer, job: Identity) -> HTMLResponse:
 
 
 @router.get("/sets/{name}")
-def show_one_set(name: Name) -> HTMLResponse:
+def show_one_set(server: ThisServer, name: Name) -> HTMLResponse:
     library = Library(home() / "sets")
     told = show_set(name)
     provenance = {} if told["problem"] else dict(library.load(name).provenance)
+    names = {spec: known for known, spec in server.bounds.datasets().items()}
+    origin = provenance.pop("data", None)
+    if isinstance(origin, Mapping) and "spec" in origin:  # where the operator keeps images is nobody else's concern
+        provenance["images"] = names.get(str(origin["spec"]), str(origin["spec"]).partition(":")[0])
     return page("set.html", set=told, provenance=provenance)
 
 
@@ -72,10 +81,16 @@ def show_one_set(name: Name) -> HTMLResponse:
 def show_study(server: ThisServer, name: Name) -> HTMLResponse:
     """Before its job has begun, too."""
     try:
-        view = studies.study(name)
+        view = server.study(name)
     except LookupError:
         jobs = [job for job in server.board.waiting() if job.request.get("study") == name]
         if not jobs:
             raise
         return page("waiting.html", name=name, job=server.board.told(jobs[0]))
-    return page("study.html", study=view.summary(), settings=dict(view.settings), trials=view.trials()[:50])
+    return page(
+        "study.html",
+        study=view.summary(),
+        settings=dict(view.settings),
+        trials=view.trials()[:50],
+        guide=SCORES[view.guide],
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -10,9 +12,15 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
+from ftdnas.leases import DatabaseAway
+from ftdnas.service.paths import without_places
+from ftdnas.service.queue import QueueFull
 from ftdnas.service.render import page
+from ftdnas.service.requests import NAME, NAME_SAID
 
 MEDIA = "application/problem+json"
+AWAY = "the database does not answer: what runs goes on, and is told of when it does"  # where it is, the log says
+log = logging.getLogger(__name__)
 
 
 class Problem(Exception):
@@ -26,17 +34,38 @@ class Problem(Exception):
 def _answer(request: Request, status: int, detail: str, **more: Any) -> Response:
     """A problem, or for somebody who looks at a page, a page."""
     if request.method == "GET" and not request.url.path.startswith("/api/"):
-        return page("problem.html", status, title=HTTPStatus(status).phrase, detail=detail)
+        return page("problem.html", status, title=HTTPStatus(status).phrase, detail=without_places(detail))
     return problem(status, detail, **more)
 
 
 def problem(status: int, detail: str, **more: Any) -> Response:
+    detail = without_places(detail)
     told = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail, **more}
     return JSONResponse(told, status, media_type=MEDIA)
 
 
+def told_errors(errors: Sequence[Any]) -> list[dict[str, str]]:
+    """What pydantic found, the first ones, in the words of somebody who filled in a form."""
+    return [{"where": ".".join(map(str, one["loc"])), "problem": _said(one)} for one in errors[:20]]
+
+
+def _said(error: Mapping[str, Any]) -> str:
+    if error["type"] == "extra_forbidden":
+        return "a server takes no such option"
+    if error["type"] == "missing":
+        return "is needed"
+    if error["type"] == "string_pattern_mismatch":
+        pattern = error.get("ctx", {}).get("pattern")
+        return NAME_SAID if pattern == NAME else f"{error['input']!r} is not written as it must be ({pattern})"
+    return str(error["msg"])
+
+
 def install(app: FastAPI) -> None:
     """Translate what the core raises: unknown names 404, wrong values 422, a database or disk that is away 503."""
+
+    @app.exception_handler(Exception)
+    async def ours(request: Request, error: Exception) -> Response:  # its traceback is in the server's log
+        return _answer(request, 500, f"an error of the server itself ({type(error).__name__}): see its log")
 
     @app.exception_handler(Problem)
     async def own(request: Request, error: Problem) -> Response:
@@ -50,19 +79,28 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
-        found = [{"where": ".".join(map(str, one["loc"])), "problem": one["msg"]} for one in error.errors()[:20]]
+        found = told_errors(error.errors())
         first = found[0] if found else {"where": "request", "problem": "cannot be read"}
         return _answer(request, 422, f"{first['where']}: {first['problem']}", errors=found)
 
     @app.exception_handler(LookupError)
     async def unknown(request: Request, error: LookupError) -> Response:
-        if isinstance(error, IndexError):
-            raise error
+        if isinstance(error, IndexError | KeyError):
+            raise error  # no unknown name: a mistake of ours
         return _answer(request, 404, str(error.args[0] if error.args else error))
 
     @app.exception_handler(ValueError)
     async def wrong(request: Request, error: ValueError) -> Response:
-        return _answer(request, 503 if "does not answer" in str(error) else 422, str(error))
+        return _answer(request, 422, str(error))
+
+    @app.exception_handler(DatabaseAway)
+    async def away(request: Request, error: DatabaseAway) -> Response:
+        log.warning("%s", error)
+        return _answer(request, 503, AWAY)
+
+    @app.exception_handler(QueueFull)
+    async def full(request: Request, error: QueueFull) -> Response:
+        return _answer(request, 429, str(error))
 
     @app.exception_handler(OSError)
     async def disk(request: Request, error: OSError) -> Response:

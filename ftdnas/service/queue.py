@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from sqlalchemy import (
     select,
 )
 
-from ftdnas.leases import Leases, insist, now_of
+from ftdnas.leases import DatabaseAway, Leases, insist, now_of
 from ftdnas.storage import JOBS, SCHEMA, Storage
 
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
@@ -33,6 +34,8 @@ SCOPE = "jobs"  # of the leases
 VERSION = 1  # of the table
 ATTEMPTS = 3  # a job whose process is killed is begun again so often
 LOG_LINES = 400  # the last ones are kept
+MOST_OPEN = 1000  # jobs that wait or run
+USUAL = 10  # jobs of a kind, the last ones, whose durations say what is usual
 Result = TypeVar("Result")
 
 _METADATA = MetaData()
@@ -83,8 +86,20 @@ class Job:
         return self.state in OVER
 
 
+class KeyTaken(LookupError):
+    """An idempotency key that belongs to another job."""
+
+
+class QueueFull(ValueError):
+    """So many jobs wait that no more are taken."""
+
+
 class Queue:
-    """The jobs of a database. Every method raises ValueError with one line where that stays away."""
+    """The jobs of a database. Every method raises `DatabaseAway` with one line where that stays away.
+
+    Whoever carries a job out names the attempt that `take` gave it: what was taken from them since, because they seemed
+    dead, they no longer change.
+    """
 
     def __init__(self, storage: Storage) -> None:
         """Make the tables; raise ValueError where another version of ftdnas made them."""
@@ -95,25 +110,34 @@ class Queue:
     def submit(self, kind: str, request: Mapping[str, Any], key: str | None = None) -> tuple[Job, bool]:
         """Queue a job; (it, whether it is new). The same `key` again is the same job.
 
-        Raises LookupError where the key was used for another request.
+        Raises KeyTaken where the key was used for another request, QueueFull where too many jobs are open.
         """
         text = json.dumps(request, sort_keys=True)
         identity = uuid.uuid4().hex
         values = {"id": identity, "kind": kind, "request": text, "state": "queued", "created": self._now()}
 
-        def insert(connection: Connection) -> None:
-            connection.execute(_JOBS.insert().values(**values, attempts=0, cancel=False, idempotency_key=key))
+        def insert(connection: Connection) -> bool:
+            """Whether the key was free; a repetition finds what it did."""
+            if connection.execute(select(_JOBS.c.id).where(_JOBS.c.id == identity)).first() is not None:
+                return True
+            open_now = select(func.count()).select_from(_JOBS).where(_JOBS.c.state.in_(OPEN))
+            if connection.execute(open_now).scalar_one() >= MOST_OPEN:
+                raise QueueFull(f"{MOST_OPEN:,} jobs wait already: cancel some, or come back later")
+            new = _JOBS.insert().values(**values, attempts=0, cancel=False, idempotency_key=key)
+            try:
+                with connection.begin_nested():
+                    connection.execute(new)
+            except exc.IntegrityError:
+                return False
+            return True
 
         there = self._by_key(key)
-        if there is None:
-            try:
-                self._do(insert, retried=False)
-            except exc.IntegrityError:
-                there = self._by_key(key)
+        if there is None and not self._do(insert):
+            there = self._by_key(key)
         if there is None:
             return self.get(identity), True
         if (there.kind, json.dumps(dict(there.request), sort_keys=True)) != (kind, text):
-            raise LookupError("this Idempotency-Key was used for another job: give each submission a key of its own")
+            raise KeyTaken("this Idempotency-Key was used for another job: give each submission a key of its own")
         return there, False
 
     def get(self, identity: str) -> Job:
@@ -141,6 +165,22 @@ class Queue:
         query = select(*_SHORT).where(_JOBS.c.state.in_(OPEN)).order_by(_JOBS.c.created, _JOBS.c.id)
         return [_job(row) for row in self._do(lambda connection: connection.execute(query).all())]
 
+    def of_study(self, study: str) -> Job | None:
+        """The newest job that makes a study, or made it."""
+        named = _JOBS.c.request.contains(json.dumps(study), autoescape=True)
+        query = select(*_SHORT).where(named & _JOBS.c.kind.in_(["search", "check"])).order_by(_JOBS.c.created.desc())
+        rows = self._do(lambda connection: connection.execute(query).all())
+        return next((job for job in map(_job, rows) if job.request.get("study") == study), None)
+
+    def usual_s(self) -> dict[str, float]:
+        """Kind -> how many seconds its last jobs took, the median; without kinds that nobody finished yet."""
+        done = (_JOBS.c.state == "succeeded") & _JOBS.c.started.is_not(None)
+        query = select(_JOBS.c.kind, _JOBS.c.started, _JOBS.c.ended).where(done).order_by(_JOBS.c.ended.desc())
+        took: dict[str, list[float]] = {}
+        for kind, started, ended in self._do(lambda connection: connection.execute(query.limit(10 * USUAL)).all()):
+            took.setdefault(kind, []).append(ended - started)
+        return {kind: statistics.median(seconds[:USUAL]) for kind, seconds in took.items()}
+
     def cancel(self, identity: str) -> Job:
         """A job that waits ends now; one that runs is asked to. Raises LookupError for one that is over."""
         of_it = _JOBS.c.id == identity
@@ -161,6 +201,7 @@ class Queue:
         Raises LookupError for any other.
         """
         again = {"state": "queued", "attempts": 0, "cancel": False, "error": None, "ended": None, "started": None}
+        again |= {"progress": None}
         query = _JOBS.update().where((_JOBS.c.id == identity) & _JOBS.c.state.in_(["failed", "cancelled"]))
         if not self._do(lambda connection: connection.execute(query.values(**again)).rowcount):
             raise LookupError(
@@ -168,10 +209,21 @@ class Queue:
             )
         return self.get(identity)
 
-    def take(self, leases: Leases, ours: set[str], worker: str) -> Job | None:
-        """The oldest job that nobody living carries out, now ours; `ours` are those that we carry out already."""
-        for job in self.waiting():
-            if job.id in ours or leases.claim(job.id) != "ours":
+    def take(
+        self,
+        leases: Leases,
+        ours: set[str],
+        worker: str,
+        can_begin: Callable[[Job, Sequence[Job]], bool] = lambda job, open_jobs: True,  # noqa: ARG005
+    ) -> Job | None:
+        """The oldest job that nobody living carries out, now ours; `ours` are those that we carry out already.
+
+        `can_begin(job, all open jobs)`: whether what it needs is there.
+        """
+        found = self.waiting()
+        free = leases.free({job.id for job in found} - ours)
+        for job in found:
+            if job.id not in free or not can_begin(job, found) or leases.claim(job.id) != "ours":
                 continue
             begin = {
                 "state": "running",
@@ -185,33 +237,44 @@ class Queue:
             leases.release(job.id)  # it was over before the claim
         return None
 
-    def note(self, identity: str, progress: Mapping[str, Any], log: Sequence[str]) -> bool:
-        """Write down where a running job is; returns whether it is to be cancelled."""
+    def asked(self, taken: Job) -> Literal["go on", "cancel", "lost"]:
+        """What is wanted of a job that was taken; "lost": another carries it out now, or nobody."""
+        query = select(_JOBS.c.cancel).where(_held(taken))
+        row = self._do(lambda connection: connection.execute(query).first())
+        return "lost" if row is None else "cancel" if row.cancel else "go on"
+
+    def note(self, taken: Job, progress: Mapping[str, Any], log: Sequence[str]) -> None:
+        """Write down where a job that was taken is."""
         values = {"progress": json.dumps(progress), "log": "\n".join(log[-LOG_LINES:])}
+        self._do(lambda connection: connection.execute(_JOBS.update().where(_held(taken)).values(**values)))
 
-        def act(connection: Connection) -> bool:
-            connection.execute(_JOBS.update().where(_JOBS.c.id == identity).values(**values))
-            return bool(connection.execute(select(_JOBS.c.cancel).where(_JOBS.c.id == identity)).scalar())
-
-        return self._do(act)
-
-    def end(self, identity: str, state: State, *, output: str = "", error: str | None = None) -> None:
-        """Write down what came of a running job."""
+    def end(self, taken: Job, state: State, *, output: str = "", error: str | None = None) -> None:
+        """Write down what came of a job that was taken."""
         values = {"state": state, "ended": self._now(), "output": output, "error": error}
-        running = (_JOBS.c.id == identity) & (_JOBS.c.state == "running")
-        self._do(lambda connection: connection.execute(_JOBS.update().where(running).values(**values)))
+        self._do(lambda connection: connection.execute(_JOBS.update().where(_held(taken)).values(**values)))
 
-    def put_back(self, identity: str, *, counted: bool) -> None:
-        """Queue a running job again, where its process or its worker ended before it did."""
+    def put_back(self, taken: Job, *, counted: bool) -> None:
+        """Queue a job that was taken again, where its process or its worker ended before it did."""
         attempts = _JOBS.c.attempts if counted else _JOBS.c.attempts - 1
-        running = (_JOBS.c.id == identity) & (_JOBS.c.state == "running")
-        query = _JOBS.update().where(running).values(state="queued", attempts=attempts)
+        query = _JOBS.update().where(_held(taken)).values(state="queued", attempts=attempts)
         self._do(lambda connection: connection.execute(query))
+
+    def hurry(self, patience_s: float) -> None:
+        """From now on do not wait longer than this for a database that is away."""
+        self._patience_s = patience_s
 
     def answers(self) -> str | None:
         """None where the database answers at once, else what it says."""
+        query = select(_JOBS.c.id).limit(1)
+
+        def ask() -> None:
+            with self._engine.connect() as connection:
+                connection.execute(query).first()
+
         try:
-            insist(lambda: self._engine.connect().close(), self._engine, 0.0)
+            insist(ask, self._engine, 0.0)
+        except DatabaseAway:
+            return "the database does not answer"
         except ValueError as error:
             return str(error)
         return None
@@ -238,12 +301,17 @@ class Queue:
                     f"one needs {VERSION}): run that version, or take another --storage"
                 )
 
-    def _do(self, action: Callable[[Connection], Result], *, retried: bool = True) -> Result:
+    def _do(self, action: Callable[[Connection], Result]) -> Result:
         def attempt() -> Result:
             with self._engine.begin() as connection:
                 return action(connection)
 
-        return insist(attempt, self._engine, self._patience_s) if retried else attempt()
+        return insist(attempt, self._engine, self._patience_s)
+
+
+def _held(taken: Job) -> Any:
+    """The row of a job, while it is in the attempt that was taken."""
+    return (_JOBS.c.id == taken.id) & (_JOBS.c.state == "running") & (_JOBS.c.attempts == taken.attempts)
 
 
 def _job(row: Any) -> Job:

@@ -12,8 +12,9 @@ from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup, escape
 
 
-def percent(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:.1f} %"
+def percent(value: Any) -> str:
+    """An accuracy; what is none is shown as it is: a set that was uploaded may say anything."""
+    return f"{100 * value:.1f} %" if isinstance(value, int | float) else "" if value is None else shown(value)
 
 
 def duration(seconds: float | None) -> str:
@@ -37,7 +38,7 @@ def shown(value: Any) -> str:
 
 def figure(value: float, name: str) -> str:
     """A figure of a running job."""
-    return percent(value) if name.endswith("accuracy") else f"{value:.4g}"
+    return percent(value) if name.endswith("accuracy") else shown(value)
 
 
 def breakable(architecture: str) -> Markup:

@@ -7,17 +7,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+import math
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from ftdnas.library import Library, check_name, home
 
+if TYPE_CHECKING:
+    from distill.recipe import Recipe
+    from ftdnas.service.queue import Job
+
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._+\-]{0,99}$"
+NAME_SAID = "a name has letters, digits, . _ + - and at most 100 of them, the first a letter or digit"
 WORD = r"^[A-Za-z0-9_.,:=()+-]{1,200}$"  # a proxy, a choice of a space, an operation of augmentation
+NEEDS_SET = re.compile(r"(?:^|[+(,])(?:set|random|herding|kmeans|early\.|early_total)")  # a proxy
 
 
 @dataclass(frozen=True)
@@ -25,7 +33,8 @@ class Bounds:
     """What this server allows and can see.
 
     `folders`: name -> folder or parquet file of the operator's own images; `root`: as FTDNAS_DATA. The rest are the
-    most that one job may ask for; `epochs` counts in every training of a recipe.
+    most that one job may ask for; `epochs` counts in every training of a recipe. `coming`: sets that jobs before this
+    one are to make.
     """
 
     folders: Mapping[str, Path] = field(default_factory=dict)
@@ -37,6 +46,7 @@ class Bounds:
     candidates: int = 20_000
     seeds: int = 20
     pixels: int = 256
+    coming: Collection[str] = ()
     executor: str = "local"
     ray_address: str | None = None
 
@@ -137,33 +147,43 @@ class Distil(OnData):
     name: Name | None = Field(None, description="Of the set in the library.")
 
     def check(self, bounds: Bounds) -> None:
-        from dataclasses import astuple
-
         from ftdnas.config import load_recipe, override, recipe_names
+        from ftdnas.distillation import choose_recipe
 
         self._data(bounds)
         if self.recipe is not None:
             _known("recipe", self.recipe, recipe_names())
-        recipe = override(load_recipe(self.recipe or "quick"), self._changed())
+            recipes = [load_recipe(self.recipe)]
+        else:  # whoever carries it out chooses, by whether there is a GPU
+            recipes = [choose_recipe(bounds.datasets()[self.dataset], self.ipc, gpu)[0] for gpu in (False, True)]
+        for recipe in recipes:
+            self._check_recipe(override(recipe, self._changed()), bounds)
+        if self.name is not None:
+            check_name(self.name)
+
+    def _check_recipe(self, recipe: Recipe, bounds: Bounds) -> None:
+        from dataclasses import astuple
+
         _within("ipc", self.ipc or recipe.ipc, bounds.ipc)
         _within("image_size", self.image_size or 1, bounds.pixels)
         _within("data.image_size", recipe.data.image_size or 1, bounds.pixels)
         _within("experts.num_experts", recipe.experts.num_experts, bounds.experts)
         _within("matching.outer_steps", recipe.matching.outer_steps, bounds.outer_steps)
         _within("matching.syn_steps", recipe.matching.syn_steps, bounds.epochs)
-        _within("matching.grid_steps", recipe.matching.grid_steps, bounds.outer_steps)
+        grid = len(recipe.matching.lr_images_grid) * recipe.matching.grid_steps
+        _within("the steps of matching.lr_images_grid", grid, bounds.outer_steps)
         _within("matching.max_start_epoch", recipe.matching.max_start_epoch, bounds.epochs)
         _within("matching.expert_epochs", recipe.matching.expert_epochs, bounds.epochs)
         for part in (recipe.evaluation.train, recipe.evaluation.validation, recipe.evaluation.full):
             _within("the epochs of an evaluation", part.epochs, bounds.epochs)
         if len(str(astuple(recipe))) > 5000:
             raise ValueError("these settings are too long for a recipe")
-        backbone = recipe.backbone.partition(":")[0]
-        _check_architecture(recipe.backbone, backbone)
-        if self.name is not None:
-            check_name(self.name)
+        check_architecture(recipe.backbone)
 
     def _changed(self) -> list[str]:
+        for key, value in self.settings.items():
+            if isinstance(value, str) and not value.isprintable():
+                raise ValueError(f"settings: {key} is no printable text")
         return [
             f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in self.settings.items()
         ]
@@ -180,7 +200,7 @@ class Screened(OnData):
     set: Name | None = Field(None, description="A synthetic set of the library (default: the newest).")
     proxy: Word | None = Field(None, description="How candidates are scored (default: set.late_loss+params).")
     compare: Words = Field(default_factory=list, description="Proxies scored beside it; all: the usual baselines.")
-    candidates: int | None = Field(None, ge=2, description="How many.")
+    candidates: int | None = Field(None, ge=2, description="How many (default: all of the space, or what fits budget).")
     where: Words = Field(default_factory=list, description="Only these choices of the space, such as width=32,64.")
     epochs: int | None = Field(None, ge=1, description="On the set.")
     steps: int | None = Field(None, ge=1, description="Of SGD on the set, instead of epochs.")
@@ -191,17 +211,26 @@ class Screened(OnData):
 
     def check(self, bounds: Bounds) -> None:
         from ftdnas.plan import parse_restriction
-        from ftdnas.proxies.registry import known_proxy
+        from ftdnas.proxies.registry import DEFAULT, known_proxy
         from search_spaces.base import find_space
 
+        if self.epochs is not None and self.steps is not None:
+            raise ValueError("epochs and steps both say how long a candidate trains: give one of them")
         self._data(bounds)
         _known("search space", self.space, known_spaces())
         parse_restriction(find_space(self.space), self.where)
         for text in (self.proxy, *self.compare):
             if text is not None and text != "all":
                 known_proxy(text)
+                for asked in re.findall(r"early:(\d+(?:\.\d+)?(?:e\d+)?)", text):
+                    _within(f"the epochs of {text}", math.ceil(float(asked)), bounds.epochs)
+        sets = [*Library(home() / "sets").names(), *bounds.coming]
         if self.set is not None:
-            _known("synthetic set", self.set, Library(home() / "sets").names())
+            _known("synthetic set", self.set, sets)
+        elif not sets and NEEDS_SET.search(self.proxy or DEFAULT):
+            raise ValueError(
+                "there is no synthetic set yet: distil one, or choose a proxy that needs none, such as race"
+            )
         _within("candidates", self.candidates or 1, bounds.candidates)
         _within("epochs", self.epochs or 1, bounds.epochs)
         _within("steps", self.steps or 1, 100 * bounds.epochs)
@@ -305,6 +334,13 @@ class Report(OfStudy):
     def positional(self) -> list[str]:
         return [self.study]
 
+    def check(self, bounds: Bounds) -> None:
+        from ftdnas.service.studies import truths
+
+        super().check(bounds)
+        if self.truth is not None:
+            _known("truth", self.truth, truths())
+
     def options(self, bounds: Bounds) -> dict[str, Any]:
         return {"truth": self.truth, "data_root": bounds.root}
 
@@ -352,11 +388,23 @@ def known_spaces() -> list[str]:
     return [*SPACES, *installed_spaces()]
 
 
-def _check_architecture(text: str, head: str) -> None:
+def check_architecture(text: str) -> None:
+    """Raise ValueError or LookupError for one that is not of a built-in or installed space: no file is ever read."""
     from search_spaces.base import NETWORKS, parse_architecture
 
-    _known("network", head, [*NETWORKS, *known_spaces()])
+    _known("network", text.partition(":")[0], [*NETWORKS, *known_spaces()])
     parse_architecture(text)
+
+
+def can_begin(job: Job, open_jobs: Sequence[Job]) -> bool:
+    """Whether the set that a job names is there, or nobody is going to make it."""
+    wanted = job.request.get("set")
+    return wanted is None or wanted not in coming(open_jobs) or wanted in Library(home() / "sets").names()
+
+
+def coming(open_jobs: Sequence[Job]) -> list[str]:
+    """The names of the sets that open jobs are to make."""
+    return [job.request["name"] for job in open_jobs if job.kind == "distill" and job.request.get("name")]
 
 
 def _known(what: str, name: str, known: Collection[str]) -> None:

@@ -8,11 +8,13 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
 import uvicorn
 
+from ftdnas.service import uploads
 from ftdnas.service.app import make_app
 from ftdnas.service.board import Board
 from ftdnas.service.guard import LOOPBACK, Access, make_token
@@ -21,6 +23,8 @@ from ftdnas.service.requests import Bounds
 from ftdnas.service.server import Server
 from ftdnas.service.workers import Workers
 from ftdnas.storage import open_storage
+
+ANSWER_S = 2.0  # a request waits so long for the database: then it is told that it is away
 
 
 def default_workers() -> int:
@@ -41,13 +45,15 @@ def serve(
 ) -> None:
     """Run until SIGINT or SIGTERM. With 0 workers jobs only queue here: `work` carries them out elsewhere.
 
-    Raises ValueError for a storage that cannot be used, and OSError for a port that is taken.
+    Raises ValueError for a storage that cannot be used, and for a port that is taken.
     """
+    listener = _bound(host, port)  # before any job is taken
     open_to_all = not is_loopback(host)
     token = make_token(token_file) if open_to_all or token_file else None
     access = Access(token, _names(host, hosts))
     with open_storage(storage_url) as storage, contextlib.ExitStack() as stack:
-        queue = Queue(storage)
+        uploads.clear()
+        queue = Queue(replace(storage, patience_s=ANSWER_S))
         server = Server(queue, Board(queue, workers), bounds, workers)
         if workers:
             server.pool = stack.enter_context(Workers(storage, storage_url, bounds, workers, _gpus()))
@@ -61,7 +67,7 @@ def serve(
             timeout_graceful_shutdown=2,
         )
         running = _Announced(config, server, lambda bound: _announce(say, host, bound, token, token_file, workers))
-        running.run()
+        running.run([listener])
 
 
 def work(storage_url: str | None, bounds: Bounds, workers: int, say: Callable[[str], None] = print) -> None:
@@ -72,6 +78,14 @@ def work(storage_url: str | None, bounds: Bounds, workers: int, say: Callable[[s
     with open_storage(storage_url) as storage, Workers(storage, storage_url, bounds, workers, _gpus()):
         say(f"carrying out jobs of {storage.url}, {workers} at once; Ctrl-C ends this, running jobs are taken up again")
         over.wait()
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise ValueError(f"cannot listen on {host}, port {port}: {error.strerror or error} (--host, --port)") from None
 
 
 def is_loopback(host: str) -> bool:
@@ -86,7 +100,7 @@ def _names(host: str, more: tuple[str, ...]) -> tuple[str, ...]:
     """By which the server may be called; any where it listens on every interface and no name is given."""
     if host in ("0.0.0.0", "::") and not more:
         return ()
-    return tuple(dict.fromkeys([*LOOPBACK, host, *more]))
+    return tuple(dict.fromkeys([*LOOPBACK, host.lower(), *(name.lower() for name in more)]))
 
 
 def _announce(
@@ -94,9 +108,8 @@ def _announce(
 ) -> None:
     shown = f"[{host}]" if ":" in host else host
     secret = f"/?token={token}" if token and token_file is None else ""
-    say(
-        f"ftdnas is at http://{shown}:{port}{secret or '/'}  ({workers} jobs at once; Ctrl-C ends it, jobs go on later)"
-    )
+    jobs = f"{workers} job{'s' * (workers != 1)} at once"
+    say(f"ftdnas is at http://{shown}:{port}{secret or '/'}  ({jobs}; Ctrl-C ends it, jobs go on later)")
     if token and token_file is None:
         say(f"other machines may connect: the token is {token}")
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ftdnas.library import home
+from ftdnas.service import studies
 from ftdnas.service.board import Board
+from ftdnas.service.paths import without_places
 from ftdnas.service.queue import Queue
 from ftdnas.service.requests import Bounds
 from ftdnas.service.workers import Workers
@@ -26,6 +28,14 @@ class Server:
     pool: Workers | None = None
     closing: threading.Event = field(default_factory=threading.Event)
 
+    def study(self, name: str) -> studies.StudyView:
+        """As `studies.study`, and why it stopped, where its last job is over and left no ranking."""
+        view = studies.study(name)
+        job = self.queue.of_study(name) if view.ranking is None else None
+        if job is None or not job.over:
+            return view
+        return replace(view, stopped=job.error or f"its job was {job.state}", job=job.id)
+
     def problems(self) -> list[str]:
         """Why jobs cannot be taken or carried out now; [] when all is well."""
         found = [self.queue.answers(), self.pool.problem if self.pool is not None else None]
@@ -35,4 +45,4 @@ class Server:
         free = shutil.disk_usage(folder).free
         if free < SPARE_BYTES:
             found.append(f"only {free >> 20:,} MB of disk are free")
-        return [one for one in dict.fromkeys(found) if one]
+        return [without_places(one) for one in dict.fromkeys(found) if one]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections import Counter
@@ -10,26 +11,41 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ftdnas.candidates import score_value
 from ftdnas.facts_file import read_facts
 from ftdnas.library import home
 from ftdnas.rows import RowFile
+from ftdnas.screening import SCORES
+from ftdnas.service.paths import without_places
 from ftdnas.service.requests import NAME
 from search_spaces.architecture import hint
 
 
 @dataclass(frozen=True)
 class StudyView:
-    """A study's folder. `state`: "ranked", or "running" where no ranking is written yet."""
+    """A study's folder.
+
+    `state`: "ranked", "stopped" where its job ended without a ranking (`stopped` says why, `job` is its id), else
+    "running".
+    """
 
     name: str
     folder: Path
     settings: Mapping[str, Any]
     planned: int | None
     ranking: Mapping[str, Any] | None
+    stopped: str | None = None
+    job: str | None = None
 
     @property
     def state(self) -> str:
-        return "running" if self.ranking is None else "ranked"
+        return "ranked" if self.ranking is not None else "running" if self.stopped is None else "stopped"
+
+    @property
+    def guide(self) -> str:
+        """The score that orders what is scored so far: of the proxy's first part, where it is one of a training."""
+        kind = str(self.settings.get("proxy", "")).partition("+")[0].rpartition(".")[2]
+        return kind if kind in SCORES else "late_loss"
 
     def summary(self) -> dict[str, Any]:
         """What a list shows."""
@@ -37,6 +53,9 @@ class StudyView:
         return {
             "name": self.name,
             "state": self.state,
+            "stopped": self.stopped,
+            "job": self.job,
+            "problem": None,
             "space": self.settings.get("space"),
             "proxy": self.settings.get("proxy"),
             "set": self.settings.get("set name") or None,
@@ -48,17 +67,17 @@ class StudyView:
         }
 
     def trials(self) -> list[dict[str, Any]]:
-        """The candidates, best first; while the study runs those that are scored so far, by held-out accuracy."""
+        """The candidates, best first; while the study runs those that are scored so far, by `guide`."""
         if self.ranking is not None:
             return [dict(one) for one in self.ranking["candidates"]]
-        rows = list(RowFile(self.folder / "scores.jsonl").settled().values())
+        rows = _rows(self.folder / "scores.jsonl")
         if not rows:
             return []
         names: Counter[str] = Counter(_place(row) for row in rows)
         (main, _), *_ = names.most_common(1)
         of_set = [place for place in names if place.startswith("the set ")]
         scored = [row for row in rows if _place(row) == (of_set[0] if of_set else main)]
-        found = {str(row["architecture"]): _trial(row) for row in scored}
+        found = {str(row["architecture"]): _trial(row, self.guide) for row in scored}
         return sorted(found.values(), key=lambda one: (one["score"] is None, -(one["score"] or 0.0)))
 
     def front(self, cost: str) -> list[dict[str, Any]]:
@@ -88,9 +107,21 @@ class StudyView:
 
 
 def study_names() -> list[str]:
-    """The newest first."""
-    folders = [path.parent for path in (home() / "studies").glob("*/study.json")]
+    """The newest first; without those whose name no address can hold."""
+    folders = [path.parent for path in (home() / "studies").glob("*/study.json") if re.match(NAME, path.parent.name)]
     return [one.name for one in sorted(folders, key=lambda one: one.stat().st_mtime, reverse=True)]
+
+
+def listed(name: str) -> dict[str, Any]:
+    """The summary of a study, or what is wrong with its folder: one that is damaged must not hide the others."""
+    try:
+        return study(name).summary()
+    except (ValueError, LookupError, TypeError) as error:
+        return {
+            **StudyView(name, home(), {}, None, None).summary(),
+            "state": "damaged",
+            "problem": without_places(str(error.args[0])),
+        }
 
 
 def study(name: str) -> StudyView:
@@ -121,7 +152,10 @@ def with_set(identity: str) -> list[StudyView]:
     """The studies that a set was used in."""
     found: list[StudyView] = []
     for name in study_names():
-        view = study(name)
+        try:
+            view = study(name)
+        except (ValueError, LookupError):  # damaged: its own page says how
+            continue
         if view.settings.get("set") == identity:
             found.append(view)
     return found
@@ -137,10 +171,24 @@ def _place(row: Mapping[str, Any]) -> str:
     return str((row.get("trained_on") or {}).get("name", row.get("measure", "")))
 
 
-def _trial(row: Mapping[str, Any]) -> dict[str, Any]:
+def _rows(path: Path) -> list[dict[str, Any]]:
+    try:
+        told = path.stat()
+    except FileNotFoundError:
+        return []
+    return _read_rows(path, told.st_mtime_ns, told.st_size)
+
+
+@functools.lru_cache(maxsize=16)
+def _read_rows(path: Path, changed: int, size: int) -> list[dict[str, Any]]:  # noqa: ARG001
+    """However many look, a file is read once for each of its states."""
+    return list(RowFile(path).settled().values())
+
+
+def _trial(row: Mapping[str, Any], guide: str) -> dict[str, Any]:
     return {
         "architecture": row["architecture"],
-        "score": row.get("score"),
+        "score": score_value(row, guide) if "losses" in row else row.get("score"),
         "accuracy": row.get("score"),
         "late_loss": row.get("late_loss"),
         "parameters": None,

@@ -3,49 +3,76 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fastapi.concurrency import run_in_threadpool
 
+from distill.locks import locked
 from ftdnas.library import SUFFIX, Library, home
+from ftdnas.real_images import KEY
 from ftdnas.service.problems import Problem
+from ftdnas.service.requests import check_architecture
+
+if TYPE_CHECKING:
+    from distill.synthetic import SyntheticSet
+
+ORIGINS = {"image_size": int, "validation": float, "split_seed": int}  # beside the spec, what finds images again
 
 
-async def receive_set(name: str, body: AsyncIterator[bytes], most_bytes: int) -> tuple[str, bool]:
+def clear() -> None:
+    """Remove what a server that was killed left of uploads."""
+    shutil.rmtree(home() / "uploads", ignore_errors=True)
+
+
+async def receive_set(name: str, body: AsyncIterator[bytes], specs: Collection[str], spare: int) -> tuple[str, bool]:
     """Take a .safetensors file in as the set `name`; (its identity, whether it is new).
 
-    Raises Problem for a body that is too large or no synthetic set, or a name that another set has. Nothing of a
-    refused upload is kept.
+    `specs`: of the data sets that this server can see; a set that names others, or files, loses what it says of its
+    origin, so that no path comes over the network. `spare`: bytes of disk that must stay free. Raises Problem for a
+    body that is no synthetic set, or a name that another set has. Nothing of a refused upload is kept.
     """
     library = Library(home() / "sets")
     folder = home() / "uploads"
     folder.mkdir(parents=True, exist_ok=True)
+    if shutil.disk_usage(folder).free < spare:
+        raise Problem(507, "there is too little disk left for a set: tell whoever runs this server")
     handle, path_text = tempfile.mkstemp(suffix=SUFFIX, dir=folder)
     path = Path(path_text)
     try:
         with os.fdopen(handle, "wb") as file:
-            taken = 0
             async for chunk in body:
-                taken += len(chunk)
-                if taken > most_bytes:
-                    raise Problem(413, f"the set is larger than {most_bytes:,} bytes")
                 await run_in_threadpool(file.write, chunk)
-        return await run_in_threadpool(_add, library, path, name)
+        return await run_in_threadpool(_add, library, path, name, specs)
     finally:
         path.unlink(missing_ok=True)
 
 
-def _add(library: Library, path: Path, name: str) -> tuple[str, bool]:
+def _add(library: Library, path: Path, name: str, specs: Collection[str]) -> tuple[str, bool]:
     from distill.synthetic import SyntheticSet
 
     try:
         synthetic = SyntheticSet.load(path)
-    except (ValueError, KeyError, TypeError, OSError) as error:
+        check_architecture(synthetic.backbone)
+    except (LookupError, ValueError, TypeError, OSError) as error:
         raise Problem(422, f"this is no synthetic set: {str(error).replace(str(path), 'the file')}") from None
-    known = name in library.names()
-    if known and library.load(name).identity != synthetic.identity:
-        raise Problem(409, f"the library has another set {name}: choose another name, or delete it")
-    library.add(synthetic, name)
+    with locked(path.parent / ".lock"):
+        known = name in library.names()
+        if known and library.load(name).identity != synthetic.identity:
+            raise Problem(409, f"the library has another set {name}: choose another name, or delete it")
+        library.add(_of_known_origin(synthetic, specs), name)
     return synthetic.identity, not known
+
+
+def _of_known_origin(synthetic: SyntheticSet, specs: Collection[str]) -> SyntheticSet:
+    """Its provenance says no more of where its images are than the name of a data set of this server."""
+    told = synthetic.provenance.get(KEY)
+    kept: dict[str, object] = {}
+    if isinstance(told, Mapping) and told.get("spec") in specs and told.get("split_file") is None:
+        kept = {one: told[one] for one, kind in ORIGINS.items() if type(told.get(one)) is kind}
+        kept["spec"] = told["spec"]
+    same = told is None or (isinstance(told, Mapping) and {k: v for k, v in told.items() if v is not None} == kept)
+    return synthetic if same else synthetic.with_provenance(**{KEY: kept})

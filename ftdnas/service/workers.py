@@ -11,23 +11,28 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
 from ftdnas.followed import FLAG, ORPHANED, read_line
 from ftdnas.library import home
+from ftdnas.service.paths import without_places
 from ftdnas.service.queue import ATTEMPTS, LOG_LINES, SCOPE, Job, Queue
-from ftdnas.service.requests import Bounds, command_of
+from ftdnas.service.requests import Bounds, can_begin, command_of
 from ftdnas.storage import Storage
 
 LOOK_S = 0.5  # between two looks at the queue, and at a child
+NOTE_S = 5.0  # between two notes of a job that says nothing
 GRACE_S = 3.0  # between Ctrl-C and the end, for a command that is cancelled
 WRONG_INPUT = 2  # exit code of a command that told its user what is wrong: to try it again would say the same
 NICE = 10  # the server's answers come first
+PARTING_S = 3.0  # for a database that is away when everything ends
+LINE = 2000  # characters of a line of the log that are kept
+OUTPUT = 4 << 20  # bytes of what a command prints that are kept
 
 
 class Workers:
@@ -54,7 +59,7 @@ class Workers:
             threading.Thread(target=self._work, args=(number,), daemon=True, name=f"ftdnas-worker-{number}")
             for number in range(count)
         ]
-        self.problem: str | None = None  # why no job is being taken, if so
+        self._problems: dict[int, str] = {}
 
     def __enter__(self) -> Workers:
         self._leases.__enter__()
@@ -67,62 +72,78 @@ class Workers:
     ) -> None:
         """End the children; their jobs go back to the queue, uncounted."""
         self._over.set()
+        self._queue.hurry(PARTING_S)
         for slot in self._slots:
             slot.join()
         with contextlib.suppress(ValueError):
             self._leases.__exit__(kind, error, trace)
 
+    @property
+    def problem(self) -> str | None:
+        """Why no job is being taken, or carried out, if so."""
+        return next(iter(self._problems.values()), None)
+
     def _work(self, slot: int) -> None:
         while not self._over.is_set():
             try:
                 with self._taking:
-                    job = self._queue.take(self._leases, self._ours, f"{socket.gethostname()}/{slot}")
+                    job = self._queue.take(self._leases, self._ours, f"{socket.gethostname()}/{slot}", can_begin)
                     if job is not None:
                         self._ours.add(job.id)
-                self.problem = None
+                self._problems.pop(slot, None)
                 if job is None:
                     self._over.wait(LOOK_S)
                     continue
                 try:
                     self._carry_out(job, slot)
                 finally:
-                    self._ours.discard(job.id)
-                    self._leases.release(job.id)
-            except (ValueError, OSError) as error:  # the database or the disk: jobs wait, the readiness says why
-                self.problem = str(error)
+                    with self._taking:  # nobody takes it in between and then loses it to this release
+                        try:
+                            self._leases.release(job.id)
+                        finally:
+                            self._ours.discard(job.id)
+            except Exception as error:  # the database, the disk, a bug: jobs wait, the readiness says why
+                if not isinstance(error, ValueError | OSError):
+                    traceback.print_exc()
+                self._problems[slot] = str(error)
                 self._over.wait(5 * LOOK_S)
 
     def _carry_out(self, job: Job, slot: int) -> None:
         if job.attempts > ATTEMPTS:
-            self._queue.end(job.id, "failed", error=f"its process was killed {ATTEMPTS} times: see the log, and retry")
+            self._queue.end(job, "failed", error=f"its process was killed {ATTEMPTS} times: see the log, and retry")
             return
+        if job.attempts > 1:
+            self._over.wait(2 * LOOK_S)  # whoever only seemed dead hears of it, and ends its process
         try:
             command = command_of(job.kind, job.request, self._bounds, self._threads)
         except (ValueError, LookupError) as error:  # what it names has gone since, or this server has other bounds
-            self._queue.end(job.id, "failed", error=str(error.args[0]))
+            self._queue.end(job, "failed", error=without_places(str(error.args[0])))
             return
         with tempfile.TemporaryFile() as out:
             child = _Child(command, self._environment(slot), out, job)
             child.follow(self._queue, self._over)
             out.seek(0)
-            output = _without_home(out.read().decode("utf-8", "replace"))
+            output = without_places(out.read(OUTPUT).decode("utf-8", "replace"))
+        if child.lost:
+            return
         if self._over.is_set() and not child.ended_by_itself:
-            self._queue.put_back(job.id, counted=False)
+            self._queue.put_back(job, counted=False)
         elif child.cancelled:
-            self._queue.end(job.id, "cancelled", output=output)
+            self._queue.end(job, "cancelled", output=output)
         elif child.code == 0:
-            self._queue.end(job.id, "succeeded", output=output)
+            self._queue.end(job, "succeeded", output=output)
         elif child.code < 0 or child.code == ORPHANED:
-            self._queue.put_back(job.id, counted=True)
+            self._queue.put_back(job, counted=True)
         else:
-            self._queue.end(job.id, "failed", output=output, error=child.reason)
+            self._queue.end(job, "failed", output=output, error=child.reason)
 
     def _environment(self, slot: int) -> dict[str, str]:
         named = {FLAG: "1", "FTDNAS_HOME": str(home()), "OMP_NUM_THREADS": str(self._threads)}
         if self._url:
             named["FTDNAS_STORAGE"] = self._url
         if self._gpus:
-            named["CUDA_VISIBLE_DEVICES"] = str(slot % self._gpus)
+            visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(self._gpus)))
+            named["CUDA_VISIBLE_DEVICES"] = visible.split(",")[slot % self._gpus]
         return {**os.environ, **named}
 
 
@@ -135,38 +156,44 @@ class _Child:
     out: IO[bytes]
     job: Job
     cancelled: bool = False
+    lost: bool = False  # another has the job now
     ended_by_itself: bool = False
     code: int = 0
     progress: dict[str, Any] = field(default_factory=dict)
-    changed: bool = False
+    changed: bool = True
 
     def __post_init__(self) -> None:
         self.log: deque[str] = deque(self.job.log, maxlen=LOG_LINES)
         self.begun = time.time()
+        self._before_s = float(self.job.progress.get("spent_s", 0.0))  # in earlier attempts
 
     def follow(self, queue: Queue, over: threading.Event) -> None:
         """Run it to its end, to its cancellation or to ours."""
         process = subprocess.Popen(
-            [sys.executable, "-m", "ftdnas", *self.command],
+            [sys.executable, "-P", "-m", "ftdnas", *self.command],  # whatever lies in this folder, it is not imported
             stdin=subprocess.PIPE,  # it ends with this pipe, so with us
             stdout=self.out,
             stderr=subprocess.PIPE,
             env=self.environment,
             start_new_session=True,
-            preexec_fn=_step_back,
         )
+        with contextlib.suppress(OSError):  # it has ended already
+            os.setpriority(os.PRIO_PROCESS, process.pid, NICE)
         assert process.stderr is not None
         reader = threading.Thread(target=self._read, args=(process.stderr,), daemon=True)
         reader.start()
         asked_at: float | None = None
+        noted_at = 0.0
         try:
             while process.poll() is None:
-                if over.is_set():
+                if over.is_set() or self.lost:
                     return
                 with contextlib.suppress(ValueError):  # a database that is gone: the work goes on
-                    if self.changed or asked_at is None:
-                        self.changed = False
-                        self.cancelled = queue.note(self.job.id, self._place(), list(self.log)) or self.cancelled
+                    wanted = queue.asked(self.job)
+                    self.lost, self.cancelled = wanted == "lost", wanted == "cancel" or self.cancelled
+                    if self.changed or time.monotonic() - noted_at > NOTE_S:
+                        self.changed, noted_at = False, time.monotonic()
+                        queue.note(self.job, self._place(), list(self.log))
                 if self.cancelled and asked_at is None:
                     asked_at = time.monotonic()
                     process.send_signal(signal.SIGINT)
@@ -183,7 +210,7 @@ class _Child:
             process.stderr.close()
             assert process.stdin is not None
             process.stdin.close()
-        queue.note(self.job.id, self._place(), list(self.log))
+        queue.note(self.job, self._place(), list(self.log))
 
     @property
     def reason(self) -> str:
@@ -198,14 +225,14 @@ class _Child:
             line = raw.decode("utf-8", "replace").rstrip("\n")
             told = read_line(line)
             if told is None:
-                self.log.append(_without_home(line))
+                self.log.append(without_places(line)[:LINE])
             else:
                 self._hear(told)
             self.changed = True
 
     def _hear(self, told: Mapping[str, Any]) -> None:
         if told["message"]:
-            self.log.append(_without_home(told["message"]))
+            self.log.append(without_places(told["message"])[:LINE])
         if not told["total"]:
             return
         now = time.time()
@@ -215,19 +242,10 @@ class _Child:
         self.progress = {**self.progress, "done": told["done"], "total": told["total"], "values": values}
 
     def _place(self) -> dict[str, Any]:
-        """Where it is: stage, done of total, values, seconds left in this stage, seconds so far in this attempt."""
+        """Where it is: stage, done of total, values, seconds left in this stage, seconds so far in all attempts."""
         place = dict(self.progress)
         since, first = place.pop("since", 0.0), place.pop("from", 0)
         gone = place.get("done", 0) - first
         if gone > 0:
             place["left_s"] = (time.time() - since) / gone * (place["total"] - place["done"])
-        return {**place, "spent_s": time.time() - self.begun}
-
-
-def _step_back() -> None:
-    os.nice(NICE)
-
-
-def _without_home(text: str) -> str:
-    """Where the server keeps its files is nobody else's concern."""
-    return text.replace(str(home()), "~").replace(str(Path.home()), "~")
+        return {**place, "spent_s": self._before_s + time.time() - self.begun}

@@ -24,8 +24,9 @@ function place(job) {
     const left = p.left_s === undefined ? "" : `, ${duration(p.left_s)} left in this stage`;
     box.append(make("span", {}, `${p.stage} ${p.done.toLocaleString()} of ${p.total.toLocaleString()}${left}`));
   } else if (job.state === "queued") {
-    const starts = job.starts_in_s ? `, starts in about ${duration(job.starts_in_s)}` : "";
-    box.append(make("span", {}, `waits, ${job.before ?? 0} before it${starts}`));
+    const starts = job.starts_in_s ? `, starts in about ${duration(job.starts_in_s)} if jobs last as usual` : "";
+    const before = job.before ? `, ${job.before} ${job.before === 1 ? "job" : "jobs"} before it` : "";
+    box.append(make("span", {}, `waits${before}${starts}`));
   } else {
     box.append(make("span", {}, "begins"));
   }
@@ -56,26 +57,40 @@ function listen(address, kind, heard) {
 
 async function call(method, address, body, headers = {}) {
   const options = { method, headers: { ...headers } };
-  if (body !== undefined) {
+  if (body instanceof Blob) {
+    options.body = body;
+  } else if (body !== undefined) {
     options.headers["Content-Type"] = "application/json";
     options.body = JSON.stringify(body);
   }
   const answer = await fetch(address, options);
   const told = answer.status === 204 ? {} : await answer.json();
-  if (!answer.ok) throw new Error(told.detail ?? answer.statusText);
+  if (!answer.ok) throw Object.assign(new Error(told.detail ?? answer.statusText), { where: told.errors?.[0]?.where });
   return told;
+}
+
+// What went wrong, in words: a browser only says that it could not fetch.
+function reason(error) {
+  return error instanceof TypeError ? "the server does not answer: is it running?" : error.message;
+}
+
+function complain(text) {
+  $("#said").textContent = text;
+  $("#said").className = "bad";
 }
 
 function liveOverview() {
   const table = $("#jobs");
   if (!table) return listen("/api/v1/events", "jobs", (jobs) => jobs.length && location.reload());
-  let open = new Set([...table.querySelectorAll(".running, .queued")].map((one) => one.closest("tr").dataset.job));
+  let open;
   return listen(table.dataset.live, "jobs", (jobs) => {
     const now = new Set(jobs.map((job) => job.id));
-    if (jobs.some((job) => !$(`tr[data-job="${job.id}"]`, table)) || [...open].some((id) => !now.has(id))) return location.reload();
+    // What the page was made with is not compared with the first event: a page that reloads for that might never stop.
+    if (open && (now.size !== open.size || [...now].some((id) => !open.has(id)))) return location.reload();
     open = now;
     for (const job of jobs) {
       const row = $(`tr[data-job="${job.id}"]`, table);
+      if (!row) continue;
       row.children[1].replaceChildren(state(job));
       row.children[2].replaceChildren(place(job));
     }
@@ -101,6 +116,7 @@ function liveJob(page) {
     page.dataset.state = job.state;
     $(".state", page).replaceWith(state(job));
     $(".place", page).replaceChildren(place(job));
+    $("#cancel").hidden = job.cancelling;
     $("#spent").textContent = job.progress.spent_s === undefined ? "" : `${duration(job.progress.spent_s)} so far`;
     $("#values").replaceChildren(
       ...Object.entries(job.progress.values ?? {}).map(([name, value]) =>
@@ -154,7 +170,7 @@ function liveStudy(table) {
           {},
           make("td", {}, String(place + 1)),
           make("th", { scope: "row" }, make("code", {}, ...breakable(one.architecture))),
-          make("td", {}, one.score === null ? make("span", { class: "bad" }, one.error ?? "") : one.score.toPrecision(4)),
+          make("td", {}, one.score === null ? "" : `${one.score.toPrecision(4)} `, make("span", { class: "bad" }, one.error ?? "")),
           make("td", {}, one.accuracy === null || one.accuracy === undefined ? "" : `${(100 * one.accuracy).toFixed(1)} %`),
           make("td", {}, one.parameters ? one.parameters.toLocaleString() : ""),
         ),
@@ -168,15 +184,15 @@ function liveStudy(table) {
       if (text !== shown) {
         shown = text;
         trials = told.trials;
-        if (told.state === "ranked" && table.dataset.state !== "ranked") return location.reload();
+        if (told.state !== "running" && table.dataset.state === "running") return location.reload();
         if (told.state === "running") {
           cost.value = "seconds";
-          $("#scored").textContent = `${told.total}${table.dataset.planned ? ` of ${table.dataset.planned}` : ""} scored so far, by held-out accuracy.`;
+          $("#scored").textContent = `${told.total}${table.dataset.planned ? ` of ${table.dataset.planned}` : ""} scored so far.`;
         }
         rows();
         draw();
       }
-      if (told.state === "ranked") return;
+      if (told.state !== "running") return;
     } catch (error) {
       $("#connection").textContent = "connection lost, trying again";
     }
@@ -187,10 +203,17 @@ function liveStudy(table) {
   look();
 }
 
-async function awaitStudy(name) {
-  const known = await fetch("/api/v1/studies?limit=500").then((answer) => answer.json(), () => ({ studies: [] }));
-  if (known.studies.some((one) => one.name === name)) return location.reload();
-  setTimeout(() => awaitStudy(name), 1000);
+// Until a study begins, its page shows the job that is to make it.
+async function awaitStudy(job) {
+  try {
+    const told = await call("GET", `/api/v1/jobs/${job}`);
+    if (["failed", "cancelled"].includes(told.state)) return (location.href = `/jobs/${job}`);
+    if (told.state === "succeeded" || told.progress.total) return location.reload();
+    $("#connection").textContent = "";
+  } catch (error) {
+    $("#connection").textContent = "connection lost, trying again";
+  }
+  setTimeout(() => awaitStudy(job), 1000);
 }
 
 function value(input) {
@@ -198,7 +221,7 @@ function value(input) {
   switch (input.dataset.kind) {
     case "integer":
     case "number":
-      if (Number.isNaN(Number(text))) throw new Error(`${input.name}: ${text} is no number`);
+      if (!Number.isFinite(Number(text))) throw Object.assign(new Error(`${input.name}: ${text} is no number`), { where: input.name });
       return Number(text);
     case "words":
       return text.split(/\s+/);
@@ -215,8 +238,11 @@ function form(element) {
   element.addEventListener("input", () => (key = crypto.randomUUID?.() ?? String(Math.random()).slice(2)));
   element.addEventListener("submit", async (event) => {
     event.preventDefault();
-    const said = $("#said");
-    said.textContent = "";
+    const button = $("button[type=submit]", element);
+    $("#said").textContent = "asking the server";
+    $("#said").className = "";
+    for (const input of element.elements) input.removeAttribute("aria-invalid");
+    button.disabled = true;
     try {
       const asked = {};
       for (const input of element.elements) {
@@ -225,8 +251,17 @@ function form(element) {
       const job = await call("POST", address, asked, { "Idempotency-Key": key });
       location.href = `/jobs/${job.id}`;
     } catch (error) {
-      said.textContent = error.message;
-      said.className = "bad";
+      complain(reason(error));
+      const input = element.elements[(error.where ?? error.message.split(/[: ]/)[0]).split(".")[0]];
+      if (input?.name) {
+        input.setAttribute("aria-invalid", "true");
+        input.setAttribute("aria-errormessage", "said");
+        const folded = input.closest("details");
+        if (folded) folded.open = true;
+        input.focus();
+      }
+    } finally {
+      button.disabled = false;
     }
   });
 }
@@ -237,16 +272,13 @@ function upload(element) {
   file.addEventListener("change", () => (name.value ||= file.files[0]?.name.replace(/\.safetensors$/, "") ?? ""));
   element.addEventListener("submit", async (event) => {
     event.preventDefault();
-    const said = $("#said");
-    said.textContent = "sending the file";
-    said.className = "";
+    $("#said").textContent = "sending the file";
+    $("#said").className = "";
     try {
-      const answer = await fetch(`/api/v1/sets/${encodeURIComponent(name.value)}`, { method: "PUT", body: file.files[0] });
-      if (!answer.ok) throw new Error((await answer.json()).detail ?? answer.statusText);
+      await call("PUT", `/api/v1/sets/${encodeURIComponent(name.value)}`, file.files[0]);
       location.href = `/sets/${name.value}`;
     } catch (error) {
-      said.textContent = error.message;
-      said.className = "bad";
+      complain(reason(error));
     }
   });
 }
@@ -259,8 +291,7 @@ for (const button of document.querySelectorAll("[data-post], [data-delete]")) {
       if (button.dataset.post) location.reload();
       else location.href = "/";
     } catch (error) {
-      $("#said").textContent = error.message;
-      $("#said").className = "bad";
+      complain(reason(error));
     }
   });
 }
@@ -268,7 +299,7 @@ for (const button of document.querySelectorAll("[data-post], [data-delete]")) {
 if ($("#new")) form($("#new"));
 else if ($("#job")) liveJob($("#job"));
 else if ($("#trials")) window.addEventListener("load", () => liveStudy($("#trials")));
-else if ($("#waiting")) awaitStudy($("#waiting").dataset.study);
+else if ($("#waiting")) awaitStudy($("#waiting").dataset.job);
 else if (location.pathname === "/") {
   upload($("#upload"));
   liveOverview();

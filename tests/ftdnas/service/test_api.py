@@ -5,6 +5,8 @@ from __future__ import annotations
 import pickle
 import re
 import sqlite3
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,13 @@ from hypothesis import HealthCheck, given, settings
 from starlette.testclient import TestClient
 
 from ftdnas.library import Library, home
-from ftdnas.service.board import Board
+from ftdnas.service.app import make_app
+from ftdnas.service.board import Board, expected_starts
 from ftdnas.service.guard import Access
+from ftdnas.service.paths import without_places
 from ftdnas.service.queue import Queue
+from ftdnas.service.requests import Bounds, can_begin
+from ftdnas.service.server import Server
 from ftdnas.storage import open_storage
 
 HEALTH = list(HealthCheck)
@@ -157,6 +163,14 @@ def test_no_name_leaves_its_folder(inside: Any, name: str) -> None:
         ("search", {"proxy": "no_such"}, "unknown proxy"),
         ("search", {"where": ["width=5"]}, "5"),
         ("search", {"sampler": "best"}, "unknown sampler"),
+        ("search", {"proxy": "early:1000000000.accuracy"}, "more than this server allows"),
+        ("search", {"epochs": 3, "steps": 4}, "give one of them"),
+        ("distill", {"settings": {"description": "a\0b"}}, "no printable text"),
+        (
+            "distill",
+            {"settings": {"matching.lr_images_grid": [1.0] * 500, "matching.grid_steps": 20_000}},
+            "more than this server allows",
+        ),
         ("search", {"storage": "sqlite:////etc/passwd"}, "storage"),
         ("search", {"study": "--help"}, "study"),
         ("search", {"lr": "1; rm -rf"}, "lr"),
@@ -165,7 +179,13 @@ def test_no_name_leaves_its_folder(inside: Any, name: str) -> None:
         ("truth", {"study": "none"}, "none"),
     ],
 )
-def test_what_a_server_does_not_do_is_not_queued(inside: Any, kind: str, request_: dict[str, Any], said: str) -> None:
+def test_what_a_server_does_not_do_is_not_queued(
+    inside: Any,
+    digits_set: str,  # noqa: ARG001
+    kind: str,
+    request_: dict[str, Any],
+    said: str,
+) -> None:
     assert said in refused(inside.web.post(f"/api/v1/jobs/{kind}", json=request_), 422)
     assert inside.web.get("/api/v1/jobs").json()["total"] == 0
 
@@ -264,10 +284,16 @@ def test_where_a_job_waits_it_says_when_it_starts(inside: Any) -> None:
         taken = queue.take(leases, set(), "here")
         assert taken is not None
         assert taken.id == first.id
-        queue.note(first.id, {"stage": "matching", "done": 1, "total": 4, "left_s": 30.0}, ["a line"])
+        queue.note(taken, {"stage": "matching", "done": 1, "total": 4, "left_s": 30.0, "spent_s": 5.0}, ["a line"])
         board = Board(queue, 1)
-        assert board.told(board.job(second.id))["starts_in_s"] == 30.0
+        assert board.told(board.job(second.id))["starts_in_s"] is None  # the other stages may take any time
         assert board.told(board.job(first.id))["progress"]["fraction"] == 0.25
+        jobs = queue.waiting()
+        # One that usually takes 60 s has had 5 of them; its stage alone needs 30 more.
+        assert expected_starts(jobs, {"distill": 60.0}, 1) == {second.id: 55.0}
+        assert expected_starts(jobs, {"distill": 20.0}, 1) == {second.id: 30.0}
+        assert expected_starts(jobs, {"distill": 60.0}, 2) == {second.id: 0.0}
+        assert expected_starts(jobs[1:], {}, 0) == {second.id: None}
         other = queue.take(leases, {first.id}, "here")
         assert other is not None
         assert other.id == second.id
@@ -292,3 +318,127 @@ def test_nothing_that_fits_the_description_is_a_server_error(inside: Any, digits
 
         asked()
     assert len(seen) > 25
+
+
+def test_a_set_that_names_files_of_the_server_forgets_them(inside: Any, make_set: Any, tmp_path: Path) -> None:
+    for place, (told, kept) in enumerate(
+        [
+            ({"spec": "folder:/etc", "split_file": None}, {}),
+            ({"spec": "digits", "split_file": "/etc/passwd"}, {}),
+            ({"spec": "digits", "validation": 0.2, "image_size": "x"}, {"spec": "digits", "validation": 0.2}),
+            ("digits", {}),
+        ]
+    ):
+        make_set(classes=10, provenance={"data": told}).save(tmp_path / "file.safetensors")
+        body = (tmp_path / "file.safetensors").read_bytes()
+        assert inside.web.put(f"/api/v1/sets/set{place}", content=body, headers=UPLOAD).status_code == 201
+        assert Library(home() / "sets").load(f"set{place}").provenance["data"] == kept
+    make_set(classes=10, backbone="/tmp/evil.py:build").save(tmp_path / "file.safetensors")
+    body = (tmp_path / "file.safetensors").read_bytes()
+    assert "unknown network" in refused(inside.web.put("/api/v1/sets/evil", content=body, headers=UPLOAD), 422)
+
+
+def test_one_odd_thing_does_not_hide_the_others(inside: Any, make_set: Any) -> None:
+    odd = {"validation_accuracy": [1], "dataset": {"a": 1}, "method": 3, "seed": "x"}
+    Library(home() / "sets").add(make_set(classes=10, provenance=odd), "odd")
+    for name, content in (("bad", "{"), ("my study", "{}"), ("list", "[]")):
+        folder = home() / "studies" / name
+        folder.mkdir(parents=True)
+        (folder / "study.json").write_text(content)
+    for address in ("/", "/sets/odd", "/api/v1/sets", "/api/v1/studies", "/api/v1/sets/odd"):
+        assert inside.web.get(address).status_code == 200, address
+    told = {one["name"]: one["problem"] for one in inside.web.get("/api/v1/studies").json()["studies"]}
+    assert set(told) == {"bad", "list"}
+    assert all(told.values())
+    assert str(home()) not in inside.web.get("/").text
+
+
+def test_a_set_in_use_is_not_deleted_by_accident(inside: Any, digits_set: str) -> None:
+    job = inside.web.post("/api/v1/jobs/search", json={"set": digits_set, "study": "one"}).json()
+    assert f"job {job['id']} need the set" in refused(inside.web.delete(f"/api/v1/sets/{digits_set}"), 409)
+    assert inside.web.delete(f"/api/v1/sets/{digits_set}?force=true").status_code == 204
+
+
+@EITHER
+def test_a_search_may_wait_for_its_set(inside: Any) -> None:
+    queue = inside.server.queue
+    assert "there is none yet" in refused(inside.web.post("/api/v1/jobs/search", json={"set": "later"}), 422)
+    assert "no synthetic set yet" in refused(inside.web.post("/api/v1/jobs/search", json={}), 422)
+    inside.web.post("/api/v1/jobs/distill", json={"name": "later"})
+    assert inside.web.post("/api/v1/jobs/search", json={"set": "later"}).status_code == 202
+    with open_storage(inside.storage) as storage, storage.leases("jobs") as leases:
+        first = queue.take(leases, set(), "here", can_begin)
+        assert first.kind == "distill"
+        assert queue.take(leases, {first.id}, "here", can_begin) is None
+        queue.end(first, "failed", error="it was not to be")
+        assert queue.take(leases, {first.id}, "here", can_begin).kind == "search"
+
+
+@EITHER
+def test_who_lost_a_job_changes_it_no_more(inside: Any) -> None:
+    queue = inside.server.queue
+    job, _ = queue.submit("distill", {})
+    with open_storage(inside.storage) as storage, storage.leases("jobs") as one, storage.leases("jobs") as other:
+        lost = queue.take(one, set(), "one")
+        one.release(job.id)  # as if its heartbeat had been missed
+        held = queue.take(other, set(), "other")
+        assert (lost.attempts, held.attempts) == (1, 2)
+        assert (queue.asked(lost), queue.asked(held)) == ("lost", "go on")
+        queue.note(lost, {"stage": "matching"}, ["not mine"])
+        queue.end(lost, "failed", error="another process is working on it")
+        queue.put_back(lost, counted=True)
+        assert queue.get(job.id).state == "running"
+        assert not queue.get(job.id).log
+        queue.cancel(job.id)
+        assert queue.asked(held) == "cancel"
+        queue.end(held, "succeeded", output="done")
+        assert queue.get(job.id).state == "succeeded"
+
+
+def test_so_many_jobs_wait_and_no_more(inside: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ftdnas.service.queue.MOST_OPEN", 2)
+    for _ in range(2):
+        assert inside.web.post("/api/v1/jobs/distill", json={}).status_code == 202
+    assert "2 jobs wait already" in refused(inside.web.post("/api/v1/jobs/distill", json={}), 429)
+
+
+def test_a_stream_of_what_nobody_has_is_refused(inside: Any) -> None:
+    refused(inside.web.get(f"/api/v1/jobs/{'0' * 32}/events"), 404)
+
+
+def test_without_its_database_a_server_says_so_at_once(postgresql: Any, database: str) -> None:
+    with open_storage(database) as storage:
+        queue = Queue(replace(storage, patience_s=0.2))
+        server = Server(queue, Board(queue, 1), Bounds(), 0)
+        web = TestClient(make_app(server, Access()), base_url="http://127.0.0.1")
+        known = web.post("/api/v1/jobs/distill", json={}).json()["id"]
+        postgresql.stop()
+        try:
+            for answer in (
+                web.post("/api/v1/jobs/distill", json={}),
+                web.get(f"/api/v1/jobs/{known}"),
+                web.get("/api/v1/jobs"),
+                web.get(f"/api/v1/jobs/{known}/events"),
+            ):
+                assert "the database does not answer" in refused(answer, 503)
+            assert web.get("/").status_code == 503
+            assert web.get("/api/v1/health").status_code == 200
+            ready = web.get("/api/v1/ready")
+            assert ready.status_code == 503
+            assert ready.json()["problems"] == ["the database does not answer"]
+        finally:
+            postgresql.start()
+        time.sleep(0.6)
+        assert web.get(f"/api/v1/jobs/{known}").json()["state"] == "queued"
+        assert web.get("/api/v1/ready").status_code == 200
+
+
+def test_places_of_this_machine_are_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FTDNAS_HOME", "/srv/ftdnas")
+    monkeypatch.setenv("HOME", "/")
+    assert without_places("see /srv/ftdnas/sets/a.png, not a/b or /srv/ftdnas2") == (
+        "see $FTDNAS_HOME/sets/a.png, not a/b or /srv/ftdnas2"
+    )
+    assert without_places("the database postgresql+psycopg://u:***@host:1/x is gone") == (
+        "the database postgresql is gone"
+    )

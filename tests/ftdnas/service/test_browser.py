@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
+from ftdnas.client import Client
 from ftdnas.library import home
 
 Start = Callable[..., Any]
@@ -117,3 +118,18 @@ def test_from_images_to_a_report(start: Start, page: Page) -> None:
     page.get_by_label("Its name here").fill("again")
     page.get_by_role("button", name="Add it").click()
     expect(page.get_by_role("heading", name="again")).to_be_visible()
+
+
+def test_many_jobs_do_not_make_the_overview_reload(start: Start, page: Page) -> None:
+    url = start("serve", "--port=0", "--workers=0").url
+    with Client(url) as client:
+        for number in range(25):
+            client.submit("distill", dataset="digits", name=f"set{number}")
+        loads: list[str] = []
+        page.on("load", lambda loaded: loads.append(loaded.url))
+        page.goto(url)
+        expect(page.locator("#jobs tbody tr")).to_have_count(25)
+        page.wait_for_timeout(2500)  # several events
+        assert loads == [f"{url}/"]
+        client.submit("distill", dataset="digits", name="one-more")
+        expect(page.locator("#jobs tbody tr")).to_have_count(26)
