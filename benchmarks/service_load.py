@@ -18,13 +18,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ftdnas.client import Client
 
 PERIOD_S = 2.0
+START_S = 180.0  # until the search is on its way
+ANSWER_S = 10.0  # later than that is no answer
 
 
 def main() -> int:
@@ -46,12 +50,11 @@ def main() -> int:
             assert found
             port = int(found.group(1))
             with Client(f"http://127.0.0.1:{port}") as client:
-                client.wait(client.submit("distill", method="random", ipc=10, name="ten")["id"])
+                until(client, client.submit("distill", method="random", ipc=10, name="ten")["id"], over)
                 # Small networks, trained long: the first is done soon, the search lasts.
                 asked = {"set": "ten", "candidates": 200, "max_params": 40_000, "epochs": 600, "study": "long"}
                 job = client.submit("search", **asked)["id"]
-                while client.job(job)["progress"].get("stage") != "screening":
-                    time.sleep(0.5)
+                until(client, job, lambda told: told["progress"].get("stage") == "screening")
                 # What is imported and cached by the first requests is no leak.
                 asyncio.run(load(port, job, options.clients, options.streams, 10.0))
                 before = resident_mb(server.pid)
@@ -60,7 +63,14 @@ def main() -> int:
                 state = client.job(job)
         finally:
             server.terminate()
-            server.wait(30)
+            try:
+                server.wait(30)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait()
+    if not asked:
+        print(f"no status request was answered; {errors} errors")
+        return 1
     p50, p99 = np.quantile(asked, [0.5, 0.99]) * 1000
     print(
         f"{len(asked):,} status requests, {errors} errors; p50 {p50:.0f} ms, p99 {p99:.0f} ms, max {max(asked):.2f} s"
@@ -70,6 +80,19 @@ def main() -> int:
     good = errors == 0 and p99 < 250 and after < 1.05 * before and state["state"] == "running"
     print("within the targets" if good else "NOT within the targets")
     return 0 if good else 1
+
+
+def over(job: dict[str, Any]) -> bool:
+    return job["state"] in ("succeeded", "failed", "cancelled")
+
+
+def until(client: Client, job: str, there: Callable[[dict[str, Any]], bool]) -> None:
+    """Wait until a job is there; stop the benchmark where it ends before, or takes too long."""
+    end = time.monotonic() + START_S
+    while not there(told := client.job(job)):
+        if over(told) or time.monotonic() > end:
+            raise SystemExit(f"the job does not get there: {told}")
+        time.sleep(0.5)
 
 
 async def load(port: int, job: str, clients: int, streams: int, seconds: float) -> tuple[list[float], int, int]:
@@ -84,10 +107,10 @@ async def load(port: int, job: str, clients: int, streams: int, seconds: float) 
         while time.monotonic() < end:
             begun = time.monotonic()
             writer.write(f"GET /api/v1/jobs/{job} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
-            head = await reader.readuntil(b"\r\n\r\n")
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), ANSWER_S)
             length = re.search(rb"content-length: (\d+)", head)
             assert length
-            await reader.readexactly(int(length.group(1)))
+            await asyncio.wait_for(reader.readexactly(int(length.group(1))), ANSWER_S)
             asked.append(time.monotonic() - begun)
             counted["errors"] += b" 200 " not in head.splitlines()[0]
             await asyncio.sleep(max(0.0, PERIOD_S - asked[-1]))
