@@ -249,8 +249,9 @@ def delete_set(server: ThisServer, name: Name, force: bool = False) -> None:
     """Remove a set and its figures; one that studies or open jobs need only by `force`."""
     _own_set(name)
     library = Library(home() / "sets")
-    entry = library.entry(name)
-    users = [] if entry.problem else [view.name for view in studies.with_set(entry.facts["identity"])]
+    identity = library.entry(name).facts.get("identity")  # None: damaged
+    copies = [one for one in library.list() if one.name != name and one.facts.get("identity") == identity]
+    users = [] if identity is None or copies else [view.name for view in studies.with_set(identity)]
     users += [f"job {job.id}" for job in server.board.waiting() if job.request.get("set") == name]
     if users and not force:
         raise Problem(
