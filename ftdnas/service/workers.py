@@ -27,7 +27,7 @@ from ftdnas.storage import Storage
 
 LOOK_S = 0.5  # between two looks at the queue, and at a child
 NOTE_S = 5.0  # between two notes of a job that says nothing
-GRACE_S = 3.0  # between Ctrl-C and the end, for a command that is cancelled
+GRACE_S = 2.5  # between Ctrl-C and the end, for a command that is cancelled
 WRONG_INPUT = 2  # exit code of a command that told its user what is wrong: to try it again would say the same
 NICE = 10  # the server's answers come first
 PARTING_S = 3.0  # for a database that is away when everything ends
@@ -198,13 +198,12 @@ class _Child:
                     asked_at = time.monotonic()
                     process.send_signal(signal.SIGINT)
                 if asked_at is not None and time.monotonic() - asked_at > GRACE_S:
-                    process.kill()
+                    _end_all(process.pid)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(LOOK_S)
             self.ended_by_itself = True
         finally:
-            if process.poll() is None:
-                process.kill()
+            _end_all(process.pid)  # what it started would else hold its log open
             self.code = process.wait()
             reader.join(GRACE_S)
             process.stderr.close()
@@ -249,3 +248,9 @@ class _Child:
         if gone > 0:
             place["left_s"] = (time.time() - since) / gone * (place["total"] - place["done"])
         return {**place, "spent_s": self._before_s + time.time() - self.begun}
+
+
+def _end_all(session: int) -> None:
+    """A command and the processes that it started, if any of them lives."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(session, signal.SIGKILL)
