@@ -74,9 +74,9 @@ def locally(monkeypatch: pytest.MonkeyPatch, folder: Path, *commands: list[str])
             assert run(command) == 0
 
 
-def distil_command() -> list[str]:
+def distil_command(threads: int) -> list[str]:
     changed = [f"--set={key}={value}" for key, value in TINY.items()]
-    return ["distill", "--dataset=digits", "--recipe=quick", "--name=digits", f"--threads={os.cpu_count()}", *changed]
+    return ["distill", "--dataset=digits", "--recipe=quick", "--name=digits", f"--threads={threads}", *changed]
 
 
 def search_command(study: str, *more: str) -> list[str]:
@@ -85,21 +85,31 @@ def search_command(study: str, *more: str) -> list[str]:
     return [*usual, f"--study={study}", *more]
 
 
+@pytest.mark.parametrize("storage", ["sqlite", "postgresql"])
 def test_killed_and_started_again_jobs_end_as_if_undisturbed(
-    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    storage: str,
+    start: Start,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    request: pytest.FixtureRequest,
 ) -> None:
-    server = start("serve", "--port=0")
+    workers = 1 if storage == "sqlite" else 2
+    serve = ["serve", "--port=0", f"--workers={workers}"]
+    if storage == "postgresql":
+        serve.append(f"--storage={request.getfixturevalue('database')}")
+    server = start(*serve)
     with Client(server.url) as client:
         job = client.submit("distill", dataset="digits", recipe="quick", name="digits", settings=TINY)
         reaches(client, job["id"], "matching", 3)
     server.kill()
-    server = start("serve", "--port=0")
+    server = start(*serve)
     with Client(server.url) as client:
         assert client.wait(job["id"])["attempts"] == 2
         search = client.submit("search", study="one", **SEARCH)
         reaches(client, search["id"], "screening", 3)
     server.kill()
-    server = start("serve", "--port=0")
+    server = start(*serve)
     with Client(server.url) as client:
         client.wait(search["id"])
         cancelled = client.submit("search", study="two", **{**SEARCH, "epochs": 2000})
@@ -118,7 +128,8 @@ def test_killed_and_started_again_jobs_end_as_if_undisturbed(
         assert "names a file of this machine" in capsys.readouterr().err
         assert [one["name"] for one in client.sets()] == ["digits"]
         assert len(client.trials("one")) == 8
-    locally(monkeypatch, tmp_path / "undisturbed", distil_command(), search_command("one"))
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    locally(monkeypatch, tmp_path / "undisturbed", distil_command(threads), search_command("one"))
     made = SyntheticSet.load(home() / "sets" / "digits.safetensors")
     assert made.equal(SyntheticSet.load(tmp_path / "undisturbed" / "sets" / "digits.safetensors"))
     interrupted = scores("one")
