@@ -87,6 +87,7 @@ def _matched(method: str, data: ImageDataset, network: Network, recipe: Recipe, 
     return _synthetic_set(
         result.images,
         labels,
+        teachers_of(trajectories, recipe),
         result.step_size,
         recipe.matching.augment,
         preprocess,
@@ -121,9 +122,16 @@ def _chosen(
     chosen = choose_rate(
         Examples(images.to(run.device), labels.to(run.device)), held_out, network, recipe.evaluation, run
     )
+    rated = time.perf_counter() - begun - selected
+    trajectories = None
+    if recipe.teachers:
+        several = dataclasses.replace(recipe.experts, num_experts=recipe.teachers)
+        taught = dataclasses.replace(recipe, experts=several)
+        trajectories = experts.train_experts(data, preprocess, network, taught, run)
     return _synthetic_set(
         images,
         labels,
+        teachers_of(trajectories, recipe) if trajectories else None,
         chosen.lr,
         recipe.matching.augment,
         preprocess,
@@ -131,7 +139,8 @@ def _chosen(
         recipe,
         {
             **_origin(method, data, recipe, run),
-            "seconds": {"selection": selected, "step size": time.perf_counter() - begun - selected},
+            "seconds": {"selection": selected, "step size": rated}
+            | ({"experts": trajectories.seconds()} if trajectories else {}),
             "losses": [],
             "validation": [],
             "validation_accuracy": chosen.accuracy,
@@ -139,6 +148,13 @@ def _chosen(
             "notes": [chosen.note, *_small_classes(labels, data, recipe)],
         },
     )
+
+
+def teachers_of(trajectories: experts.ExpertBuffer, recipe: Recipe) -> Tensor | None:
+    """(T, P): the last weights of the first experts, as many as the recipe wants and there are; None for none."""
+    count = min(recipe.teachers, trajectories.num_experts)
+    rows = [trajectories.weights(expert, trajectories.epochs) for expert in range(count)]
+    return torch.stack(rows) if rows else None
 
 
 def _small_classes(labels: Tensor, data: ImageDataset, recipe: Recipe) -> list[str]:
@@ -150,6 +166,7 @@ def _small_classes(labels: Tensor, data: ImageDataset, recipe: Recipe) -> list[s
 def _synthetic_set(
     images: Tensor,
     labels: Tensor,
+    teachers: Tensor | None,
     step_size: float,
     augment: str,
     preprocess: Preprocess,
@@ -168,6 +185,7 @@ def _synthetic_set(
         ipc=recipe.ipc,
         target_size=data.target_size,
         provenance=provenance,
+        teachers=teachers,
     )
 
 

@@ -1,7 +1,8 @@
 """The synthetic set: a few images that stand for a whole data set, with all that is needed to train on them.
 
-One safetensors file holds everything and can execute nothing: the tensors `images`, `labels` and `preprocess.<name>`,
-and under the metadata key "ftdnas" one canonical JSON object with the rest and a checksum over the whole.
+One safetensors file holds everything and can execute nothing: the tensors `images`, `labels`, `preprocess.<name>` and,
+where there are any, `teachers`, and under the metadata key "ftdnas" one canonical JSON object with the rest and a
+checksum over the whole.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from distill.preprocess import Preprocess
 
 FORMAT = 1
 KEY = "ftdnas"
+TEACHERS = "teachers"
 PREFIX = "preprocess."
 SOFT_TOLERANCE = 1e-4  # how far the probabilities of one image may be from summing to 1
 MEMBERS = {
@@ -50,7 +52,9 @@ class SyntheticSet:
     distribution per image. `step_size`: the learning rate that was learned with them. `augment`: DSA operations joined
     by "_", or "none". `backbone`: the architecture they were distilled with. `ipc`: images per class, at most.
     `target_size`: the side in pixels at which the user will train, where that is larger than the images, else None.
-    `provenance`: a JSON object (no NaN) saying where they came from. Raises ValueError for anything else.
+    `provenance`: a JSON object (no NaN) saying where they came from. `teachers`: float32 (T, P), the weights of T
+    networks of `backbone` trained on real images, whose mean probabilities can label every augmented image; None where
+    there are none. Raises ValueError for anything else.
     """
 
     images: Tensor
@@ -63,9 +67,10 @@ class SyntheticSet:
     ipc: int
     target_size: int | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    teachers: Tensor | None = None
 
     def __post_init__(self) -> None:
-        for name in ("images", "labels"):
+        for name in ("images", "labels", *([TEACHERS] if self.teachers is not None else [])):
             tensor = getattr(self, name)
             if not isinstance(tensor, Tensor):
                 raise ValueError(f"{name} are {_kind(tensor)}, not a tensor")
@@ -76,6 +81,7 @@ class SyntheticSet:
         _check_names(self.class_names)
         _check_images(self.images)
         _check_labels(self.labels, len(self.images), self.num_classes)
+        _check_teachers(self.teachers)
         _check_settings(self)
         self.preprocess.apply(torch.zeros(1, *self.image_shape))  # refuses images of another shape
 
@@ -97,9 +103,12 @@ class SyntheticSet:
 
     @cached_property
     def identity(self) -> str:
-        """Hex sha256 of images, labels, step size and preprocessing: all that training on the set depends on."""
+        """Hex sha256 of images, labels, teachers, step size and preprocessing: what training on the set depends on."""
         digest = hashlib.sha256()
-        for name, tensor in (("images", self.images), ("labels", self.labels)):
+        tensors = {"images": self.images, "labels": self.labels}
+        if self.teachers is not None:
+            tensors[TEACHERS] = self.teachers
+        for name, tensor in tensors.items():
             digest.update(f"/{name} {tensor.dtype} {tuple(tensor.shape)}/".encode())
             digest.update(tensor.numpy().tobytes())
         digest.update(f"/{self.step_size!r}/{self.preprocess.fingerprint}".encode())
@@ -121,6 +130,8 @@ class SyntheticSet:
         """Write one .safetensors file, whole or not at all; equal sets with equal provenance give equal bytes."""
         path = Path(path)
         tensors = {"images": self.images, "labels": self.labels}
+        if self.teachers is not None:
+            tensors[TEACHERS] = self.teachers
         tensors |= {PREFIX + name: tensor for name, tensor in self.preprocess.to_tensors().items()}
         content = save(tensors, {KEY: _canonical({**self._settings(), "checksum": self._checksum()})})
         with whole_file(path) as beside:
@@ -148,7 +159,9 @@ class SyntheticSet:
         with safe_open(path, framework="pt") as opened:
             settings = _parse((opened.metadata() or {}).get(KEY))
             names = set(opened.keys())
-            if surplus := sorted(name for name in names - {"images", "labels"} if not name.startswith(PREFIX)):
+            if surplus := sorted(
+                name for name in names - {"images", "labels", TEACHERS} if not name.startswith(PREFIX)
+            ):
                 raise ValueError(f"unknown tensors {', '.join(surplus)}")
             if missing := sorted({"images", "labels"} - names):
                 raise ValueError(f"no tensor {' and no tensor '.join(missing)}")
@@ -168,6 +181,7 @@ class SyntheticSet:
             ipc=settings["ipc"],
             target_size=settings["target_size"],
             provenance=settings["provenance"],
+            teachers=tensors.get(TEACHERS),
         )
         if made._checksum() != settings["checksum"]:
             raise ValueError("the checksum does not fit the content: the file was damaged or changed by hand")
@@ -263,6 +277,15 @@ def _check_labels(labels: Tensor, count: int, classes: int) -> None:
             f"labels are {_describe(labels)}, not int64 ({count},) or float32 ({count}, {classes}) "
             f"for {count} images of {classes} classes"
         )
+
+
+def _check_teachers(teachers: Tensor | None) -> None:
+    if teachers is None:
+        return
+    if teachers.dtype != torch.float32 or teachers.ndim != 2 or 0 in teachers.shape:
+        raise ValueError(f"teachers are {_describe(teachers)}, not float32 (T, P)")
+    if not torch.isfinite(teachers).all():
+        raise ValueError("teachers hold values that are not finite")
 
 
 def _check_settings(made: SyntheticSet) -> None:

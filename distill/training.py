@@ -25,6 +25,7 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda done: 1.0,  # noqa: ARG005
     "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
 }
+Targets = Callable[[int, Tensor], Tensor]  # (number of the step, augmented images (B, C, H, W)) -> (B, K) probabilities
 READ_BATCH = 1000  # images per forward pass when no gradient is needed
 READ_VALUES = READ_BATCH * 3 * 64 * 64  # or fewer, where they are larger
 REFRESHED = 5000  # images that averages of batch norm are taken anew over
@@ -68,9 +69,13 @@ def fit(
     generator: torch.Generator,
     held_out: Examples | None = None,
     reads: int = 1,
+    targets: Targets | None = None,
     report: Callable[[Progress], None] = ignore,
 ) -> Fitted:
     """Train `network` in place; `held_out` images are read `reads` times at equal distances, at the end the last time.
+
+    `targets` give the labels of every augmented batch instead of its own; the losses that are kept are then
+    Kullback-Leibler divergences, 0 where the network says what the targets say.
 
     SGD with momentum and weight decay; the rate is `lr` times the recipe's schedule at the part of the steps that is
     done (so "step" falls between two epochs where their number is even, as it does when counted in epochs); one DSA
@@ -95,11 +100,14 @@ def fit(
                 group["lr"] = lr * schedule(step / total)
             images, labels = examples.take(rows)
             drawn = draw(operations, len(rows), examples.image_shape, generator, examples.device)
-            loss = F.cross_entropy(network(augment(images, drawn)), labels)
+            images = augment(images, drawn)
+            if targets is not None:
+                labels = targets(step, images)
+            loss = F.cross_entropy(network(images), labels)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-            pending[number] = loss.detach()
+            pending[number] = loss.detach() if targets is None else loss.detach() - entropy(labels)
             step += 1
             if held_out is not None and step in due:
                 readings.append(_reading(step / total, network, held_out, recipe, examples))
@@ -112,6 +120,11 @@ def fit(
     if held_out is not None:
         readings.append(_reading(1.0, network, held_out, recipe, examples))
     return Fitted(tuple(losses), tuple(means), False, tuple(readings))
+
+
+def entropy(probabilities: Tensor) -> Tensor:
+    """Mean over the rows of (N, K), in nats: the cross entropy that no network can go below."""
+    return -(probabilities * probabilities.clamp_min(1e-12).log()).sum(1).mean()
 
 
 @torch.no_grad()

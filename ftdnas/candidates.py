@@ -24,9 +24,9 @@ from distill.randomness import generator, seeded
 from distill.recipe import TrainingRecipe
 from distill.recipe import identity as recipe_identity
 from distill.synthetic import SyntheticSet
-from distill.training import Fitted, Reading, fit
+from distill.training import Fitted, Reading, Targets, fit
 from ftdnas.executors import Failure, one_line
-from ftdnas.materials import Label, Material, Shelf
+from ftdnas.materials import Label, Material, Shelf, Taught
 from ftdnas.rows import Row
 from ftdnas.screening import Screening, norm_family
 from search_spaces.base import parse_architecture
@@ -67,7 +67,8 @@ class Training:
 
     `recipe.lr` is a number. Weights and batches are drawn from `seed`, the architecture and what it is trained on.
     `code`: of a space from outside, see `Architecture`. `part`: so many images, drawn by the seed, of what it is
-    trained on; None takes all. `reads`: of what scores it, the last at the end; no part of the identity.
+    trained on; None takes all. `reads`: of what scores it, the last at the end; no part of the identity. `shared`:
+    batches and augmentation are the same for every architecture, which compares them more closely.
     """
 
     architecture: str
@@ -78,6 +79,7 @@ class Training:
     code: str = ""
     part: int | None = None
     reads: int = 1
+    shared: bool = False
 
     @property
     def key(self) -> str:
@@ -91,6 +93,7 @@ class Training:
         ]
         identity += [["code", self.code]] if self.code else []
         identity += [["part", self.part]] if self.part is not None else []
+        identity += ["shared batches"] if self.shared else []
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
 
     @property
@@ -117,7 +120,19 @@ class Training:
         network = _built(
             lambda: architecture.build(examples.image_shape, self.trained_on.classes), examples, self.seed, path
         )
-        outcome = _outcome(network, examples, held_out.examples, self.recipe, self.reads, self.seed, path)
+        batches = f"{recipe_identity(self.recipe)}/{self.seed}/{self.part}" if self.shared else None
+        targets = None if material.teachers is None else material.teachers.targets(batches)
+        outcome = _outcome(
+            network,
+            examples,
+            held_out.examples,
+            self.recipe,
+            self.reads,
+            self.seed,
+            path,
+            shared=self.shared,
+            targets=targets,
+        )
         seconds, device = time.perf_counter() - begun, _device_name(examples.device)
         return self._record(**outcome, seconds=seconds, device=device).to_row(), network
 
@@ -141,6 +156,7 @@ class Training:
             seed=self.seed,
             code=self.code,
             part=self.part,
+            shared=self.shared,
             torch=torch.__version__,
             **outcome,
         )
@@ -175,6 +191,7 @@ class Score:
     torch: str = ""
     code: str = ""
     part: int | None = None
+    shared: bool = False
 
     def value(self, kind: str = "late_loss", window: float = LATE) -> float | None:
         """One of `ftdnas.screening.SCORES`; larger is better; None where it failed or was not read.
@@ -248,7 +265,9 @@ def score(
             used = given.recipe(len(examples), synthetic_set, norm_family(network))
             reads = given.reads
         used = replace(used, lr=used.lr or synthetic_set.step_size)
-        outcome = _outcome(network, examples, scored_on, used, reads, seed, ("score",))
+        taught = Taught.of(synthetic_set)
+        targets = None if taught is None else taught.targets(None)
+        outcome = _outcome(network, examples, scored_on, used, reads, seed, ("score",), targets=targets)
     except Exception as error:
         outcome = {"error": one_line(error)}
     seconds = time.perf_counter() - begun
@@ -370,12 +389,24 @@ def _outcome(
     reads: int,
     seed: int,
     path: tuple[str, ...],
+    *,
+    shared: bool = False,
+    targets: Targets | None = None,
 ) -> dict[str, Any]:
     """What a score says of the training of this network."""
     assert recipe.lr is not None
-    draws = generator(seed, *path, "batches")
+    draws = generator(seed, "shared batches") if shared else generator(seed, *path, "batches")
     with seeded(seed, *path, "dropout"):  # what a network draws by itself
-        fitted = fit(network, examples, recipe, lr=recipe.lr, generator=draws, held_out=held_out, reads=reads)
+        fitted = fit(
+            network,
+            examples,
+            recipe,
+            lr=recipe.lr,
+            generator=draws,
+            held_out=held_out,
+            reads=reads,
+            targets=targets,
+        )
     error = _problem(network, fitted, recipe)
     last = None if error or not fitted.readings else fitted.readings[-1]
     return {

@@ -128,6 +128,7 @@ _FROM_ZERO = (0.0, math.inf, "0 or more")
 _SEED = (0, 2**63 - 1, "from 0 to 2^63 - 1")
 _RANGES: dict[str, tuple[float, float, str]] = {
     "ipc": _COUNT,
+    "teachers": (0, 1000, "from 0 to 1,000"),
     "data.image_size": (4, 1024, "between 4 and 1024 pixels"),
     "data.validation": (0.0, 0.9, "between 0 and 0.9, a fraction of the training images"),
     "experts.num_experts": _COUNT,

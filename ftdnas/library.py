@@ -192,6 +192,7 @@ def facts(synthetic: SyntheticSet) -> dict[str, Any]:
         "width": width,
         "target_size": synthetic.target_size,
         "labels": "hard" if synthetic.hard_labels else "soft",
+        "teachers": 0 if synthetic.teachers is None else len(synthetic.teachers),
         "step_size": synthetic.step_size,
         "preprocess": synthetic.preprocess.kind,
         "augment": synthetic.augment,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from distill.coresets import CORESETS
 from distill.datasets import ImageDataset, Split
@@ -22,6 +22,9 @@ from distill.examples import Examples
 from distill.preprocess import Preprocess
 from distill.randomness import derive_seed, generator
 from distill.synthetic import SyntheticSet
+from distill.teachers import Teachers
+from distill.training import Targets
+from search_spaces.base import parse_architecture
 
 CHUNK = 1000  # images that are averaged down at once
 FEATURE_SIDE = 8  # pixels of the images that herding and k-means choose by
@@ -39,12 +42,48 @@ class Label:
     classes: int
 
 
+@dataclass(eq=False)
+class Taught:
+    """The teachers of a set, by the name of their architecture; what they said of shared batches is remembered."""
+
+    backbone: str
+    weights: Tensor
+    image_shape: tuple[int, int, int]
+    classes: int
+    _said: dict[tuple[Any, ...], Tensor] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.all = Teachers(self._build, self.weights)
+
+    def _build(self) -> nn.Module:
+        return parse_architecture(self.backbone).build(self.image_shape, self.classes)
+
+    @staticmethod
+    def of(synthetic: SyntheticSet) -> Taught | None:
+        if synthetic.teachers is None:
+            return None
+        return Taught(synthetic.backbone, synthetic.teachers, synthetic.image_shape, synthetic.num_classes)
+
+    def targets(self, batches: str | None) -> Targets:
+        """Labels of augmented batches; `batches` names an order and augmentation that come again, None none that do."""
+
+        def labels(step: int, images: Tensor) -> Tensor:
+            if batches is None:
+                return self.all(images)
+            if (batches, step) not in self._said:
+                self._said[batches, step] = self.all(images)
+            return self._said[batches, step]
+
+        return labels
+
+
 @dataclass(frozen=True, eq=False)
 class Material:
-    """Labelled images under their label."""
+    """Labelled images under their label; with `teachers` they are labelled anew whenever they have been augmented."""
 
     label: Label
     examples: Examples
+    teachers: Taught | None = None
 
     def part(self, rows: Tensor) -> Examples:
         """The images at `rows`, int64 on the CPU."""
@@ -55,7 +94,8 @@ class Material:
     def resized(self, side: int) -> Material:
         """The same images averaged down to `side` x `side` pixels, in preprocessed space; itself where they are.
 
-        Raises ValueError where they are smaller.
+        Teachers, who know images of their own size alone, label them once, as they are. Raises ValueError where they
+        are smaller.
         """
         _, height, width = self.examples.image_shape
         if (height, width) == (side, side):
@@ -68,7 +108,10 @@ class Material:
         ]
         name, fingerprint = f"{self.label.name} at {side} pixels", f"{self.label.fingerprint}/{side} pixels"
         label = Label(name, fingerprint, self.label.images, self.label.classes)
-        return Material(label, Examples(torch.cat(pieces), self.examples.labels))
+        labels = self.examples.labels
+        if self.teachers is not None:
+            labels = self.teachers.all(self.examples.take(torch.arange(len(self.examples)))[0])
+        return Material(label, Examples(torch.cat(pieces), labels))
 
 
 Shelf = Mapping[str, Material]  # by fingerprint
@@ -77,7 +120,7 @@ Shelf = Mapping[str, Material]  # by fingerprint
 def set_material(synthetic: SyntheticSet, name: str) -> Material:
     """The synthetic images themselves."""
     label = Label(f"the set {name}", f"set/{synthetic.identity}", len(synthetic.images), synthetic.num_classes)
-    return Material(label, Examples(synthetic.images, synthetic.labels))
+    return Material(label, Examples(synthetic.images, synthetic.labels), Taught.of(synthetic))
 
 
 def coreset_material(kind: str, data: ImageDataset, synthetic: SyntheticSet, seed: int, draw: int) -> Material:
@@ -85,7 +128,8 @@ def coreset_material(kind: str, data: ImageDataset, synthetic: SyntheticSet, see
 
     Herding and k-means go by preprocessed pixels averaged down to 8 x 8 at most (the features of an expert, which they
     go by elsewhere, would cost an expert). Soft labels are counted by their largest entry; the real images have their
-    own, hard labels. A class with too few images gives all it has. Herding draws nothing: all its draws are one.
+    own, hard labels, or, where the set has teachers, theirs. A class with too few images gives all it has. Herding
+    draws nothing: all its draws are one.
     """
     labels = synthetic.labels if synthetic.hard_labels else synthetic.labels.argmax(1)
     wanted = torch.bincount(labels, minlength=data.num_classes).tolist()
@@ -103,8 +147,11 @@ def coreset_material(kind: str, data: ImageDataset, synthetic: SyntheticSet, see
     taken = np.sort(np.concatenate(rows))
     identity = f"{data.fingerprint}/{synthetic.preprocess.fingerprint}/{hashlib.sha256(taken.tobytes()).hexdigest()}"
     name = f"{SUBSETS[kind]} subset" + (f" {draw + 1}" if kind != "herding" else "")
+    teachers = Taught.of(synthetic)
+    if teachers is not None:
+        identity += f"/taught {hashlib.sha256(teachers.weights.numpy().tobytes()).hexdigest()}"
     label = Label(name, f"{kind}/{_digest(identity)}", len(taken), data.num_classes)
-    return Material(label, Examples.from_split(data.train.take(taken), synthetic.preprocess))
+    return Material(label, Examples.from_split(data.train.take(taken), synthetic.preprocess), teachers)
 
 
 def _features(split: Split, preprocess: Preprocess) -> NDArray[np.float32]:
@@ -173,6 +220,7 @@ class _Parcel:
     images: _Array
     labels: _Array
     preprocess: tuple[str, Mapping[str, NDArray[np.float32]]] | None
+    teachers: tuple[_Array, str, tuple[int, int, int], int] | None
 
 
 def _pack(material: Material, stem: Path) -> _Parcel:
@@ -187,7 +235,14 @@ def _pack(material: Material, stem: Path) -> _Parcel:
         _lay_down(images, stem.with_suffix(".images")),
         _lay_down(examples.labels.numpy(), stem.with_suffix(".labels")),
         preprocess,
+        _pack_teachers(material.teachers, stem.with_suffix(".teachers")),
     )
+
+
+def _pack_teachers(taught: Taught | None, path: Path) -> tuple[_Array, str, tuple[int, int, int], int] | None:
+    if taught is None:
+        return None
+    return _lay_down(taught.weights.numpy(), path), taught.backbone, taught.image_shape, taught.classes
 
 
 def _lay_down(array: NDArray[Any], path: Path) -> _Array:
@@ -215,7 +270,11 @@ def _receive(parcels: Sequence[_Parcel], device: str) -> Shelf:
             channels, height, width = images.shape[1:]
             tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
             examples = Examples(images, labels, Preprocess.from_tensors(kind, tensors, (channels, height, width)))
-        shelf[parcel.label.fingerprint] = Material(parcel.label, examples)
+        taught = None
+        if parcel.teachers is not None:
+            weights, backbone, shape, classes = parcel.teachers
+            taught = Taught(backbone, torch.from_numpy(weights.open()).to(device), shape, classes)
+        shelf[parcel.label.fingerprint] = Material(parcel.label, examples, taught)
     return shelf
 
 

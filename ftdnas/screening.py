@@ -45,9 +45,9 @@ class Screening:
     size learned with the set), or one of these for each norm family of `NORM_FAMILIES`, "other" for those not named.
     `augment`: DSA operations, or "set". `batch_norm`: see `TrainingRecipe`. `shrink`: the smaller network of the same
     kind is trained, where the space has one. `pixels`: the side to which images are averaged down, None leaves them.
-    `seeds`: trainings of each candidate. `score`: of `SCORES`, what ranks unless a proxy says otherwise; `window`: the
-    last part of training whose mean loss is the late loss. `reads`: of the held-out images, at equal distances.
-    Raises ValueError for what is out of range.
+    `seeds`: trainings of each candidate. `shared`: all candidates see the same batches. `score`: of `SCORES`, what
+    ranks unless a proxy says otherwise; `window`: the last part of training whose mean loss is the late loss. `reads`:
+    of the held-out images, at equal distances. Raises ValueError for what is out of range.
     """
 
     steps: int = 300
@@ -62,6 +62,7 @@ class Screening:
     shrink: bool = False
     pixels: int | None = None
     seeds: int = 1
+    shared: bool = True
     score: str = "late_loss"
     window: float = 0.1
     reads: int = 1
@@ -126,6 +127,7 @@ class Screening:
                 f"augmentation {augment}",
                 f"batch norm read with {BATCH_NORM[self.batch_norm]}",
                 *smaller,
+                "the same batches for every candidate" if self.shared else "batches of its own for every candidate",
                 f"{self.seeds} seed{'s' * (self.seeds > 1)} each",
                 f"scored by {self.score_title}",
             ]
@@ -141,7 +143,7 @@ class Screening:
         known = {one.name for one in fields(cls)}
         if unknown := sorted(set(stored) - known):
             raise ValueError(f"screening: unknown {', '.join(unknown)}: it has {', '.join(sorted(known))}")
-        return cls(**stored)
+        return cls(**{"shared": False, **stored})  # as it was before there was a choice
 
 
 @dataclass(frozen=True)

@@ -148,7 +148,16 @@ class OnFew:
         family = family_of(architecture, shape, label.classes, code)
         recipe = bench.screening.recipe(label.images, bench.the_set(), family)
         return [
-            Training(architecture, label, held_out, recipe, bench.seed + number, code, reads=bench.screening.reads)
+            Training(
+                architecture,
+                label,
+                held_out,
+                recipe,
+                bench.seed + number,
+                code,
+                reads=bench.screening.reads,
+                shared=bench.screening.shared,
+            )
             for number in range(bench.screening.seeds)
         ]
 
@@ -209,6 +218,7 @@ class Early:
                 code,
                 part,
                 bench.screening.reads,
+                bench.screening.shared,
             )
             for number in range(bench.screening.seeds)
         ]

@@ -168,6 +168,7 @@ class Distil(OnData):
         _within("image_size", self.image_size or 1, bounds.pixels)
         _within("data.image_size", recipe.data.image_size or 1, bounds.pixels)
         _within("experts.num_experts", recipe.experts.num_experts, bounds.experts)
+        _within("teachers", recipe.teachers, bounds.experts)
         _within("matching.outer_steps", recipe.matching.outer_steps, bounds.outer_steps)
         _within("matching.syn_steps", recipe.matching.syn_steps, bounds.epochs)
         grid = len(recipe.matching.lr_images_grid) * recipe.matching.grid_steps

@@ -12,10 +12,12 @@ import torch
 from torch import nn
 
 from distill.datasets import ImageDataset, Split
+from distill.experts import train_experts
 from distill.methods import METHODS, fitted_preprocess, initial_images
 from distill.recipe import Recipe
 from distill.run import Run
 from distill.synthetic import SyntheticSet
+from distill.teachers import Teachers
 
 BuildTiny = Callable[..., Callable[[], nn.Module]]
 MakeRun = Callable[..., Run]
@@ -104,3 +106,21 @@ def test_someone_elses_method_is_one_function(
 
     made = soft_means(digits, tiny_network(), small_recipe, make_run())
     assert not made.hard_labels
+
+
+@pytest.mark.parametrize("method", ["ftd", "random"])
+def test_a_set_keeps_its_teachers(
+    method: str, digits: ImageDataset, tiny_network: BuildTiny, small_recipe: Recipe, make_run: MakeRun
+) -> None:
+    recipe = dataclasses.replace(small_recipe, teachers=1)
+    run = make_run(method)
+    made = METHODS[method](digits, tiny_network(), recipe, run)
+    assert made.teachers is not None
+    experts = train_experts(digits, made.preprocess, tiny_network(), recipe, run)
+    assert torch.equal(made.teachers, experts.weights(0, experts.epochs)[None])
+    labels = Teachers(tiny_network(), made.teachers)(made.images)
+    assert torch.allclose(labels.sum(1), torch.ones(len(labels)))
+    assert labels.std() > 0.01
+    assert made.provenance["seconds"]["experts"] > 0
+    with pytest.raises(ValueError, match="are no networks of"):
+        Teachers(tiny_network(), made.teachers[:, 1:])(made.images)

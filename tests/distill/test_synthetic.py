@@ -335,3 +335,18 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"set\.safetensors"):
         make().save(folder)
     assert [path.name for path in tmp_path.iterdir()] == ["set.safetensors"]
+
+
+def test_teachers_are_part_of_a_set(tmp_path: Path) -> None:
+    weights = torch.randn(2, 7, generator=torch.Generator().manual_seed(0))
+    without, taught = make(), make(teachers=weights)
+    taught.save(tmp_path / "taught.safetensors")
+    loaded = SyntheticSet.load(tmp_path / "taught.safetensors")
+    assert loaded.teachers is not None
+    assert torch.equal(loaded.teachers, weights)
+    assert loaded.equal(taught)
+    assert not taught.equal(without)
+    assert not taught.equal(make(teachers=weights + 1))
+    for wrong in (weights.double(), weights[0], weights[:0], weights / 0):
+        with pytest.raises(ValueError, match="teachers"):
+            make(teachers=wrong)

@@ -17,7 +17,7 @@ from distill.preprocess import fit_preprocess
 from distill.randomness import seeded
 from distill.recipe import TrainingRecipe
 from distill.run import Progress
-from distill.training import batches, fit, read
+from distill.training import batches, entropy, fit, read
 
 BuildTiny = Callable[..., Callable[[], nn.Module]]
 
@@ -231,3 +231,25 @@ def test_images_too_large_to_hold_are_preprocessed_batch_by_batch(
     assert all(torch.equal(a, b) for a, b in zip(held.take(rows), lazy.take(rows), strict=True))
     assert len(lazy) == len(held)
     assert lazy.image_shape == held.image_shape == (1, 8, 8)
+
+
+def test_targets_label_every_augmented_batch(digits: ImageDataset, tiny_network: BuildTiny) -> None:
+    preprocess = fit_preprocess("standardize", digits.train.images)
+    train = Examples.from_split(digits.train.take(np.arange(100)), preprocess)
+    recipe = TrainingRecipe(epochs=2, batch_size=50, augment="crop")
+    network, same = _built(tiny_network()), _built(tiny_network())
+    asked: list[tuple[int, Tensor]] = []
+
+    def targets(step: int, images: Tensor) -> Tensor:
+        asked.append((step, images))
+        with torch.no_grad():
+            said: Tensor = same(images).softmax(1)
+        return said
+
+    fitted = fit(network, train, recipe, lr=1e-12, generator=_generator(), targets=targets)
+    assert [step for step, _ in asked] == [0, 1, 2, 3]
+    assert asked[0][1].shape == (50, 1, 8, 8)
+    # What says the same as its targets has a divergence of 0, though its cross entropy is that of a fresh network.
+    assert fitted.losses == pytest.approx([0.0] * 4, abs=1e-5)
+    assert float(entropy(torch.full((3, 10), 0.1))) == pytest.approx(math.log(10))
+    assert float(entropy(torch.eye(10))) == pytest.approx(0.0)

@@ -18,6 +18,7 @@ from distill.datasets import ImageDataset
 from distill.examples import Examples
 from distill.recipe import TrainingRecipe
 from distill.synthetic import SyntheticSet
+from distill.training import Targets
 from ftdnas.candidates import (
     CostModel,
     Score,
@@ -31,7 +32,7 @@ from ftdnas.candidates import (
     score_value,
 )
 from ftdnas.executors import Failure, LocalProcesses
-from ftdnas.materials import Label, Shelf, hand_over, held_out_material, set_material
+from ftdnas.materials import Label, Shelf, Taught, hand_over, held_out_material, set_material
 from ftdnas.screening import SCORES, Screening
 from ftdnas.truth import truth_materials
 
@@ -268,3 +269,33 @@ def test_the_cost_model_finds_the_cost_it_was_made_with(shelf: Shelf, training: 
     assert noisy.image > 0
     assert training.images_seen == 30 * 12
     assert 0 < TimedStep(NAME, training.trained_on.fingerprint, 10**5, RECIPE)(shelf) < 1
+
+
+def test_shared_batches_are_the_same_for_every_architecture(training: Training, shelf: Shelf) -> None:
+    seen: dict[bool, list[torch.Tensor]] = {}
+    for shared in (True, False):
+        asked = [replace(training, shared=shared, architecture=name) for name in (NAME, NAME.replace("avg", "max"))]
+        assert asked[0].key != replace(asked[0], shared=not shared).key
+        seen[shared] = []
+        for one in asked:
+            batches: list[torch.Tensor] = []
+            learned = shelf[one.trained_on.fingerprint]
+            spied = replace(learned, teachers=Spy(batches))
+            one({**shelf, one.trained_on.fingerprint: spied})
+            seen[shared].append(torch.stack(batches))
+    assert torch.equal(*seen[True])
+    assert not torch.equal(*seen[False])
+
+
+class Spy(Taught):
+    """Teachers that know nothing, and keep what they are shown."""
+
+    def __init__(self, kept: list[torch.Tensor]) -> None:
+        self.kept = kept
+
+    def targets(self, batches: str | None) -> Targets:  # noqa: ARG002
+        def labels(step: int, images: torch.Tensor) -> torch.Tensor:  # noqa: ARG001
+            self.kept.append(images)
+            return torch.full((len(images), 10), 0.1)
+
+        return labels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from ftdnas.materials import (
     held_out_material,
     set_material,
 )
+from search_spaces.base import parse_architecture
 
 SetOf = Callable[..., SyntheticSet]
 
@@ -139,3 +141,30 @@ def test_pixels_that_are_preprocessed_batch_by_batch_are_taken_and_averaged_too(
     assert isinstance(small, torch.Tensor)
     assert isinstance(other_small, torch.Tensor)
     assert torch.equal(small, other_small)
+
+
+def test_a_taught_set_teaches_what_is_compared_with_it(digits: ImageDataset, set_of: SetOf, tmp_path: Path) -> None:
+    plain = set_of(digits)
+    network = parse_architecture(plain.backbone).build(plain.image_shape, 10)
+    weights = torch.cat([weight.detach().flatten() for weight in network.parameters()])[None]
+    taught = replace(plain, teachers=weights)
+    own, subset = set_material(taught, "tiny"), coreset_material("random", digits, taught, 0, 0)
+    assert subset.label.fingerprint != coreset_material("random", digits, plain, 0, 0).label.fingerprint
+    found = hand_over([own, subset], tmp_path / "materials", "cpu")()
+    for material in (own, subset):
+        there = found[material.label.fingerprint]
+        assert there.teachers is not None
+        images = there.examples.take(torch.arange(5))[0]
+        with torch.no_grad():
+            expected = network(images).softmax(1)
+        assert torch.allclose(there.teachers.targets(None)(0, images), expected, atol=1e-6)
+        # Batches that come again are labelled once: what is asked for the second time is not even looked at.
+        again = there.teachers.targets("some batches")
+        first = again(0, images)
+        assert torch.equal(again(0, images * 0), first)
+        assert not torch.equal(again(1, images * 0), first)
+        assert not torch.equal(there.teachers.targets("others")(0, images * 0), first)
+    smaller = own.resized(4)
+    assert smaller.teachers is None
+    assert smaller.examples.labels.shape == (len(taught.images), 10)
+    assert pickle.loads(pickle.dumps(own)).teachers is not None  # as Ray sends it
