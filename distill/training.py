@@ -70,12 +70,14 @@ def fit(
     held_out: Examples | None = None,
     reads: int = 1,
     targets: Targets | None = None,
+    seen: Callable[[Tensor], Tensor] | None = None,
     report: Callable[[Progress], None] = ignore,
 ) -> Fitted:
     """Train `network` in place; `held_out` images are read `reads` times at equal distances, at the end the last time.
 
     `targets` give the labels of every augmented batch instead of its own; the losses that are kept are then
-    Kullback-Leibler divergences, 0 where the network says what the targets say.
+    Kullback-Leibler divergences, 0 where the network says what the targets say. `seen`: what the network is shown of a
+    batch that has been augmented and labelled, a smaller picture say.
 
     SGD with momentum and weight decay; the rate is `lr` times the recipe's schedule at the part of the steps that is
     done (so "step" falls between two epochs where their number is even, as it does when counted in epochs); one DSA
@@ -103,7 +105,7 @@ def fit(
             images = augment(images, drawn)
             if targets is not None:
                 labels = targets(step, images)
-            loss = F.cross_entropy(network(images), labels)
+            loss = F.cross_entropy(network(images if seen is None else seen(images)), labels)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from distill.datasets import Split
 from distill.examples import Examples
@@ -117,9 +117,8 @@ class Training:
         examples = self._examples(material)
         path = ("candidate", self.architecture, self.trained_on.fingerprint)
         architecture = parse_architecture(self.architecture)
-        network = _built(
-            lambda: architecture.build(examples.image_shape, self.trained_on.classes), examples, self.seed, path
-        )
+        build = lambda: architecture.build(material.image_shape, self.trained_on.classes)  # noqa: E731
+        network = _built(build, material.seen(examples.take(torch.arange(min(2, len(examples))))[0]), self.seed, path)
         batches = f"{recipe_identity(self.recipe)}/{self.seed}/{self.part}" if self.shared else None
         targets = None if material.teachers is None else material.teachers.targets(batches)
         outcome = _outcome(
@@ -132,6 +131,7 @@ class Training:
             path,
             shared=self.shared,
             targets=targets,
+            seen=material.seen,
         )
         seconds, device = time.perf_counter() - begun, _device_name(examples.device)
         return self._record(**outcome, seconds=seconds, device=device).to_row(), network
@@ -259,7 +259,7 @@ def score(
     used = given if isinstance(given, TrainingRecipe) else TrainingRecipe()
     name = ""
     try:
-        network = _built(build, examples, seed, ("score",))
+        network = _built(build, examples.take(torch.arange(min(2, len(examples))))[0], seed, ("score",))
         name = type(network).__qualname__
         if isinstance(given, Screening):
             used = given.recipe(len(examples), synthetic_set, norm_family(network))
@@ -330,11 +330,11 @@ class TimedStep:
         size = int(max(2, min(len(examples), recipe.batch_size, TIMED_FLOPS / (3 * max(self.flops, 1)))))
         images, labels = examples.take(torch.arange(size))
         with seeded(0, "timing"):
-            network = parse_architecture(self.architecture).build(examples.image_shape, material.label.classes)
+            network = parse_architecture(self.architecture).build(material.image_shape, material.label.classes)
         ends = [time.perf_counter()]
         fit(
             network.to(examples.device),
-            Examples(images, labels),
+            Examples(material.seen(images), labels),
             replace(recipe, epochs=4),
             lr=1e-6,  # small enough to stay finite
             generator=generator(0, "timing"),
@@ -371,13 +371,13 @@ def late_loss(losses: Sequence[float]) -> float:
     return float(np.mean(losses[-max(1, round(len(losses) * LATE)) :]))
 
 
-def _built(build: Callable[[], nn.Module], examples: Examples, seed: int, path: tuple[str, ...]) -> nn.Module:
-    """The network on the examples' device, with the initial weights of the seed, those of lazy modules too."""
+def _built(build: Callable[[], nn.Module], images: Tensor, seed: int, path: tuple[str, ...]) -> nn.Module:
+    """The network on the device of some images, with the initial weights of the seed, those of lazy modules too."""
     with seeded(seed, *path, "weights"):
-        network = build().to(examples.device)
+        network = build().to(images.device)
         if any(nn.parameter.is_lazy(weights) for weights in network.parameters()):
             with torch.no_grad():
-                network.eval()(examples.take(torch.arange(min(2, len(examples))))[0])
+                network.eval()(images)
     return network
 
 
@@ -392,6 +392,7 @@ def _outcome(
     *,
     shared: bool = False,
     targets: Targets | None = None,
+    seen: Callable[[Tensor], Tensor] | None = None,
 ) -> dict[str, Any]:
     """What a score says of the training of this network."""
     assert recipe.lr is not None
@@ -406,6 +407,7 @@ def _outcome(
             held_out=held_out,
             reads=reads,
             targets=targets,
+            seen=seen,
         )
     error = _problem(network, fitted, recipe)
     last = None if error or not fitted.readings else fitted.readings[-1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -79,11 +79,25 @@ class Taught:
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """Labelled images under their label; with `teachers` they are labelled anew whenever they have been augmented."""
+    """Labelled images under their label; with `teachers` they are labelled anew whenever they have been augmented.
+
+    `side`: in pixels, of what a network is shown of them then; None shows them as they are.
+    """
 
     label: Label
     examples: Examples
     teachers: Taught | None = None
+    side: int | None = None
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of what a network is shown."""
+        channels, height, width = self.examples.image_shape
+        return (channels, height, width) if self.side is None else (channels, self.side, self.side)
+
+    def seen(self, images: Tensor) -> Tensor:
+        """What a network is shown of augmented images (N, C, H, W)."""
+        return images if self.side is None else F.adaptive_avg_pool2d(images, self.side)
 
     def part(self, rows: Tensor) -> Examples:
         """The images at `rows`, int64 on the CPU."""
@@ -94,24 +108,23 @@ class Material:
     def resized(self, side: int) -> Material:
         """The same images averaged down to `side` x `side` pixels, in preprocessed space; itself where they are.
 
-        Teachers, who know images of their own size alone, label them once, as they are. Raises ValueError where they
-        are smaller.
+        Teachers know images of their own size alone: with them the images stay, and are made smaller for the network
+        when they have been augmented and labelled. Raises ValueError where they are smaller.
         """
         _, height, width = self.examples.image_shape
         if (height, width) == (side, side):
             return self
         if side > min(height, width):
             raise ValueError(f"{self.label.name}: {height} x {width} pixels cannot be averaged down to {side}")
+        name, fingerprint = f"{self.label.name} at {side} pixels", f"{self.label.fingerprint}/{side} pixels"
+        label = Label(name, fingerprint, self.label.images, self.label.classes)
+        if self.teachers is not None:
+            return replace(self, label=label, side=side)
         pieces = [
             F.adaptive_avg_pool2d(self.examples.take(rows)[0], side)
             for rows in torch.split(torch.arange(len(self.examples)), CHUNK)
         ]
-        name, fingerprint = f"{self.label.name} at {side} pixels", f"{self.label.fingerprint}/{side} pixels"
-        label = Label(name, fingerprint, self.label.images, self.label.classes)
-        labels = self.examples.labels
-        if self.teachers is not None:
-            labels = self.teachers.all(self.examples.take(torch.arange(len(self.examples)))[0])
-        return Material(label, Examples(torch.cat(pieces), labels))
+        return Material(label, Examples(torch.cat(pieces), self.examples.labels))
 
 
 Shelf = Mapping[str, Material]  # by fingerprint
@@ -221,6 +234,7 @@ class _Parcel:
     labels: _Array
     preprocess: tuple[str, Mapping[str, NDArray[np.float32]]] | None
     teachers: tuple[_Array, str, tuple[int, int, int], int] | None
+    side: int | None
 
 
 def _pack(material: Material, stem: Path) -> _Parcel:
@@ -236,6 +250,7 @@ def _pack(material: Material, stem: Path) -> _Parcel:
         _lay_down(examples.labels.numpy(), stem.with_suffix(".labels")),
         preprocess,
         _pack_teachers(material.teachers, stem.with_suffix(".teachers")),
+        material.side,
     )
 
 
@@ -274,7 +289,7 @@ def _receive(parcels: Sequence[_Parcel], device: str) -> Shelf:
         if parcel.teachers is not None:
             weights, backbone, shape, classes = parcel.teachers
             taught = Taught(backbone, torch.from_numpy(weights.open()).to(device), shape, classes)
-        shelf[parcel.label.fingerprint] = Material(parcel.label, examples, taught)
+        shelf[parcel.label.fingerprint] = Material(parcel.label, examples, taught, parcel.side)
     return shelf
 
 

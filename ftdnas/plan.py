@@ -113,7 +113,7 @@ def measure_cost(
     processes: Executor[Shelf],
 ) -> CostModel:
     """Time a few steps of a few architectures of different FLOPs. Raises RuntimeError where none could be timed."""
-    shape, classes = material.examples.image_shape, material.label.classes
+    shape, classes = material.image_shape, material.label.classes
     sample = stratified_sample(space, LOOKED_AT, shape, seed, restrict, classes)
     counted = sorted((flops(architecture, shape, classes), architecture.name) for architecture in sample)
     picked = sorted({round(i * (len(counted) - 1) / (TIMED - 1)) for i in range(TIMED)})

@@ -144,7 +144,7 @@ class OnFew:
         bench = self.bench
         material, held_out = bench.material(self.kind, self.draw), bench.material("set score").label
         architecture, code = bench.trained(candidate)
-        shape, label = material.examples.image_shape, material.label
+        shape, label = material.image_shape, material.label
         family = family_of(architecture, shape, label.classes, code)
         recipe = bench.screening.recipe(label.images, bench.the_set(), family)
         return [
@@ -257,7 +257,7 @@ def real_recipe(bench: Workbench, architecture: str, code: str) -> TrainingRecip
     if bench.truth is not None:
         return bench.truth
     material = bench.material("early")
-    family = family_of(architecture, material.examples.image_shape, material.label.classes, code)
+    family = family_of(architecture, material.image_shape, material.label.classes, code)
     return bench.screening.recipe(material.label.images, bench.synthetic, family)
 
 

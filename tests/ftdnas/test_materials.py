@@ -164,7 +164,11 @@ def test_a_taught_set_teaches_what_is_compared_with_it(digits: ImageDataset, set
         assert torch.equal(again(0, images * 0), first)
         assert not torch.equal(again(1, images * 0), first)
         assert not torch.equal(there.teachers.targets("others")(0, images * 0), first)
+    # A smaller picture is made of what has been augmented and labelled at its own size.
     smaller = own.resized(4)
-    assert smaller.teachers is None
-    assert smaller.examples.labels.shape == (len(taught.images), 10)
+    assert smaller.teachers is own.teachers
+    assert smaller.image_shape == (1, 4, 4)
+    assert torch.equal(smaller.examples.images, own.examples.images)
+    assert smaller.seen(own.examples.images[:3]).shape == (3, 1, 4, 4)
+    assert hand_over([smaller], tmp_path / "smaller", "cpu")()[smaller.label.fingerprint].side == 4
     assert pickle.loads(pickle.dumps(own)).teachers is not None  # as Ray sends it
