@@ -28,6 +28,7 @@ from distill.recipe import Recipe
 from distill.run import Run
 from distill.synthetic import SyntheticSet
 
+TEACHERS = 6  # so many were measured: results/2026-11-25_ranking_study
 Method = Callable[[ImageDataset, Network, Recipe, Run], SyntheticSet]
 
 
@@ -152,7 +153,8 @@ def _chosen(
 
 def teachers_of(trajectories: experts.ExpertBuffer, recipe: Recipe) -> Tensor | None:
     """(T, P): the last weights of the first experts, as many as the recipe wants and there are; None for none."""
-    count = min(recipe.teachers, trajectories.num_experts)
+    wanted = TEACHERS if recipe.teachers is None else recipe.teachers
+    count = min(wanted, trajectories.num_experts)
     rows = [trajectories.weights(expert, trajectories.epochs) for expert in range(count)]
     return torch.stack(rows) if rows else None
 

@@ -93,7 +93,8 @@ class Recipe:
     description: str = ""
     hardware: str = ""  # what it needs and about how long it takes there
     ipc: int = 10  # images per class
-    teachers: int = 0  # experts kept in the set, whose probabilities label its augmented images when it ranks networks
+    # Experts kept in the set, to label augmented images when it ranks networks; None: up to six of those it matched.
+    teachers: int | None = None
     backbone: str = "convnet:width=128,depth=3,norm=instance,activation=relu,pooling=avg"
     preprocess: str = "standardize"  # none | standardize | zca
     data: DataRecipe = field(default_factory=DataRecipe)
@@ -111,7 +112,7 @@ def identity(recipe: Recipe | EvaluationRecipe | TrainingRecipe) -> dict[str, An
     return kept
 
 
-_ADDED_LATER = (("batch_norm", "running"), ("teachers", 0))
+_ADDED_LATER = (("batch_norm", "running"), ("teachers", None))
 
 
 def _without_defaults(value: Any) -> Any:

@@ -265,7 +265,7 @@ def score(
             used = given.recipe(len(examples), synthetic_set, norm_family(network))
             reads = given.reads
         used = replace(used, lr=used.lr or synthetic_set.step_size)
-        taught = Taught.of(synthetic_set)
+        taught = Taught.of(synthetic_set) if isinstance(given, Screening) and given.labels == "teachers" else None
         targets = None if taught is None else taught.targets(None)
         outcome = _outcome(network, examples, scored_on, used, reads, seed, ("score",), targets=targets)
     except Exception as error:

@@ -130,19 +130,25 @@ class Material:
 Shelf = Mapping[str, Material]  # by fingerprint
 
 
-def set_material(synthetic: SyntheticSet, name: str) -> Material:
-    """The synthetic images themselves."""
-    label = Label(f"the set {name}", f"set/{synthetic.identity}", len(synthetic.images), synthetic.num_classes)
-    return Material(label, Examples(synthetic.images, synthetic.labels), Taught.of(synthetic))
+def set_material(synthetic: SyntheticSet, name: str, taught: bool = False) -> Material:
+    """The synthetic images themselves; `taught`: labelled by the set's teachers, if it has any."""
+    teachers = Taught.of(synthetic) if taught else None
+    fingerprint = f"set/{synthetic.identity}"
+    if synthetic.teachers is not None and teachers is None:
+        fingerprint += "/own labels"  # its identity counts the teachers in
+    label = Label(f"the set {name}", fingerprint, len(synthetic.images), synthetic.num_classes)
+    return Material(label, Examples(synthetic.images, synthetic.labels), teachers)
 
 
-def coreset_material(kind: str, data: ImageDataset, synthetic: SyntheticSet, seed: int, draw: int) -> Material:
+def coreset_material(
+    kind: str, data: ImageDataset, synthetic: SyntheticSet, seed: int, draw: int, taught: bool = False
+) -> Material:
     """As many real training images of each class as the set has, chosen as `kind` of `CORESETS`, preprocessed as it.
 
     Herding and k-means go by preprocessed pixels averaged down to 8 x 8 at most (the features of an expert, which they
     go by elsewhere, would cost an expert). Soft labels are counted by their largest entry; the real images have their
-    own, hard labels, or, where the set has teachers, theirs. A class with too few images gives all it has. Herding
-    draws nothing: all its draws are one.
+    own, hard labels, or, if `taught`, those of the set's teachers, where it has any. A class with too few images gives
+    all it has. Herding draws nothing: all its draws are one.
     """
     labels = synthetic.labels if synthetic.hard_labels else synthetic.labels.argmax(1)
     wanted = torch.bincount(labels, minlength=data.num_classes).tolist()
@@ -160,7 +166,7 @@ def coreset_material(kind: str, data: ImageDataset, synthetic: SyntheticSet, see
     taken = np.sort(np.concatenate(rows))
     identity = f"{data.fingerprint}/{synthetic.preprocess.fingerprint}/{hashlib.sha256(taken.tobytes()).hexdigest()}"
     name = f"{SUBSETS[kind]} subset" + (f" {draw + 1}" if kind != "herding" else "")
-    teachers = Taught.of(synthetic)
+    teachers = Taught.of(synthetic) if taught else None
     if teachers is not None:
         identity += f"/taught {hashlib.sha256(teachers.weights.numpy().tobytes()).hexdigest()}"
     label = Label(name, f"{kind}/{_digest(identity)}", len(taken), data.num_classes)

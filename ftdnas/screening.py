@@ -19,6 +19,7 @@ from search_spaces.base import ImageShape, parse_architecture
 
 SET = "set"  # the learning rate or the augmentation that the synthetic set brings
 OTHER = "other"
+LABELS = (SET, "teachers")
 Rates = float | str | Mapping[str, float | str]
 _BY_NORM: Rates = {"batch": 0.1, OTHER: SET}
 NORM_FAMILIES: dict[str, tuple[type[nn.Module], ...]] = {
@@ -43,11 +44,12 @@ class Screening:
 
     `steps`: of SGD, rounded up to whole epochs; `epochs` instead of them where given. `lr`: a number, "set" (the step
     size learned with the set), or one of these for each norm family of `NORM_FAMILIES`, "other" for those not named.
-    `augment`: DSA operations, or "set". `batch_norm`: see `TrainingRecipe`. `shrink`: the smaller network of the same
-    kind is trained, where the space has one. `pixels`: the side to which images are averaged down, None leaves them.
-    `seeds`: trainings of each candidate. `shared`: all candidates see the same batches. `score`: of `SCORES`, what
-    ranks unless a proxy says otherwise; `window`: the last part of training whose mean loss is the late loss. `reads`:
-    of the held-out images, at equal distances. Raises ValueError for what is out of range.
+    `augment`: DSA operations, or "set". `labels`: the set's own, or those of its "teachers", where it has any.
+    `batch_norm`: see `TrainingRecipe`. `shrink`: the smaller network of the same kind is trained, where the space has
+    one. `pixels`: the side to which images are averaged down, None leaves them. `seeds`: trainings of each candidate.
+    `shared`: all candidates see the same batches. `score`: of `SCORES`, what ranks unless a proxy says otherwise;
+    `window`: the last part of training whose mean loss is the late loss. `reads`: of the held-out images, at equal
+    distances. Raises ValueError for what is out of range.
     """
 
     steps: int = 300
@@ -58,6 +60,7 @@ class Screening:
     weight_decay: float = 5e-4
     schedule: str = "cosine"
     augment: str = SET
+    labels: str = SET
     batch_norm: str = "batch"
     shrink: bool = False
     pixels: int | None = None
@@ -79,6 +82,8 @@ class Screening:
             raise ValueError(f"screening: window {self.window!r} is not a part of the training, in (0, 1]")
         if not (0 <= self.momentum < 1 and 0 <= self.weight_decay < math.inf):
             raise ValueError(f"screening: momentum {self.momentum} or weight decay {self.weight_decay} out of range")
+        if self.labels not in LABELS:
+            raise ValueError(f"screening: labels {self.labels!r}: choose from {', '.join(LABELS)}")
         if self.augment != SET:
             parse_augment(self.augment)
         _check_rates(self.lr)
@@ -125,6 +130,7 @@ class Screening:
                 f"momentum {self.momentum:g}",
                 f"weight decay {self.weight_decay:g}",
                 f"augmentation {augment}",
+                *(["labelled by the set's teachers, if it has any"] if self.labels == "teachers" else []),
                 f"batch norm read with {BATCH_NORM[self.batch_norm]}",
                 *smaller,
                 "the same batches for every candidate" if self.shared else "batches of its own for every candidate",
@@ -218,7 +224,10 @@ DEFAULTS: dict[str, Default] = {
         Screening(epochs=200, lr=SET, batch_size=256, schedule="step", batch_norm="running"),
         "200 epochs, the paper's, as sets are judged (METHOD 4), at the step size that was learned with the set",
     ),
-    "nasbench201": Default(Screening(lr=0.1), _PROBED),
+    "nasbench201": Default(
+        Screening(lr=0.1, shrink=True, labels="teachers"),
+        "300 steps at 0.1 with batch statistics on networks of one cell a stage: results/2026-11-25_ranking_study",
+    ),
     "macro": Default(Screening(lr=0.1), f"{_PROBED}: it has batch norm everywhere too"),
     "residual": Default(Screening(lr=0.1), f"{_PROBED}: it has batch norm everywhere too"),
     "mobilenet": Default(Screening(lr=0.1), f"{_PROBED}: it has batch norm everywhere too"),

@@ -45,7 +45,7 @@ def screening_options(command: Any) -> Any:
     """How candidates are scored: collected by `screening_of`."""
     return with_options(
         command,
-        click.option("--proxy", metavar="NAME", help="How candidates are scored (default: set.late_loss+params)."),
+        click.option("--proxy", metavar="NAME", help="How candidates are scored (default: by the space)."),
         click.option("--epochs", type=click.IntRange(1), help="On the set (default: by the space)."),
         click.option("--steps", type=click.IntRange(1), help="Of SGD on the set, instead of epochs."),
         click.option("--lr", metavar="RATE|set", help="Learning rate on the set (default: by the space)."),
@@ -53,6 +53,9 @@ def screening_options(command: Any) -> Any:
             "--batch-norm", type=click.Choice(["running", "batch", "refresh"]), help="Statistics when reading."
         ),
         click.option("--augment", metavar="OPERATIONS", help="DSA on the set, or none."),
+        click.option(
+            "--labels", type=click.Choice(["set", "teachers"]), help="The set's own, or those of its teachers."
+        ),
         click.option("--shrink/--full-size", default=None, help="Screen smaller networks, where the space has them."),
         click.option("--pixels", type=click.IntRange(1), help="Average the images down to this side for screening."),
         click.option("--seeds", type=click.IntRange(1), help="Trainings of each candidate."),
@@ -107,6 +110,7 @@ def search(source: Source, set_name: str | None, as_json: bool, **asked: Any) ->
     request = request_of(asked)
     with progress(as_json) as report:
         name, synthetic, data = materials_of(request, set_name, source, report)
+        request = with_proxy(request, asked, synthetic, report)
         ranking = run(request, synthetic, name, data, report, source_facts(synthetic, source))
     click.echo(json.dumps(ranking.to_json()) if as_json else "\n".join(describe(ranking)))
 
@@ -144,7 +148,7 @@ def screening_of(asked: dict[str, Any]) -> Screening:
     from ftdnas.screening import SET, default_screening
 
     chosen = default_screening(asked["space"]).screening
-    named = ("batch_norm", "augment", "shrink", "pixels", "seeds")
+    named = ("batch_norm", "augment", "labels", "shrink", "pixels", "seeds")
     changes: dict[str, Any] = {name: asked[name] for name in named if asked.get(name) is not None}
     if asked.get("steps") is not None and asked.get("epochs") is not None:
         raise ValueError("--epochs and --steps both say how long a candidate trains: give one of them")
@@ -170,6 +174,23 @@ def materials_of(
         return "", None, source.load(report)
     name, synthetic = choose_set(Library(home() / "sets"), set_name, source.spec)
     return name, synthetic, images_of(synthetic, source, report)
+
+
+def with_proxy(
+    request: Request, asked: dict[str, Any], synthetic: SyntheticSet | None, report: Callable[[Progress], None]
+) -> Request:
+    """The request with the proxy that fits space and set, unless one was asked for."""
+    from dataclasses import replace
+
+    from distill.run import Progress
+    from ftdnas.proxies.registry import default_proxy
+
+    if asked.get("proxy"):
+        return request
+    proxy, why = default_proxy(request.space, synthetic)
+    if why:
+        report(Progress("search", 0, 0, message=f"ranked by {proxy}: {why}"))
+    return replace(request, proxy=proxy)
 
 
 def source_facts(synthetic: SyntheticSet | None, source: Source) -> dict[str, Any]:

@@ -10,7 +10,15 @@ import click
 
 from ftdnas.cli.options import data_options, json_option, machine_options, seed_option, with_options
 from ftdnas.cli.progress import duration, progress
-from ftdnas.cli.search import Duration, materials_of, percent, request_of, screening_options, source_facts
+from ftdnas.cli.search import (
+    Duration,
+    materials_of,
+    percent,
+    request_of,
+    screening_options,
+    source_facts,
+    with_proxy,
+)
 from ftdnas.real_images import Source
 
 
@@ -168,6 +176,7 @@ def check(source: Source, set_name: str | None, as_json: bool, real_epochs: int,
     request = request_of(asked)
     with progress(as_json) as heard:
         name, synthetic, data = materials_of(request, set_name, source, heard)
+        request = with_proxy(request, asked, synthetic, heard)
         full = set_recipe(synthetic).evaluation.full if synthetic is not None else _full(source, data)
         recipe = _real_recipe({**asked, "epochs": real_epochs}, full)
         facts = source_facts(synthetic, source)
@@ -201,6 +210,7 @@ def advise(source: Source, set_name: str | None, as_json: bool, **asked: Any) ->
     request = request_of(asked)
     with progress(as_json) as heard:
         name, synthetic, data = materials_of(request, set_name, source, heard)
+        request = with_proxy(request, asked, synthetic, heard)
         given = advice(request, synthetic, name, data, heard)
     click.echo(json.dumps(given.to_json()) if as_json else "\n".join(describe_advice(given)))
 

@@ -156,10 +156,11 @@ class Workbench:
         return truth_materials(self.data)
 
     def _made(self, kind: str, draw: int) -> Material:
+        taught = self.screening.labels == "teachers"
         if kind in CORESET_KINDS:
-            return coreset_material(kind, self.data, self.the_set(), self.seed, draw)
+            return coreset_material(kind, self.data, self.the_set(), self.seed, draw, taught)
         if kind == "set":
-            return set_material(self.the_set(), self.set_name)
+            return set_material(self.the_set(), self.set_name, taught)
         if kind == "set score":
             return held_out_material(self.data, self.the_set().preprocess)
         if kind in ("train", "score", "early", "early score"):

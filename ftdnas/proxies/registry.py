@@ -6,6 +6,7 @@ import difflib
 import math
 import re
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from ftdnas.materials import check_held_out
 from ftdnas.proxies.base import Proxy, Workbench
@@ -16,7 +17,12 @@ from ftdnas.proxies.trained import Early, OnFew, Trained, Trainings, once_s
 from ftdnas.proxies.training_free import Counted, Measured
 from ftdnas.screening import SCORES
 
+if TYPE_CHECKING:
+    from distill.synthetic import SyntheticSet
+
 DEFAULT = "set.late_loss+params"  # held-out accuracy, the paper's choice, ranks cells with batch norm near chance
+TAUGHT = "random.late_loss+az_nas"  # where a set has teachers: results/2026-11-25_ranking_study
+MEASURED = ("nasbench201",)  # spaces on which that was measured
 Make = Callable[[str, Workbench], Proxy]
 
 
@@ -86,6 +92,18 @@ def find_proxy(text: str, bench: Workbench) -> Proxy:
     if len(parts) == 1:
         return _single(parts[0], bench)
     return RankSum([find_proxy(part, bench) for part in parts])
+
+
+def default_proxy(space: str, synthetic: SyntheticSet | None) -> tuple[str, str]:
+    """What ranks the candidates of a space unless told, and why; "" where nothing better was measured on the space."""
+    if space not in MEASURED:
+        return DEFAULT, ""
+    if synthetic is None or synthetic.teachers is None:
+        return (
+            DEFAULT,
+            "the set has no teachers: a set distilled anew keeps some, and with them real images rank better",
+        )
+    return TAUGHT, "as many real images, labelled by the set's teachers, ranked better here than distilled ones"
 
 
 def known_proxy(text: str) -> None:

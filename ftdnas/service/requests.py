@@ -168,7 +168,7 @@ class Distil(OnData):
         _within("image_size", self.image_size or 1, bounds.pixels)
         _within("data.image_size", recipe.data.image_size or 1, bounds.pixels)
         _within("experts.num_experts", recipe.experts.num_experts, bounds.experts)
-        _within("teachers", recipe.teachers, bounds.experts)
+        _within("teachers", recipe.teachers or 0, bounds.experts)
         _within("matching.outer_steps", recipe.matching.outer_steps, bounds.outer_steps)
         _within("matching.syn_steps", recipe.matching.syn_steps, bounds.epochs)
         grid = len(recipe.matching.lr_images_grid) * recipe.matching.grid_steps
@@ -207,6 +207,7 @@ class Screened(OnData):
     steps: int | None = Field(None, ge=1, description="Of SGD on the set, instead of epochs.")
     lr: float | Literal["set"] | None = Field(None, description="Learning rate on the set.")
     seeds: int | None = Field(None, ge=1, description="Trainings of each candidate.")
+    labels: Literal["set", "teachers"] | None = Field(None, description="The set's own, or those of its teachers.")
     pixels: int | None = Field(None, ge=1, description="Average the images down to this side for screening.")
     study: Name | None = Field(None, description="Name of the study.")
 
@@ -241,7 +242,8 @@ class Screened(OnData):
             raise ValueError(f"lr {self.lr:g}: a learning rate is above 0")
 
     def options(self, bounds: Bounds) -> dict[str, Any]:
-        names = ["space", "set", "proxy", "compare", "candidates", "where", "epochs", "steps", "lr", "seeds", "pixels"]
+        names = ["space", "set", "proxy", "compare", "candidates", "where"]
+        names += ["epochs", "steps", "lr", "labels", "seeds", "pixels"]
         return {**self._data(bounds), **{name: getattr(self, name) for name in names}, "study": self.study}
 
     def named(self) -> JobRequest:

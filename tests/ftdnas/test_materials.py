@@ -148,8 +148,13 @@ def test_a_taught_set_teaches_what_is_compared_with_it(digits: ImageDataset, set
     network = parse_architecture(plain.backbone).build(plain.image_shape, 10)
     weights = torch.cat([weight.detach().flatten() for weight in network.parameters()])[None]
     taught = replace(plain, teachers=weights)
-    own, subset = set_material(taught, "tiny"), coreset_material("random", digits, taught, 0, 0)
-    assert subset.label.fingerprint != coreset_material("random", digits, plain, 0, 0).label.fingerprint
+    own = set_material(taught, "tiny", taught=True)
+    subset = coreset_material("random", digits, taught, 0, 0, taught=True)
+    untaught = coreset_material("random", digits, taught, 0, 0)
+    assert untaught.label.fingerprint == coreset_material("random", digits, plain, 0, 0).label.fingerprint
+    assert untaught.label.fingerprint != subset.label.fingerprint
+    assert set_material(taught, "tiny").teachers is None
+    assert set_material(taught, "tiny").label.fingerprint != own.label.fingerprint
     found = hand_over([own, subset], tmp_path / "materials", "cpu")()
     for material in (own, subset):
         there = found[material.label.fingerprint]

@@ -9,9 +9,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 
 from ftdnas.proxies import DEFAULT, PROXIES, find_proxy, known_proxy
 from ftdnas.proxies.base import Workbench
+from ftdnas.proxies.registry import default_proxy
 from ftdnas.screening import Screening
 
 BASE = "convnet:width=32,depth={},norm={},activation=relu,pooling={}"
@@ -167,3 +169,15 @@ def test_what_else_may_be_missing(make_bench: Callable[..., Workbench], bench: W
         find_proxy("race", make_bench(data=unseen))
     with pytest.raises(LookupError, match="unknown material 'all': choose from set, random"):
         bench.material("all")
+
+
+def test_what_ranks_unless_told_goes_by_space_and_set(bench: Workbench) -> None:
+    synthetic = bench.the_set()
+    taught = replace(synthetic, teachers=torch.zeros(1, 5))
+    assert default_proxy("convnet", taught) == (DEFAULT, "")
+    assert default_proxy("nasbench201", None)[0] == DEFAULT
+    proxy, why = default_proxy("nasbench201", synthetic)
+    assert proxy == DEFAULT
+    assert "no teachers" in why
+    assert default_proxy("nasbench201", taught)[0] == "random.late_loss+az_nas"
+    known_proxy(default_proxy("nasbench201", taught)[0])
