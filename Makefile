@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: demo test check bench install system-packages
+.PHONY: demo test check bench results install system-packages
 
 install: $(INSTALLED)
 
@@ -42,6 +42,21 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/matching_memory.py
 	$(BIN)/python benchmarks/kill_and_resume.py
 	$(BIN)/python benchmarks/service_load.py
+
+# `make results STEP=ranking OUT=FOLDER`: the ranking study; rows that are in the folder (by default ours) are not measured
+# again. It needs the real images and the table of NAS-Bench-201 under FTDNAS_DATA, and about nine hours of two cores.
+OUT := results/2026-11-25_ranking_study
+RANKING := $(BIN)/python benchmarks/ranking
+REPORTED := --settings "random500 teacher" "random500 teacher 8 pixels"
+results: $(INSTALLED)
+	@test "$(STEP)" = ranking || { echo "say what: make results STEP=ranking"; exit 2; }
+	$(BIN)/ftdnas distill --dataset cifar10 --recipe cpu --ipc 50 --name cifar10-ipc50-ftd-cpu-e5bb7b \
+	  --set matching.lr_images=3000 --set matching.outer_steps=250 --set matching.validate_every=125
+	$(RANKING)/measures.py $(OUT)
+	$(RANKING)/measures.py $(OUT) --half reporting -n 300
+	$(RANKING)/run.py $(OUT)
+	$(RANKING)/run.py $(OUT) --half reporting -n 300 $(REPORTED)
+	$(RANKING)/study.py $(OUT) $(subst --settings,--reported,$(REPORTED))
 
 # Programs that some tests drive; those tests are skipped, with the reason, where one is missing and cannot be installed.
 system-packages:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
 
+import pandas as pd
 import pytest
 
 from distill.synthetic import SyntheticSet
@@ -79,3 +81,31 @@ def test_an_agreement_is_computed_again_from_its_scores(folder: Path) -> None:
     for line, stored in zip(again.lines, report["comparison"]["lines"], strict=True):
         assert line.headline.spearman.value == stored["headline"]["spearman"]["value"]
         assert line.better_half.spearman.value == stored["better_half"]["spearman"]["value"]
+
+
+RANKING = ROOT / "results" / "2026-11-25_ranking_study"
+
+
+def test_the_ranking_study_is_computed_again_from_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks" / "ranking")
+    study = importlib.import_module("study")
+    monkeypatch.setattr(study, "RESAMPLES", 100)  # the intervals are not compared
+    tuning, reporting = (study.half(RANKING, which) for which in ("tuning", "reporting"))
+    assert (len(tuning.names), len(reporting.names)) == (60, 300)
+    stored = pd.read_csv(RANKING / "tuning.csv")
+    settings = json.loads((RANKING / "settings.json").read_text())
+    assert set(settings) == set(tuning.trained) == set(stored["setting"].dropna())
+    for title, setting in settings.items():
+        for score in ("late loss", "accuracy"):
+            line = stored[(stored["setting"] == title) & (stored["ranking"] == score)].iloc[0]
+            again = study.judged(score, tuning.trained[title][score], tuning, {})
+            assert again["all value"] == pytest.approx(line["all value"], abs=1e-3)
+            assert again["better half value"] == pytest.approx(line["better half value"], abs=1e-3)
+        assert study.SETTINGS[title].key == setting["key"]
+    told = pd.read_csv(RANKING / "reporting.csv").set_index("ranking")
+    readme = (RANKING / "README.md").read_text()
+    for title in reporting.trained:
+        again = study.judged("", reporting.trained[title]["late loss"], reporting, {})
+        line = told.loc[f"{title}: late loss"]
+        assert again["all value"] == pytest.approx(line["all value"], abs=1e-3)
+        assert f"{line['all value']:.2f}" in readme

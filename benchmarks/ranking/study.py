@@ -3,15 +3,19 @@
     python benchmarks/ranking/study.py OUT [--reported SETTING ...]
 
 OUT holds rows.jsonl and measures.jsonl (run.py, measures.py) of the tuning half and, for the settings that are
-reported, of the reporting half. Writes tuning.csv, reporting.csv, settings.json and ranking.png there.
+reported, of the reporting half. Writes tuning.csv, reporting.csv, settings.json, hybrids.json, explained.csv,
+ranking.png and, where it is not there yet, sample.csv: the architectures with their truth, from which all can be
+computed again without the table.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +35,7 @@ from ftdnas.proxies.combined import mean_ranks
 from ftdnas.proxies.training_free import rank_product
 from ftdnas.rows import RowFile
 from search_spaces.base import flops, parameter_count, parse_architecture
+from search_spaces.nasbench201 import OPERATIONS
 
 SIZES = {"tuning": 60, "reporting": 300}
 RESAMPLES = 4000
@@ -48,22 +53,38 @@ class Half:
     trained: Mapping[str, Mapping[str, Column]]  # setting -> score -> column
     rows: Mapping[str, Sequence[Mapping[str, Any]]]  # setting -> row of each architecture
 
-    @property
+    @cached_property
     def bootstrap(self) -> Bootstrap:
         classes = tuple(parse_architecture(name).representative().name for name in self.names)
         return Bootstrap(0, RESAMPLES, classes=classes)
 
 
+def sampled(out: Path) -> pd.DataFrame:
+    """The architectures of both halves with their accuracies after 200 and 12 epochs, fractions."""
+    path = out / "sample.csv"
+    if not path.exists():
+        parts = []
+        for which, n in SIZES.items():
+            found = sample(_table(), which, n)
+            truth = [found.table.accuracy[name] for name in found.names]
+            early = [found.table.others[EARLY][name] for name in found.names]
+            parts.append(pd.DataFrame({"half": which, "architecture": found.names, "truth": truth, "early": early}))
+        pd.concat(parts).to_csv(path, index=False)
+    return pd.read_csv(path)
+
+
 def half(out: Path, which: str) -> Half:
-    found = sample(_table(), which, SIZES[which])
+    table = sampled(out)
+    table = table[table["half"] == which]
+    names = list(table["architecture"])
     size = (3, 32, 32), 10
-    parsed = [parse_architecture(name) for name in found.names]
+    parsed = [parse_architecture(name) for name in names]
     counts = [float(parameter_count(one, *size)) for one in parsed]
     work = [float(flops(one, *size)) for one in parsed]
     measured = RowFile(out / "measures.jsonl").settled()
-    values = [measured[az_nas_of(name).key]["values"] for name in found.names]
+    values = [measured[az_nas_of(name).key]["values"] for name in names]
     parts = [[one[part] for one in values] for part in ("expressivity", "progressivity", "trainability")]
-    early = [found.table.others[EARLY][name] for name in found.names]
+    early = list(table["early"])
     free = {
         "params": counts,
         "flops": work,
@@ -75,12 +96,11 @@ def half(out: Path, which: str) -> Half:
     rows = RowFile(out / "rows.jsonl").settled()
     own: dict[str, list[Mapping[str, Any]]] = {}
     for title, setting in SETTINGS.items():
-        of_it = [rows.get(row_key(setting, name, 0)) for name in found.names]
+        of_it = [rows.get(row_key(setting, name, 0)) for name in names]
         if None not in of_it:
             own[title] = of_it  # type: ignore[assignment]
     trained = {title: {score: [value(row, score) for row in of_it] for score in SCORES} for title, of_it in own.items()}
-    truth = [found.table.accuracy[name] for name in found.names]
-    return Half(found.names, truth, free, trained, own)
+    return Half(names, list(table["truth"]), free, trained, own)
 
 
 def judged(name: str, column: Sequence[float], on: Half, against: Mapping[str, Sequence[float]]) -> dict[str, Any]:
@@ -151,9 +171,9 @@ def reporting_table(tuning: Half, on: Half, reported: Sequence[str]) -> tuple[pd
             judged(f"{title}: {score}", on.trained[title][score], on, references)
             for score in ("late loss", "full pass", "sum of losses", "accuracy")
         ]
-        for score in ("late loss", "full pass"):
-            summed = mean_ranks([on.trained[title][score], on.free["params"]])
-            lines.append(judged(f"{title}: {score} + params", summed, on, references))
+        for score, other in itertools.product(("late loss", "full pass"), ("params", "az_nas")):
+            summed = mean_ranks([on.trained[title][score], on.free[other]])
+            lines.append(judged(f"{title}: {score} + {other}", summed, on, references))
 
         def parts(of: Half, title: str = title) -> list[Column]:
             own = of.trained[title]
@@ -162,6 +182,30 @@ def reporting_table(tuning: Half, on: Half, reported: Sequence[str]) -> tuple[pd
         column, weights[title] = fitted(parts, tuning, on)
         lines.append(judged(f"{title}: hybrid", column, on, references))
     return pd.DataFrame(lines), weights
+
+
+def explained(on: Half, columns: Mapping[str, Sequence[float]]) -> pd.DataFrame:
+    """Of each ranking: by how much of all ranks one more of an operation is over-rated, beside the others.
+
+    A linear regression of (rank by the proxy - rank by truth) / n on the number of each operation in the cell, "none"
+    left out, so each figure is against an edge that is cut. And what of its Spearman remains when ranks by parameters,
+    and by AZ-NAS too, are known.
+    """
+    operations = [one for one in OPERATIONS if one != "none"]
+    cells = [parse_architecture(name).operations for name in on.names]  # type: ignore[attr-defined]
+    counts = np.array([[1.0, *(cell.count(one) for one in operations)] for cell in cells])
+    truth = rankdata(on.truth)
+    lines = []
+    for name, column in columns.items():
+        ranks = rankdata(column)
+        fit = np.linalg.lstsq(counts, (ranks - truth) / len(ranks), rcond=None)[0][1:]
+        line: dict[str, Any] = {"ranking": name, **dict(zip(operations, fit.round(3), strict=True))}
+        for label, given in (("params", ["params"]), ("params and az_nas", ["params", "az_nas"])):
+            known = np.column_stack([np.ones(len(ranks)), *(rankdata(on.free[one]) for one in given)])
+            left = [side - known @ np.linalg.lstsq(known, side, rcond=None)[0] for side in (ranks, truth)]
+            line[f"partial given {label}"] = round(float(np.corrcoef(*left)[0, 1]), 3)
+        lines.append(line)
+    return pd.DataFrame(lines)
 
 
 def main() -> None:
@@ -176,7 +220,10 @@ def main() -> None:
     (asked.out / "settings.json").write_text(json.dumps(settings, indent=1) + "\n")
     figure(table, asked.out / "ranking.png")
     if asked.reported:
-        told, weights = reporting_table(tuning, half(asked.out, "reporting"), asked.reported)
+        reporting = half(asked.out, "reporting")
+        own = {title: reporting.trained[title]["late loss"] for title in asked.reported}
+        explained(reporting, {**own, **reporting.free}).to_csv(asked.out / "explained.csv", index=False)
+        told, weights = reporting_table(tuning, reporting, asked.reported)
         told.to_csv(asked.out / "reporting.csv", index=False)
         (asked.out / "hybrids.json").write_text(json.dumps(weights, indent=1) + "\n")
         print(told.to_string(max_colwidth=60))
