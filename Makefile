@@ -47,7 +47,7 @@ bench: $(INSTALLED)
 # again. It needs the real images and the table of NAS-Bench-201 under FTDNAS_DATA, and about nine hours of two cores.
 OUT := results/2026-11-25_ranking_study
 RANKING := $(BIN)/python benchmarks/ranking
-REPORTED := --settings "random500 teacher" "random500 teacher 8 pixels"
+REPORTED := --settings "random500 teacher"
 results: $(INSTALLED)
 	@test "$(STEP)" = ranking || { echo "say what: make results STEP=ranking"; exit 2; }
 	$(BIN)/ftdnas distill --dataset cifar10 --recipe cpu --ipc 50 --name cifar10-ipc50-ftd-cpu-e5bb7b \
