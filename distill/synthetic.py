@@ -105,10 +105,7 @@ class SyntheticSet:
     def identity(self) -> str:
         """Hex sha256 of images, labels, teachers, step size and preprocessing: what training on the set depends on."""
         digest = hashlib.sha256()
-        tensors = {"images": self.images, "labels": self.labels}
-        if self.teachers is not None:
-            tensors[TEACHERS] = self.teachers
-        for name, tensor in tensors.items():
+        for name, tensor in self._tensors().items():
             digest.update(f"/{name} {tensor.dtype} {tuple(tensor.shape)}/".encode())
             digest.update(tensor.numpy().tobytes())
         digest.update(f"/{self.step_size!r}/{self.preprocess.fingerprint}".encode())
@@ -129,9 +126,7 @@ class SyntheticSet:
     def save(self, path: Path | str) -> None:
         """Write one .safetensors file, whole or not at all; equal sets with equal provenance give equal bytes."""
         path = Path(path)
-        tensors = {"images": self.images, "labels": self.labels}
-        if self.teachers is not None:
-            tensors[TEACHERS] = self.teachers
+        tensors = self._tensors()
         tensors |= {PREFIX + name: tensor for name, tensor in self.preprocess.to_tensors().items()}
         content = save(tensors, {KEY: _canonical({**self._settings(), "checksum": self._checksum()})})
         with whole_file(path) as beside:
@@ -186,6 +181,11 @@ class SyntheticSet:
         if made._checksum() != settings["checksum"]:
             raise ValueError("the checksum does not fit the content: the file was damaged or changed by hand")
         return made
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """All but those of the preprocessing, by their names in the file."""
+        taught = {} if self.teachers is None else {TEACHERS: self.teachers}
+        return {"images": self.images, "labels": self.labels, **taught}
 
     def _settings(self) -> dict[str, Any]:
         return {
