@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ftdnas.candidates import CostModel
+from ftdnas.cost_model import CostModel
 from ftdnas.distillation import rough
 from ftdnas.ledger import break_even
 

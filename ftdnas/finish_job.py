@@ -18,9 +18,10 @@ from distill.examples import Examples
 from distill.preprocess import Preprocess, fit_preprocess
 from distill.run import Progress
 from distill.training import read
-from ftdnas.candidates import TimedStep, Training
+from ftdnas.candidates import Training
 from ftdnas.card import accuracy_facts
 from ftdnas.carry_out import Record, carry_out
+from ftdnas.cost_model import TimedStep
 from ftdnas.distillation import rough
 from ftdnas.executors import Failure, LocalProcesses
 from ftdnas.finalists import Finishing, shares

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from distill.recipe import TrainingRecipe
-from ftdnas.candidates import CostModel, TimedStep, fit_cost
+from ftdnas.cost_model import CostModel, TimedStep, fit_cost
 from ftdnas.executors import Executor, Failure
 from ftdnas.materials import Material, Shelf
 from search_spaces.base import (

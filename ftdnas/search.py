@@ -20,8 +20,8 @@ from distill.datasets import ImageDataset
 from distill.run import Progress, ignore
 from distill.synthetic import SyntheticSet
 from ftdnas.advise import Advice
-from ftdnas.candidates import CostModel
 from ftdnas.carry_out import Record, carry_out
+from ftdnas.cost_model import CostModel
 from ftdnas.distillation import rough
 from ftdnas.leases import Leases
 from ftdnas.library import Library, home

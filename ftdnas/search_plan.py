@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ftdnas.advise import Advice, advise, describe_advice
-from ftdnas.candidates import CostModel, Training
+from ftdnas.candidates import Training
+from ftdnas.cost_model import CostModel
 from ftdnas.plan import Plan, make_plan, measure_cost
 from ftdnas.proxies.base import Work
 from ftdnas.proxies.trained import known_once_s

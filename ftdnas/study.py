@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill.locks import locked
-from ftdnas.candidates import CostModel
+from ftdnas.cost_model import CostModel
 from ftdnas.facts_file import read_facts, write_facts
 from ftdnas.leases import Leases, insist
 from ftdnas.plan import Plan

@@ -20,17 +20,15 @@ from distill.recipe import TrainingRecipe
 from distill.synthetic import SyntheticSet
 from distill.training import Targets
 from ftdnas.candidates import (
-    CostModel,
     Score,
-    TimedStep,
     Training,
     chance_bound,
-    fit_cost,
     is_dead,
     late_loss,
     score,
     score_value,
 )
+from ftdnas.cost_model import CostModel, TimedStep, fit_cost
 from ftdnas.executors import Failure, LocalProcesses
 from ftdnas.materials import Label, Shelf, Taught, hand_over, held_out_material, set_material
 from ftdnas.screening import SCORES, Screening

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ftdnas.candidates import CostModel
+from ftdnas.cost_model import CostModel
 from ftdnas.plan import FEWEST, Plan, make_plan, parse_restriction
 from search_spaces.base import SPACES, flops, parse_architecture, stratified_sample
 
