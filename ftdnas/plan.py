@@ -55,18 +55,16 @@ class Plan:
 def make_plan(
     space: SearchSpace,
     order: Iterable[Architecture],
-    flops_of: Callable[[str], int],
+    seconds_of: Callable[[str], Sequence[float]],
     *,
-    cost: CostModel,
-    loads: Sequence[float],
     jobs: int,
     wanted: int | None,
     minutes: float | None,
 ) -> Plan:
     """As many candidates of `order` as asked for (`wanted`) or as fit `minutes`; all where neither is given.
 
-    `flops_of`: of what is trained for a candidate; `loads`: images seen by each training that every one goes through;
-    `jobs` trainings run at once.
+    `seconds_of`: of each training that a candidate goes through, [] where nothing is trained; `jobs` trainings run at
+    once.
     """
     names: list[str] = []
     total = largest = 0.0
@@ -76,7 +74,7 @@ def make_plan(
         if wanted is not None and len(names) == wanted:
             ended = False
             break
-        parts = [cost.seconds(flops_of(architecture.name), load) for load in loads]
+        parts = seconds_of(architecture.name)
         over = max(largest, *parts, (total + sum(parts)) / jobs) > budget_s if parts else False
         if over and wanted is None and len(names) >= FEWEST:
             ended = False

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from distill.files import whole_file
 from ftdnas.plan import Plan
 from ftdnas.proxies.combined import guide_of
+from ftdnas.proxies.promotion import Promotion
 from ftdnas.rows import Row
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ class Ranked:
     """One candidate. `score`: of the proxy, larger is better, perhaps relative to the others; None where it failed.
 
     `guide`: the score of the proxy's first part, which does not depend on the others. `accuracy`: a fraction, on the
-    validation images that score; `late_loss` of its first training on few images. An `error` beside a score: the
-    network is dead. `seconds`: of all that the proxy did for it.
+    validation images that score; it and `late_loss` are of its first training, in the stage that it was promoted to. An
+    `error` beside a score: the network is dead. `seconds`: of all that the proxy did for it.
     """
 
     architecture: str
@@ -92,11 +93,12 @@ def rank(
 ) -> Ranking:
     """The candidates by the proxy's score; equals by fewer parameters."""
     scores, errors = job.proxy.column(names, rows), job.proxy.errors(names, rows)
-    guide = guide_of(job.proxy)
-    guided = guide.column(names, rows)
+    guided = guide_of(job.proxy).column(names, rows)
+    stages = job.proxy.stages if isinstance(job.proxy, Promotion) else (job.proxy,)
+    guides = [guide_of(stage) for stage in reversed(stages)]
     candidates = []
     for row, name in enumerate(names):
-        mine = [rows[work.key] for work in guide.todo([name], {}) if work.key in rows]
+        mine = [rows[work.key] for guide in guides for work in guide.todo([name], {}) if work.key in rows]
         first: Row = mine[0] if mine else {}
         candidates.append(
             Ranked(

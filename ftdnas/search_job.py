@@ -56,6 +56,7 @@ BASELINES = (
     "jacob_cov",
     "az_nas",
 )  # what `compare=("all",)` scores beside the proxy; naswot refuses sigmoids and is left to be asked for
+REAL = ("race", "hybrid", "real:")  # proxies that train as the truth does
 OBJECTIVES = {"params": "minimize", "flops": "minimize", "latency": "minimize"}
 FACTS = {"params": "parameters", "flops": "flops", "latency": "latency_ms"}  # of a candidate, by objective
 
@@ -166,7 +167,7 @@ def prepare(
     for name in request.objectives:
         if name not in OBJECTIVES:
             raise LookupError(f"unknown objective {name!r}: {hint(name, OBJECTIVES)}")
-    if request.sampler in ADAPTIVE and ("race" in request.proxy or "hybrid" in request.proxy):
+    if request.sampler in ADAPTIVE and any(kind in request.proxy for kind in ("race", "hybrid", "promote")):
         raise ValueError(
             f"sampler {request.sampler} asks for one candidate after another, and {request.proxy} ranks all at once: "
             "take stratified, random or exhaustive"
@@ -228,7 +229,7 @@ def prepare(
 def _truth_of(request: Request, synthetic: SyntheticSet | None, spec: str, device: str) -> TrainingRecipe | None:
     """How real trainings go: as asked for, or by the recipe of the set or the data where a proxy cannot do without."""
     if request.truth is not None or not any(
-        kind in text for text in (request.proxy, *request.compared) for kind in ("race", "hybrid")
+        kind in text for text in (request.proxy, *request.compared) for kind in REAL
     ):
         return request.truth
     made_by = set_recipe(synthetic) if synthetic is not None else choose_recipe(spec, None, device == "cuda")[0]

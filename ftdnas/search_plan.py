@@ -9,6 +9,7 @@ from ftdnas.candidates import Training
 from ftdnas.cost_model import CostModel
 from ftdnas.plan import Plan, make_plan, measure_cost
 from ftdnas.proxies.base import Work
+from ftdnas.proxies.promotion import asked_of
 from ftdnas.proxies.trained import known_once_s
 from ftdnas.search_job import ADAPTIVE, MINUTES, Job, sampler_of, set_recipe
 from search_spaces.base import (
@@ -40,9 +41,7 @@ def plan_of(job: Job) -> tuple[Plan, CostModel, list[str] | None]:
     plan = make_plan(
         job.space,
         order,
-        lambda name: _trained_flops(job, name),
-        cost=cost,
-        loads=[_load(first)] if first else [],
+        lambda name: [share * price(work, cost, job) for share, work in _asked(job, name)] if first else [],
         jobs=job.jobs,
         wanted=len(named) or asked.candidates,
         minutes=None if everything else minutes,
@@ -79,8 +78,13 @@ def first_training(job: Job) -> Training | None:
     name = next(iter(job.request.names), None) or getattr(sampler_of(job, "stratified").ask(), "name", None)
     if name is None:
         return None
-    works = [work for work in job.proxy.todo([name], {}) if isinstance(work, Training)]
+    works = [work for _, work in _asked(job, name)]
     return max(works, key=lambda work: work.images_seen, default=None)
+
+
+def _asked(job: Job, name: str) -> list[tuple[float, Training]]:
+    """The trainings that a candidate may go through, each with the share of all candidates that do."""
+    return [(share, work) for share, work in asked_of(job.proxy, name) if isinstance(work, Training)]
 
 
 def _trained_flops(job: Job, name: str) -> int:

@@ -57,7 +57,10 @@ def train(
     readings.append(read(network, held_out, setting))
     trained_s = time.process_time() - begun
     curve = [round(float(part.mean()), 5) for part in np.array_split(np.array(losses), PARTS)]
-    clean = {"clean_loss": clean_loss(network, stream)}
+    each = clean_losses(network, stream)
+    clean: dict[str, Any] = {"clean_loss": round(float(each.mean()), 6)}
+    if setting.each_image:
+        clean["clean_losses"] = [round(float(one), 3) for one in each]
     return {"error": None, "losses": curve, "held_out": readings, **clean, "seconds": round(trained_s, 3)}
 
 
@@ -82,13 +85,12 @@ def read(network: nn.Module, held_out: tuple[Tensor, Tensor, Tensor], setting: S
 
 
 @torch.no_grad()
-def clean_loss(network: nn.Module, stream: Stream) -> float:
-    """A full pass over the images as they are, up to 1,000 of them."""
+def clean_losses(network: nn.Module, stream: Stream) -> Tensor:
+    """A full pass over the images as they are, up to 1,000 of them: the loss of each."""
     images, targets = stream.clean
     step = max(1, len(images) // CLEAN)
     pieces = zip(images[::step].split(250), targets[::step].split(250), strict=True)
-    sums = [float(F.cross_entropy(network(piece), target, reduction="sum")) for piece, target in pieces]
-    return round(math.fsum(sums) / len(images[::step]), 6)
+    return torch.cat([F.cross_entropy(network(piece), target, reduction="none") for piece, target in pieces])
 
 
 def stream_classes(held_out: tuple[Tensor, Tensor, Tensor]) -> int:

@@ -18,7 +18,8 @@ class Setting:
     `labels`: "hard"; "teacher:N", the mean probabilities of the first N experts on every augmented image;
     "shuffled", hard ones in a random order. `temperature` of the teachers. `augment`: DSA operations, `draws` of them
     one after another on a batch. `warmup`: the first part of the steps in which the rate rises. `averaged`: whether
-    the images are shrunk to `pixels`. `batches`: seed of their order and augmentation.
+    the images are shrunk to `pixels`. `batches`: seed of their order and augmentation. `each_image`: whether the row
+    keeps the loss of every image in the last full pass, which changes nothing else.
     """
 
     images: str = "random:500:0"
@@ -37,14 +38,18 @@ class Setting:
     cells: int = 1
     batches: int = 0
     shared: bool = True
+    each_image: bool = False
 
     @property
     def key(self) -> str:
         """Hex digest of what differs from the defaults, so that a field may be added later."""
         given = asdict(self)
-        differing = {one.name: given[one.name] for one in fields(self) if given[one.name] != one.default}
+        given.pop("each_image")
+        differing = {name: value for name, value in given.items() if value != _DEFAULTS[name]}
         return hashlib.sha256(json.dumps(differing, sort_keys=True).encode()).hexdigest()[:12]
 
+
+_DEFAULTS = {one.name: one.default for one in fields(Setting)}
 
 BASE = Setting()
 FTD50 = "set:cifar10-ipc50-ftd-cpu-e5bb7b"
@@ -57,7 +62,7 @@ SETTINGS: dict[str, Setting] = {
     "random500 own batches": replace(BASE, shared=False),
     "random500 teacher": TEACHER,
     "random500 teacher 1": replace(BASE, labels="teacher:1"),
-    "random500 teacher 8 pixels": replace(TEACHER, pixels=8),
+    "random500 teacher 8 pixels": replace(TEACHER, pixels=8, each_image=True),
     "random500 teacher 8 pixels 600 steps": replace(TEACHER, pixels=8, steps=600),
     "random500 teacher 8 pixels own batches": replace(TEACHER, pixels=8, shared=False),
     "ftd50 teacher 8 pixels": replace(TEACHER, images=FTD50, pixels=8),

@@ -131,6 +131,11 @@ class Workbench:
             self._trained[candidate] = architecture.name, architecture.code
         return self._trained[candidate]
 
+    def itself(self, candidate: str) -> tuple[str, str]:
+        """(name, code) of the first architecture that computes the same, at its full size."""
+        architecture = parse_architecture(candidate).representative()
+        return architecture.name, architecture.code
+
     def real_trainings(self, candidate: str) -> list[Training]:
         """Those whose mean score is the candidate's truth: at full size, one of each of `truth_seeds`.
 
@@ -139,11 +144,8 @@ class Workbench:
         if self.truth is None:
             raise ValueError("no recipe for training on real images was given: give one, with its epochs")
         images, held_out = self.material("train").label, self.material("score").label
-        architecture = parse_architecture(candidate).representative()
-        return [
-            Training(architecture.name, images, held_out, self.truth, seed, code=architecture.code)
-            for seed in self.truth_seeds
-        ]
+        architecture, code = self.itself(candidate)
+        return [Training(architecture, images, held_out, self.truth, seed, code=code) for seed in self.truth_seeds]
 
     def the_set(self) -> SyntheticSet:
         """Raises ValueError where there is none."""

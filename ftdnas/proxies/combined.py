@@ -88,6 +88,6 @@ def by_seed(proxy: Proxy, candidates: Sequence[str], rows: Rows) -> list[Column]
 
 
 def guide_of(proxy: Proxy) -> Proxy:
-    """What of a proxy has a value for one candidate alone: itself, or the first part of a sum of ranks."""
-    parts: Sequence[Proxy] = getattr(proxy, "parts", ())
+    """What of a proxy every candidate has a value of: itself, or its first part or stage."""
+    parts: Sequence[Proxy] = getattr(proxy, "parts", ()) or getattr(proxy, "stages", ())
     return guide_of(parts[0]) if parts else proxy

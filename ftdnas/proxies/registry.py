@@ -1,4 +1,4 @@
-"""The proxies by the names that users write: one of `PROXIES`, sums "a+b" of their ranks, "hybrid(a,b,c)"."""
+"""The proxies by the names that users write: one of `PROXIES`, sums "a+b", "hybrid(a,b,c)", "promote(a,b,c)"."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ftdnas.materials import check_held_out
 from ftdnas.proxies.base import Proxy, Workbench
 from ftdnas.proxies.combined import RankSum
 from ftdnas.proxies.hybrid import Hybrid
+from ftdnas.proxies.promotion import Promotion
 from ftdnas.proxies.race import Race
 from ftdnas.proxies.trained import Early, OnFew, Trained, Trainings, once_s
 from ftdnas.proxies.training_free import Counted, Measured
@@ -77,9 +78,9 @@ PROXIES: dict[str, Make] = {
 }
 
 _DRAW = re.compile(r"(random|kmeans)([1-9][0-9]{0,3})\.(\w+)")
-_EPOCHS = re.compile(r"early:([^.]+(?:\.[0-9]+)?)\.(\w+)")
-_TRAINED = ("set", "random", "herding", "kmeans", "early", "early_total")
-_HYBRID = "hybrid("
+_EPOCHS = re.compile(r"(early|real):([^.]+(?:\.[0-9]+)?)\.(\w+)")
+_TRAINED = ("set", "random", "herding", "kmeans", "early", "early_total", "real")
+_HYBRID, _PROMOTE = "hybrid(", "promote("
 
 
 def find_proxy(text: str, bench: Workbench) -> Proxy:
@@ -109,7 +110,7 @@ def default_proxy(space: str, synthetic: SyntheticSet | None) -> tuple[str, str]
 def known_proxy(text: str) -> None:
     """Raises what `find_proxy` raises for a text that names no proxy, before there is a bench."""
     for part in _split(text, "+"):
-        if part.startswith(_HYBRID):
+        if part.startswith((_HYBRID, _PROMOTE)):
             for one in _inside(part):
                 known_proxy(one)
         else:
@@ -117,6 +118,8 @@ def known_proxy(text: str) -> None:
 
 
 def _single(text: str, bench: Workbench) -> Proxy:
+    if text.startswith(_PROMOTE):
+        return Promotion([find_proxy(part, bench) for part in _inside(text)])
     if text.startswith(_HYBRID):
         found = [find_proxy(part, bench) for part in _inside(text)]
         if bench.truth is None:
@@ -145,24 +148,25 @@ def _maker(name: str) -> Make:
     if name in PROXIES:
         return PROXIES[name]
     drawn, epochs = _DRAW.fullmatch(name), _EPOCHS.fullmatch(name)
-    score = drawn.group(3) if drawn else epochs.group(2) if epochs else None
+    score = drawn.group(3) if drawn else epochs.group(3) if epochs else None
     if score is not None and score not in SCORES:
         raise LookupError(f"unknown score {score!r} of proxy {name!r}: choose from {', '.join(SCORES)}")
     if drawn:
         kind, draw = drawn.group(1), int(drawn.group(2)) - 1
         return lambda name, bench: _trained(name, OnFew(bench, kind, draw), drawn.group(3), bench)
     if epochs:
-        number = _number(epochs.group(1), name)
-        return lambda name, bench: _trained(name, Early(bench, number), epochs.group(2), bench)
+        number, full_size = _number(epochs.group(2), name), epochs.group(1) == "real"
+        return lambda name, bench: _trained(name, Early(bench, number, full_size=full_size), epochs.group(3), bench)
     near = difflib.get_close_matches(name, PROXIES, n=3)
     first = f"did you mean {' or '.join(near)}?" if near else f"choose from {', '.join(PROXIES)}"
-    raise LookupError(f"unknown proxy {name!r}: {first} (also random2.accuracy, early:3.accuracy, a+b, hybrid(a,b))")
+    others = "random2.accuracy, early:3.accuracy, real:3.accuracy, a+b, hybrid(a,b), promote(a,b,c)"
+    raise LookupError(f"unknown proxy {name!r}: {first} (also {others})")
 
 
 def _full(text: str, score: str) -> str:
     """With the score, where a name that needs one has none."""
-    bare = text in _TRAINED or re.fullmatch(r"(random|kmeans)[1-9][0-9]{0,3}", text)
-    timed = (text.startswith("early:") and text.rpartition(".")[2].isdigit()) or re.fullmatch(r"early:[^.]+", text)
+    bare = (text in _TRAINED and text != "real") or re.fullmatch(r"(random|kmeans)[1-9][0-9]{0,3}", text)
+    timed = re.fullmatch(r"(early|real):[^.]+(\.[0-9]+)?", text)
     return f"{text}.{score}" if bare or timed else text
 
 
@@ -178,8 +182,8 @@ def _number(text: str, name: str) -> float:
 
 def _inside(text: str) -> list[str]:
     if not text.endswith(")"):
-        raise ValueError(f"proxy {text!r} has no closing bracket: write hybrid(a,b)")
-    return _split(text[len(_HYBRID) : -1], ",")
+        raise ValueError(f"proxy {text!r} has no closing bracket: write hybrid(a,b) or promote(a,b,c)")
+    return _split(text[text.index("(") + 1 : -1], ",")
 
 
 def _split(text: str, sign: str) -> list[str]:

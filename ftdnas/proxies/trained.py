@@ -11,7 +11,7 @@ from typing import Protocol
 from distill.randomness import derive_seed
 from distill.recipe import TrainingRecipe
 from ftdnas.candidates import Training, is_dead, score_value
-from ftdnas.materials import Label
+from ftdnas.materials import Label, Material
 from ftdnas.proxies.base import Column, Rows, Workbench, spent
 from ftdnas.rows import Row
 from ftdnas.screening import SCORES, describe_score, family_of
@@ -170,16 +170,19 @@ class Early:
     fractions allowed; None takes as many images as a training on the set sees (equal marginal cost, for the networks
     are the same), and with `total` as many more as the set's own experts and distillation would have paid for, shared
     among the candidates (equal total cost). Trained as the truth is, or else as the screening; never with its seed.
+    `full_size`: the candidate itself on images as they are, whatever the screening shrinks.
     """
 
     bench: Workbench
     epochs: float | None = None
     total: bool = False
+    full_size: bool = False
 
     @property
     def title(self) -> str:
         if self.epochs is not None:
-            return f"after {self.epochs:g} epoch{'s' * (self.epochs != 1)} of all real images"
+            whole = ", networks and images at their full size" if self.full_size else ""
+            return f"after {self.epochs:g} epoch{'s' * (self.epochs != 1)} of all real images{whole}"
         cost = "as training on the set costs with its distillation" if self.total else "as training on the set sees"
         return f"after as many real images {cost}"
 
@@ -191,7 +194,7 @@ class Early:
         return Trained("", self._of_set, "late_loss", self.bench).todo(candidates, rows)
 
     def of(self, candidates: Sequence[str], rows: Rows) -> list[list[Training]]:
-        everything = self.bench.material("early").label.images
+        everything = self._material("early").label.images
         if self.epochs is not None:
             return [self._trainings(candidate, self.epochs * everything) for candidate in candidates]
         of_set = {candidate: self._of_set.trainings(candidate) for candidate in candidates}
@@ -204,8 +207,8 @@ class Early:
 
     def _trainings(self, candidate: str, budget: float) -> list[Training]:
         bench = self.bench
-        images, held_out = bench.material("early").label, bench.material("early score").label
-        architecture, code = bench.trained(candidate)
+        images, held_out = self._material("early").label, self._material("early score").label
+        architecture, code = bench.itself(candidate) if self.full_size else bench.trained(candidate)
         recipe = real_recipe(bench, architecture, code)
         epochs, part = within(budget, images)
         return [
@@ -222,6 +225,9 @@ class Early:
             )
             for number in range(bench.screening.seeds)
         ]
+
+    def _material(self, kind: str) -> Material:
+        return self.bench.material({"early": "train", "early score": "score"}[kind] if self.full_size else kind)
 
     @cached_property
     def _of_set(self) -> OnFew:

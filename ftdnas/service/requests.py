@@ -224,7 +224,7 @@ class Screened(OnData):
         for text in (self.proxy, *self.compare):
             if text is not None and text != "all":
                 known_proxy(text)
-                for asked in re.findall(r"early:(\d+(?:\.\d+)?(?:e\d+)?)", text):
+                for asked in re.findall(r"(?:early|real):(\d+(?:\.\d+)?(?:e\d+)?)", text):
                     _within(f"the epochs of {text}", math.ceil(float(asked)), bounds.epochs)
         sets = [*Library(home() / "sets").names(), *bounds.coming]
         if self.set is not None:

@@ -13,20 +13,18 @@ SHAPE = (1, 8, 8)
 COST = CostModel(0.1, 1e-5, 1e-12)
 
 
-def _flops(name: str) -> int:
-    return flops(parse_architecture(name), SHAPE, 10)
+def _seconds_of(name: str) -> list[float]:
+    count = flops(parse_architecture(name), SHAPE, 10)
+    return [COST.seconds(count, load) for load in (20_000.0, 5_000.0)]
 
 
 def _plan(wanted: int | None = None, minutes: float | None = None, jobs: int = 2, most: int = 600) -> Plan:
     order = stratified_sample(SPACE, most, SHAPE, 0)
-    return make_plan(
-        SPACE, order, _flops, cost=COST, loads=[20_000.0, 5_000.0], jobs=jobs, wanted=wanted, minutes=minutes
-    )
+    return make_plan(SPACE, order, _seconds_of, jobs=jobs, wanted=wanted, minutes=minutes)
 
 
 def _seconds(plan: Plan) -> float:
-    counts = [flops(parse_architecture(name), SHAPE, 10) for name in plan.candidates]
-    return sum(COST.seconds(count, load) for count in counts for load in (20_000.0, 5_000.0))
+    return sum(seconds for name in plan.candidates for seconds in _seconds_of(name))
 
 
 def test_as_many_as_were_asked_for() -> None:

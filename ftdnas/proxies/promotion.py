@@ -1,0 +1,101 @@
+"""A race that promotes: what costs nothing looks at all, what costs most at the few that came so far."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ftdnas.proxies.base import Column, Proxy, Rows, Work
+
+STAGES = (2, 3)  # so many
+LAST = 1 / 10  # of all candidates reach the last stage
+MIDDLE = 1 / 3  # and the one before it, where there are three
+
+
+@dataclass(frozen=True, eq=False)
+class Promotion:
+    """`stages` are proxies, the cheapest first: all candidates go through the first, the best third of them through the
+    second where there are three, the best tenth of all through the last.
+
+    So the whole costs a tenth of what the last stage would cost for all, and the other stages. The score is the stage
+    that was reached (from 0) plus the place in it, in (0, 1). What fails in a stage has no score. Raises ValueError for
+    another number of stages.
+    """
+
+    stages: Sequence[Proxy]
+
+    def __post_init__(self) -> None:
+        if len(self.stages) not in STAGES:
+            raise ValueError(f"{self.name}: name two or three rankings, the cheapest first, as in promote(az_nas,race)")
+
+    @property
+    def name(self) -> str:
+        return f"promote({','.join(stage.name for stage in self.stages)})"
+
+    @property
+    def title(self) -> str:
+        whom = ["all", *(f"the best {share:.0%}" for share in self.shares[1:])]
+        parts = [f"{who} by {stage.title}" for who, stage in zip(whom, self.stages, strict=True)]
+        return "; ".join(parts)
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Of all candidates, in each stage."""
+        return (1.0, *((MIDDLE,) if len(self.stages) == max(STAGES) else ()), LAST)
+
+    def todo(self, candidates: Sequence[str], rows: Rows) -> list[Work]:
+        for stage in self.stages:
+            stage.todo(candidates[:1], {})  # so that all materials are on the shelf
+        missing: list[Work] = []
+        for stage, runners in self._rounds(candidates, rows):
+            missing = list(stage.todo(runners, rows))
+        return missing
+
+    def column(self, candidates: Sequence[str], rows: Rows) -> Column:
+        reached: dict[str, float | None] = {}
+        for number, (stage, runners) in enumerate(self._rounds(candidates, rows)):
+            values = stage.column(runners, rows)
+            scored = sorted({value for value in values if value is not None})
+            place = {value: (rank + 1) / (len(scored) + 1) for rank, value in enumerate(scored)}
+            for name, value in zip(runners, values, strict=True):
+                reached[name] = None if value is None else number + place[value]
+        return [reached[candidate] for candidate in candidates]
+
+    def errors(self, candidates: Sequence[str], rows: Rows) -> list[str | None]:
+        errors: dict[str, str | None] = {}
+        for stage, runners in self._rounds(candidates, rows):
+            errors |= zip(runners, stage.errors(runners, rows), strict=True)
+        return [errors[candidate] for candidate in candidates]
+
+    def seconds(self, candidates: Sequence[str], rows: Rows) -> float:
+        """Of all stages; a row that several use counts once."""
+        total, counted = 0.0, set[str]()
+        for stage, runners in self._rounds(candidates, rows):
+            left = {key: {**row, "seconds": 0.0} if key in counted else row for key, row in rows.items()}
+            total += stage.seconds(runners, left)
+            counted |= {work.key for work in stage.todo(runners, {})}
+        return total
+
+    def _rounds(self, candidates: Sequence[str], rows: Rows) -> Iterator[tuple[Proxy, list[str]]]:
+        """Each stage with its runners, up to the first that is not whole."""
+        running = list(dict.fromkeys(candidates))
+        for number, stage in enumerate(self.stages):
+            yield stage, running
+            if number + 1 == len(self.stages) or stage.todo(running, rows):
+                return
+            values = dict(zip(running, stage.column(running, rows), strict=True))
+            going = sorted(
+                (name for name in running if values[name] is not None), key=lambda name: (-(values[name] or 0.0), name)
+            )
+            running = going[: max(1, math.ceil(self.shares[number + 1] * len(candidates)))]
+            if not running:
+                return
+
+
+def asked_of(proxy: Proxy, candidate: str) -> list[tuple[float, Work]]:
+    """What a proxy asks for of one candidate, were it promoted to the end: (share of all that get so far, work)."""
+    if not isinstance(proxy, Promotion):
+        return [(1.0, work) for work in proxy.todo([candidate], {})]
+    stages = zip(proxy.shares, proxy.stages, strict=True)
+    return [(share, work) for share, stage in stages for work in stage.todo([candidate], {})]
