@@ -20,11 +20,12 @@ import torch
 from torch import Tensor
 
 from distill.augment import parse_augment
+from distill.derivatives import Derivatives, about_s, derivatives_for
 from distill.examples import Examples
 from distill.experts import ExpertBuffer
 from distill.files import whole_file
 from distill.flat import FlatNetwork, Network, initial_weights
-from distill.matching import Derivatives, draw_steps, match
+from distill.matching import draw_steps, match
 from distill.recipe import MatchingRecipe, Recipe
 from distill.restart import MatchingState, RestartPoints, read_tensors, write_tensors
 from distill.run import Progress, Run
@@ -140,7 +141,8 @@ def estimate_seconds(images: Tensor, labels: Tensor, network: Network, recipe: R
     steps = matching.outer_steps + len(matching.lr_images_grid) * matching.grid_steps
     trainings = 1 + 2 * -(-matching.outer_steps // matching.validate_every) + 3 * len(matching.lr_images_grid)
     training = recipe.evaluation.validation.epochs * len(images) / size * min(forward[1:])
-    return min(both[1:]) * matching.syn_steps * steps + (trainings * training if recipe.data.validation else 0.0)
+    matched = about_s(min(both[1:]) * matching.syn_steps * steps, second=True)
+    return matched + (trainings * training if recipe.data.validation else 0.0)
 
 
 def _optimise(
@@ -153,12 +155,12 @@ def _optimise(
     run: Run,
 ) -> Distilled:
     matching = recipe.matching
-    flat = FlatNetwork(network()).to(run.device)
-    derivatives = Derivatives(flat, chunk_size=matching.chunk_size)
     labels = labels.to(run.device)
     points, best = RestartPoints(run.folder, run.device), run.folder / "best.safetensors"
-    initial = _initial(images.to(run.device), matching)
-    state = points.latest() or initial
+    state = points.latest() or _initial(images.to(run.device), matching)
+    derivatives = _derivatives(state, labels, network, matching, run)
+    state = dataclasses.replace(state, compiled=derivatives.compiled)
+    initial = dataclasses.replace(_initial(images.to(run.device), matching), compiled=derivatives.compiled)
 
     def due(step: int) -> bool:
         return held_out is not None and (step % matching.validate_every == 0 or step == matching.outer_steps)
@@ -188,6 +190,31 @@ def _optimise(
         if (last or state.step % matching.checkpoint_every == 0) and not due(state.step):
             points.keep(state)
     return _result(state, best, matching)
+
+
+def _derivatives(
+    state: MatchingState, labels: Tensor, network: Network, matching: MatchingRecipe, run: Run
+) -> Derivatives:
+    """As the run was begun with; where it begins, what is done sooner."""
+    size = min(matching.batch_size or len(labels), len(labels))
+
+    def say(message: str) -> None:
+        run.report(Progress("matching", state.step, matching.outer_steps, message=message))
+
+    found = derivatives_for(
+        FlatNetwork(network()).to(run.device),
+        initial_weights(network, 0).to(run.device),
+        state.images[:size],
+        labels[:size],
+        calls=matching.syn_steps * (matching.outer_steps - state.step),
+        second=True,
+        chunk_size=matching.chunk_size,
+        compiled=run.compiled if state.compiled is None else state.compiled,
+        say=say,
+    )
+    if found.compiled:
+        say("the student's steps are compiled, which takes its time first")
+    return found
 
 
 def _is_validated(state: MatchingState) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from distill.augment import augment, draw, parse_augment
 from distill.datasets import ImageDataset
+from distill.derivatives import Derivatives, about_s, derivatives_for
 from distill.examples import Examples
 from distill.files import whole_file
 from distill.flat import FlatNetwork, Network, initial_weights
@@ -110,6 +111,8 @@ def train_experts(
     if not missing:
         return trajectories
     examples = Examples.from_split(data.train, preprocess, run.device)
+    left = sum(epochs - max(0, _epochs_there(expert_file(folder, expert))) for expert in missing)
+    derivatives = _Ways(examples, flat, network, recipe.experts, left, run)
     # Experts that another process is training come last: by then they are done.
     for wait in (False, True):
         if wait and missing:
@@ -118,7 +121,7 @@ def train_experts(
         for expert in list(missing):
             with locked(folder / f".expert-{expert:03d}.lock", wait=wait) as ours:
                 if ours:
-                    _train_expert(examples, flat, network, recipe.experts, expert, epochs, folder, count, run)
+                    _train_expert(examples, derivatives, network, recipe.experts, expert, epochs, folder, count, run)
                     missing.remove(expert)
     return trajectories
 
@@ -139,14 +142,44 @@ def estimate_seconds(data: ImageDataset, preprocess: Preprocess, network: Networ
     times = []
     for attempt in range(3):  # the first warms up
         begun = time.perf_counter()
-        _train_epoch(some, flat, weights, recipe.experts, generator(attempt, "estimate"))
+        _train_epoch(some, Derivatives(flat), weights, recipe.experts, generator(attempt, "estimate"))
         times.append(time.perf_counter() - begun)
-    return min(times[1:]) * left * len(data.train) / size
+    return about_s(min(times[1:]) * left * len(data.train) / size, second=False)
+
+
+@dataclass(eq=False)
+class _Ways:
+    """The derivatives with which experts are trained: a trajectory goes on with those it was begun with."""
+
+    examples: Examples
+    flat: FlatNetwork
+    network: Network
+    recipe: ExpertRecipe
+    epochs: int  # that are to come
+    run: Run
+    _made: dict[bool | None, Derivatives] = field(default_factory=dict)
+
+    def of(self, compiled: bool | None) -> Derivatives:
+        """`compiled`: as the trajectory was begun; None for a new one."""
+        if compiled not in self._made:
+            images, labels = self.examples.take(torch.arange(min(self.recipe.batch_size, len(self.examples))))
+            passes = 1 if self.recipe.rho == 0 else 2
+            self._made[compiled] = derivatives_for(
+                self.flat,
+                initial_weights(self.network, 0).to(self.run.device),
+                images,
+                labels,
+                calls=passes * self.epochs * (len(self.examples) // len(images)),
+                second=False,
+                compiled=self.run.compiled if compiled is None else compiled,
+                say=lambda message: self.run.report(Progress("experts", 0, 0, message=message)),
+            )
+        return self._made[compiled]
 
 
 def _train_expert(
     examples: Examples,
-    flat: FlatNetwork,
+    ways: _Ways,
     network: Network,
     recipe: ExpertRecipe,
     expert: int,
@@ -161,12 +194,17 @@ def _train_expert(
         trajectory = _Trajectory.load(path)
     except FileNotFoundError:
         initial = initial_weights(network, recipe.seed, "expert", expert)
-        trajectory = _Trajectory([initial.to(STORAGES[recipe.storage])], initial, [], 0.0, _made_on(run))
+        derivatives = ways.of(None)
+        made_on = _made_on(run) + ", compiled" * derivatives.compiled
+        trajectory = _Trajectory(
+            [initial.to(STORAGES[recipe.storage])], initial, [], 0.0, made_on, derivatives.compiled
+        )
+    derivatives = ways.of(trajectory.compiled)
     weights = trajectory.last.to(run.device)
     for epoch in range(len(trajectory.rows), epochs + 1):
         begun = time.perf_counter()
         weights, loss = _train_epoch(
-            examples, flat, weights, recipe, generator(recipe.seed, "expert", expert, "epoch", epoch)
+            examples, derivatives, weights, recipe, generator(recipe.seed, "expert", expert, "epoch", epoch)
         )
         last = weights.to("cpu", copy=True)
         if not torch.isfinite(last).all():
@@ -180,6 +218,7 @@ def _train_expert(
             [*trajectory.losses, loss],
             trajectory.seconds + time.perf_counter() - begun,
             trajectory.made_on,
+            trajectory.compiled,
         )
         # A file holds all rows, so writing it after every short epoch would cost more than the epochs.
         if epoch == epochs or time.monotonic() - saved > SAVE_EVERY_S:
@@ -189,7 +228,11 @@ def _train_expert(
 
 
 def _train_epoch(
-    examples: Examples, flat: FlatNetwork, weights: Tensor, recipe: ExpertRecipe, epoch_generator: torch.Generator
+    examples: Examples,
+    derivatives: Derivatives,
+    weights: Tensor,
+    recipe: ExpertRecipe,
+    epoch_generator: torch.Generator,
 ) -> tuple[Tensor, float]:
     """One pass over the images with SGD at a constant rate: new weights (P,), and the mean loss before each step."""
     operations = parse_augment(recipe.augment)
@@ -201,10 +244,9 @@ def _train_epoch(
         losses: list[Tensor] = []
 
         def gradient(at: Tensor, images: Tensor = images, labels: Tensor = labels) -> Tensor:
-            at = at.detach().requires_grad_()
-            loss = flat.loss(at, images, labels)
-            losses.append(loss.detach())  # noqa: B023
-            return torch.autograd.grad(loss, at)[0]
+            loss, found = derivatives.loss_and_gradient(at, images, labels)
+            losses.append(loss)  # noqa: B023
+            return found
 
         direction = gsam_gradient(gradient, weights, rho=recipe.rho, alpha=recipe.alpha, adaptive=recipe.adaptive)
         weights = weights - recipe.lr * direction
@@ -221,6 +263,7 @@ class _Trajectory:
     losses: list[float]  # mean training loss of each epoch
     seconds: float
     made_on: str  # where it was begun
+    compiled: bool  # as it was begun
 
     @classmethod
     def load(cls, path: Path) -> _Trajectory:
@@ -230,10 +273,11 @@ class _Trajectory:
         facts = _read_facts(path)
         with safe_open(path, framework="pt") as file:
             rows, last = list(file.get_tensor("weights")), file.get_tensor("last")
-        return cls(rows, last, facts["losses"], facts["seconds"], facts.get("made_on", "not recorded"))
+        made_on = facts.get("made_on", "not recorded")
+        return cls(rows, last, facts["losses"], facts["seconds"], made_on, facts.get("compiled", False))
 
     def save(self, path: Path) -> None:
-        facts = {"losses": self.losses, "seconds": self.seconds, "made_on": self.made_on}
+        facts = {"losses": self.losses, "seconds": self.seconds, "made_on": self.made_on, "compiled": self.compiled}
         tensors = {"weights": torch.stack(self.rows), "last": self.last}
         with whole_file(path) as beside:
             save_file(tensors, beside, metadata={"ftdnas": json.dumps(facts, sort_keys=True)})

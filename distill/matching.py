@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from distill.augment import Draw, augment, draw
-from distill.flat import FlatNetwork
+from distill.derivatives import Derivatives
 
 
 @dataclass(frozen=True)
@@ -100,45 +100,3 @@ def match(
         step_size_gradient = step_size_gradient - product
         adjoint = adjoint - step_size * by_weights
     return Match(loss, images_gradient, step_size_gradient)
-
-
-class Derivatives:
-    """Gradient and Hessian-vector product of a network's loss on a minibatch.
-
-    `chunk_size`: a minibatch that does not fit is accumulated in chunks of so many images, which is exact, as both are
-    sums over images. Raises ValueError for chunks with batch norm, which mixes the images of a minibatch.
-    """
-
-    def __init__(self, network: FlatNetwork, *, chunk_size: int | None = None):
-        if chunk_size is not None and network.mixes_batch:
-            raise ValueError(f"chunk_size {chunk_size}: batch norm does not allow to cut a minibatch: leave it out")
-        self.network = network
-        self.chunk_size = chunk_size
-
-    def gradient(self, weights: Tensor, images: Tensor, labels: Tensor) -> Tensor:
-        """(P,) gradient of the mean loss of a minibatch (B, C, H, W) by the weights (P,)."""
-        total = torch.zeros_like(weights)
-        at = weights.detach().requires_grad_()
-        for part, targets, share in self._chunks(images, labels):
-            total += share * torch.autograd.grad(self.network.loss(at, part, targets), at)[0]
-        return total
-
-    def product(self, weights: Tensor, images: Tensor, labels: Tensor, vector: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """<gradient, vector> (), and its derivatives by the weights (P,) and by the images (B, C, H, W)."""
-        total, by_weights, by_images = torch.zeros_like(weights[0]), torch.zeros_like(weights), []
-        at = weights.detach().requires_grad_()
-        for part, targets, share in self._chunks(images, labels):
-            part = part.detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(self.network.loss(at, part, targets), at, create_graph=True)
-            value = share * torch.dot(gradient, vector)
-            over_weights, over_images = torch.autograd.grad(value, (at, part))
-            total += value.detach()
-            by_weights += over_weights
-            by_images.append(over_images)
-        return total, by_weights, torch.cat(by_images)
-
-    def _chunks(self, images: Tensor, labels: Tensor) -> list[tuple[Tensor, Tensor, float]]:
-        """The pieces of a minibatch, and the share of each in its mean loss."""
-        size = self.chunk_size or len(images)
-        pieces = zip(torch.split(images, size), torch.split(labels, size), strict=True)
-        return [(part, targets, len(part) / len(images)) for part, targets in pieces]

@@ -31,6 +31,7 @@ class MatchingState:
     validation: list[list[float]] = field(default_factory=list)  # [outer step, accuracy of raw, of averaged images]
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    compiled: bool | None = None  # how derivatives are taken; None: not chosen yet
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class RestartPoints:
             return None
         tensors, facts = read_tensors(path)
         held: dict[str, Any] = {name: tensor.to(self.device) for name, tensor in tensors.items()}
-        return MatchingState(**held, **facts)
+        return MatchingState(**held, **{"compiled": False, **facts})
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:

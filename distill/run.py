@@ -35,6 +35,7 @@ class Run:
     """Where and how one computation runs.
 
     `folder` holds its checkpoints and nothing else's; `shared` holds what runs reuse (experts/, preprocess/).
+    `compiled`: whether derivatives are, in what begins; None: where that pays.
     """
 
     seed: int
@@ -42,6 +43,7 @@ class Run:
     shared: Path
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     report: Callable[[Progress], None] = ignore
+    compiled: bool | None = None
 
     def generator(self, *path: str | int) -> torch.Generator:
         """The generator of the draws named by `path`; see `distill.randomness`."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+import reference
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distill.augment import OPERATIONS, augment
+from distill.augment import OPERATIONS
+from distill.derivatives import Derivatives
 from distill.flat import FlatNetwork, initial_weights
-from distill.matching import Derivatives, StudentStep, draw_steps, match
+from distill.matching import draw_steps, match
 
 SHAPE = (3, 8, 8)
 COUNT, CLASSES = 12, 4
@@ -26,27 +28,6 @@ def _setting(network: Callable[[], nn.Module]) -> tuple[FlatNetwork, Tensor, Ten
     target = start + 0.05 * torch.randn(start.shape, generator=generator, dtype=torch.float64)
     images = torch.randn(COUNT, *SHAPE, generator=generator, dtype=torch.float64)
     return flat, images, torch.arange(COUNT) % CLASSES, torch.tensor(0.05, dtype=torch.float64), start, target
-
-
-def _unrolled(
-    flat: FlatNetwork,
-    images: Tensor,
-    labels: Tensor,
-    step_size: Tensor,
-    start: Tensor,
-    target: Tensor,
-    steps: list[StudentStep],
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The reference: autograd through the graph of all steps."""
-    images, step_size = images.clone().requires_grad_(), step_size.clone().requires_grad_()
-    weights = start.clone().requires_grad_()
-    for step in steps:
-        loss = F.cross_entropy(flat(weights, augment(images[step.rows], step.drawn)), labels[step.rows])
-        (gradient,) = torch.autograd.grad(loss, weights, create_graph=True)
-        weights = weights - step_size * gradient
-    loss = (weights - target).square().sum() / (start - target).square().sum()
-    by_images, by_step_size = torch.autograd.grad(loss, (images, step_size))
-    return loss.detach(), by_images, by_step_size
 
 
 def _relative(value: Tensor, reference: Tensor) -> float:
@@ -68,7 +49,7 @@ def test_the_adjoint_is_the_gradient_of_the_unrolled_graph(
         batch_size=batch_size,
         operations=operations,
     )
-    loss, by_images, by_step_size = _unrolled(flat, images, labels, step_size, start, target, steps)
+    loss, by_images, by_step_size = reference.match(flat, images, labels, step_size, start, target, steps)
     matched = match(Derivatives(flat), images, labels, step_size, start, target, steps)
     assert _relative(matched.loss, loss) < 1e-12
     assert _relative(matched.images_gradient, by_images) < 1e-8
@@ -82,7 +63,7 @@ def test_soft_labels_and_batch_norm_are_exact_too(tiny_network: BuildTiny, norm:
     steps = draw_steps(
         COUNT, SHAPE, torch.Generator().manual_seed(4), syn_steps=3, batch_size=None, operations=("flip", "scale")
     )
-    loss, by_images, by_step_size = _unrolled(flat, images, soft, step_size, start, target, steps)
+    loss, by_images, by_step_size = reference.match(flat, images, soft, step_size, start, target, steps)
     matched = match(Derivatives(flat), images, soft, step_size, start, target, steps)
     assert _relative(matched.loss, loss) < 1e-12
     assert _relative(matched.images_gradient, by_images) < 1e-8

@@ -90,5 +90,5 @@ def test_what_a_candidate_may_cost_is_shared(bench: Workbench) -> None:
 
 @pytest.mark.parametrize("text", ["promote(params)", "promote(params,flops,params,flops)", "promote(params,"])
 def test_two_or_three_stages(bench: Workbench, text: str) -> None:
-    with pytest.raises(ValueError, match="two or three rankings|no closing bracket|brackets do not match"):
+    with pytest.raises(ValueError, match=r"two or three rankings|no closing bracket|brackets do not match"):
         find_proxy(text, bench)

@@ -1,0 +1,222 @@
+"""First and second derivatives of a network's loss by its flat weights: all that experts and matching compute."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.func import functional_call, grad_and_value, jvp
+
+from distill.flat import FlatNetwork
+
+COMPILE_S = 40.0  # that torch.compile takes for one static function here, at most
+SAVED = 0.3  # of the time of a derivative, at least, that compiling it saves
+MOST_SHAPES = 2  # that a function is compiled for
+TOLERANCE = 0.05  # relative difference to the eager gradient; rounding in float32 alone makes 0.01
+
+
+class Derivatives:
+    """Gradient and Hessian-vector product of a network's loss on a minibatch, by torch's own autograd.
+
+    `chunk_size`: a minibatch that does not fit is accumulated in chunks of at most so many images, which is exact, as
+    both are sums over images. Raises ValueError for chunks with batch norm, which mixes the images of a minibatch.
+    """
+
+    compiled = False
+
+    def __init__(self, network: FlatNetwork, *, chunk_size: int | None = None):
+        if chunk_size is not None and network.mixes_batch:
+            raise ValueError(f"chunk_size {chunk_size}: batch norm does not allow to cut a minibatch: leave it out")
+        self.network = network
+        self.chunk_size = chunk_size
+
+    def gradient(self, weights: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+        """(P,) gradient of the mean loss of a minibatch (B, C, H, W) by the weights (P,)."""
+        return self.loss_and_gradient(weights, images, labels)[1]
+
+    def loss_and_gradient(self, weights: Tensor, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean loss () of a minibatch, and its gradient (P,)."""
+        loss, total = torch.zeros_like(weights[0]), torch.zeros_like(weights)
+        for part, targets, share in self._chunks(images, labels):
+            value, gradient = self._first(weights.detach(), part.detach(), targets)
+            loss += share * value
+            total += share * gradient
+        return loss, total
+
+    def product(self, weights: Tensor, images: Tensor, labels: Tensor, vector: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """<gradient, vector> (), and its derivatives by the weights (P,) and by the images (B, C, H, W)."""
+        total, by_weights, by_images = torch.zeros_like(weights[0]), torch.zeros_like(weights), []
+        for part, targets, share in self._chunks(images, labels):
+            value, over_weights, over_images = self._second(weights.detach(), part.detach(), targets, vector)
+            total += share * value
+            by_weights += share * over_weights
+            by_images.append(share * over_images)
+        return total, by_weights, torch.cat(by_images)
+
+    def _first(self, weights: Tensor, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        at = weights.requires_grad_()
+        loss = self.network.loss(at, images, labels)
+        (gradient,) = torch.autograd.grad(loss, at)
+        return loss.detach(), gradient
+
+    def _second(self, weights: Tensor, images: Tensor, labels: Tensor, vector: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        at, seen = weights.requires_grad_(), images.requires_grad_()
+        (gradient,) = torch.autograd.grad(self.network.loss(at, seen, labels), at, create_graph=True)
+        value = torch.dot(gradient, vector)
+        over_weights, over_images = torch.autograd.grad(value, (at, seen))
+        return value.detach(), over_weights, over_images
+
+    def _chunks(self, images: Tensor, labels: Tensor) -> list[tuple[Tensor, Tensor, float]]:
+        """The pieces of a minibatch, of about one size, and the share of each in its mean loss."""
+        count = math.ceil(len(images) / (self.chunk_size or len(images)))
+        pieces = zip(torch.tensor_split(images, count), torch.tensor_split(labels, count), strict=True)
+        return [(part, targets, len(part) / len(images)) for part, targets in pieces]
+
+
+class CompiledDerivatives(Derivatives):
+    """The same, each of the two as one function that torch.compile makes static, once for every shape of minibatch.
+
+    The product is a forward derivative along the vector of the gradient by weights and images (a jvp of a grad), which
+    compiles whole, where a graph of a graph does not. On a GPU the functions are captured as CUDA graphs and replayed
+    (not measured: no GPU was at hand). Shapes beyond the first two are left to autograd.
+    """
+
+    compiled = True
+
+    def __init__(self, network: FlatNetwork, *, chunk_size: int | None = None):
+        super().__init__(network, chunk_size=chunk_size)
+        self._shapes: dict[str, list[tuple[int, ...]]] = {"first": [], "second": []}
+        mode = "reduce-overhead" if next(network.module.parameters()).is_cuda else "default"
+        self._static: dict[str, Callable[..., tuple[Tensor, ...]]] = {
+            "first": torch.compile(self._first_static, dynamic=False, mode=mode),
+            "second": torch.compile(self._second_static, dynamic=False, mode=mode),
+        }
+
+    def _first(self, weights: Tensor, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        if not self._is_static("first", images):
+            return super()._first(weights, images, labels)
+        loss, gradient = self._call("first", weights, images, labels)
+        return loss, gradient
+
+    def _second(self, weights: Tensor, images: Tensor, labels: Tensor, vector: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        if not self._is_static("second", images):
+            return super()._second(weights, images, labels, vector)
+        value, over_weights, over_images = self._call("second", weights, images, labels, vector)
+        return value, over_weights, over_images
+
+    def _is_static(self, which: str, images: Tensor) -> bool:
+        shape, known = tuple(images.shape), self._shapes[which]
+        return shape in known or len(known) < MOST_SHAPES
+
+    def _call(self, which: str, *inputs: Tensor) -> tuple[Tensor, ...]:
+        shape, known = tuple(inputs[1].shape), self._shapes[which]
+        if shape not in known:
+            with _quiet():
+                self._static[which](*inputs)
+            known.append(shape)
+        if not inputs[0].is_cuda:
+            return tuple(self._static[which](*inputs))
+        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+        # A replay overwrites what the one before returned.
+        return tuple(one.clone() for one in self._static[which](*inputs))
+
+    def _first_static(self, weights: Tensor, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        gradient, loss = grad_and_value(self._loss)(self._named(weights), images, labels)
+        return loss, _joined(gradient)
+
+    def _second_static(
+        self, weights: Tensor, images: Tensor, labels: Tensor, vector: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        def gradients(named: dict[str, Tensor], seen: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+            return grad_and_value(self._loss, argnums=(0, 1))(named, seen, labels)[0]  # type: ignore[no-any-return]
+
+        at, along = (self._named(weights), images), (self._named(vector), torch.zeros_like(images))
+        primal, (over_weights, over_images) = jvp(gradients, at, along)[:2]
+        gradient, _ = primal
+        return torch.dot(_joined(gradient), vector), _joined(over_weights), over_images
+
+    def _loss(self, named: dict[str, Tensor], images: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(functional_call(self.network.module, named, (images,)), labels)
+
+    def _named(self, weights: Tensor) -> dict[str, Tensor]:
+        network = self.network
+        pieces = zip(network.names, torch.split(weights, list(network.sizes)), network.shapes, strict=True)
+        # A copy, for torch's forward derivative does not pass through these views when it is compiled.
+        return {name: piece.view(shape).clone() for name, piece, shape in pieces}
+
+
+def derivatives_for(
+    network: FlatNetwork,
+    weights: Tensor,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    calls: int,
+    second: bool,
+    chunk_size: int | None = None,
+    compiled: bool | None = None,
+    say: Callable[[str], None] = lambda message: None,  # noqa: ARG005
+) -> Derivatives:
+    """Derivatives for `calls` minibatches such as `images` (B, C, H, W), with Hessian-vector products if `second`.
+
+    They are compiled where that pays back what compiling takes, which a timed call tells, or as `compiled` says: a run
+    must go on with what it was begun with, for the last digits differ. What was compiled is held up to autograd once;
+    where it fails, or differs by more than rounding, autograd stays and the reason is said.
+    """
+    eager = Derivatives(network, chunk_size=chunk_size)
+    if compiled is False or calls == 0:
+        return eager
+
+    def call(derivatives: Derivatives) -> tuple[Tensor, ...]:
+        _, gradient = derivatives.loss_and_gradient(weights, images, labels)
+        return (gradient, *(derivatives.product(weights, images, labels, gradient)[1:] if second else ()))
+
+    expected = call(eager)
+    if compiled is None:
+        begun = time.perf_counter()
+        float(call(eager)[0][0])
+        eager_s = calls * (time.perf_counter() - begun)
+        if about_s(eager_s, second=second) == eager_s:
+            return eager
+    try:
+        made = CompiledDerivatives(network, chunk_size=chunk_size)
+        found = call(made)
+    except Exception as error:  # whatever the compiler met: a missing C++ compiler, an operation that it does not know
+        say(f"not compiled, which only costs time: {str(error).strip().splitlines()[0][:200]}")
+        return eager
+    pairs = zip(found, expected, strict=True)
+    worst = max(float((one - other).norm() / other.norm().clamp_min(1e-12)) for one, other in pairs)
+    if not worst < TOLERANCE:
+        say(f"not compiled, which only costs time: compiled derivatives differ by {worst:.2g} from autograd's")
+        return eager
+    return made
+
+
+def about_s(eager_s: float, *, second: bool) -> float:
+    """Seconds that work of so many seconds of autograd takes, compiled where that pays."""
+    return min(eager_s, (1 - SAVED) * eager_s + COMPILE_S * (1 + second))
+
+
+def _joined(named: dict[str, Tensor]) -> Tensor:
+    return torch.cat([one.reshape(-1) for one in named.values()])
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what torch says of itself while it compiles."""
+    logger = logging.getLogger("torch.utils.cpp_extension")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

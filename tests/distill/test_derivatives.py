@@ -1,0 +1,81 @@
+"""Derivatives of a minibatch's loss: compiled ones are autograd's, and are taken only where that pays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from distill import derivatives
+from distill.derivatives import CompiledDerivatives, Derivatives, about_s, derivatives_for
+from distill.flat import FlatNetwork, initial_weights
+
+SHAPE = (3, 8, 8)
+COUNT, CLASSES = 10, 4
+BuildTiny = Callable[..., Callable[[], nn.Module]]
+Setting = tuple[FlatNetwork, Tensor, Tensor, Tensor]
+
+
+@pytest.fixture
+def setting(tiny_network: BuildTiny) -> Setting:
+    """(network, weights, images, labels) in float64."""
+    network = tiny_network(3, 8, CLASSES)
+    flat = FlatNetwork(network())
+    flat.module.double()
+    images = torch.randn(COUNT, *SHAPE, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    return flat, initial_weights(network, 0).double(), images, torch.arange(COUNT) % CLASSES
+
+
+def relative(value: Tensor, reference: Tensor) -> float:
+    return float((value - reference).norm() / reference.norm())
+
+
+def test_compiled_derivatives_are_autograds(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    flat, weights, images, labels = setting
+    monkeypatch.setattr(derivatives, "MOST_SHAPES", 1)  # compiling takes long
+    said: list[str] = []
+    made = derivatives_for(flat, weights, images, labels, calls=1, second=True, compiled=True, say=said.append)
+    assert isinstance(made, CompiledDerivatives), said
+    eager, vector = Derivatives(flat), torch.randn_like(weights)
+    for rows in (slice(0, 10), slice(3, 6)):  # the second is left to autograd
+        batch = weights, images[rows], labels[rows]
+        for one, other in zip(made.loss_and_gradient(*batch), eager.loss_and_gradient(*batch), strict=True):
+            assert relative(one, other) < 1e-12
+        for one, other in zip(made.product(*batch, vector), eager.product(*batch, vector), strict=True):
+            assert relative(one, other) < 1e-12
+
+
+def test_what_does_not_compile_is_left_to_autograd_and_said(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    flat, weights, images, labels = setting
+
+    def broken(*inputs: Tensor) -> tuple[Tensor, ...]:  # noqa: ARG001
+        raise RuntimeError("no C++ compiler\nand more")
+
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: broken)
+    said: list[str] = []
+    made = derivatives_for(flat, weights, images, labels, calls=1, second=True, compiled=True, say=said.append)
+    assert not made.compiled
+    assert said == ["not compiled, which only costs time: no C++ compiler"]
+
+
+def test_a_compiled_derivative_that_is_wrong_is_not_taken(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    flat, weights, images, labels = setting
+
+    def wrong(self: CompiledDerivatives, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        loss, gradient = Derivatives._first(self, *inputs)
+        return loss, 1.2 * gradient
+
+    monkeypatch.setattr(CompiledDerivatives, "_first", wrong)
+    said: list[str] = []
+    made = derivatives_for(flat, weights, images, labels, calls=1, second=False, compiled=True, say=said.append)
+    assert not made.compiled
+    assert "differ by 0.2" in said[0]
+
+
+def test_short_work_is_not_compiled_and_long_work_is_estimated_shorter(setting: Setting) -> None:
+    flat, weights, images, labels = setting
+    assert not derivatives_for(flat, weights, images, labels, calls=5, second=True).compiled
+    assert about_s(60, second=True) == 60
+    assert about_s(3600, second=True) == pytest.approx(0.7 * 3600 + 2 * derivatives.COMPILE_S)
