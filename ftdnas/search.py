@@ -30,7 +30,7 @@ from ftdnas.proxies.base import Proxy, Work, settle
 from ftdnas.proxies.combined import guide_of
 from ftdnas.ranking import Ranking, rank, write_ranking
 from ftdnas.rows import Row
-from ftdnas.search_job import FACTS, OBJECTIVES, TYPICAL, Job, Report, Request, prepare, sampler_of
+from ftdnas.search_job import FACTS, OBJECTIVES, TYPICAL, Job, Report, Request, known_limits, prepare, sampler_of
 from ftdnas.search_plan import advice_of, first_training, measured, plan_of, price
 from ftdnas.storage import open_storage
 from ftdnas.study import Evaluated, Study, open_study
@@ -87,6 +87,8 @@ def advice(
         cost = measured(job, first)
     finally:
         shutil.rmtree(job.materials, ignore_errors=True)
+    for line in known_limits(job):
+        job.say(line)
     sampler = sampler_of(job, "stratified")
     sample = [
         one.name for one in itertools.islice(iter(sampler.ask, None), min(TYPICAL, request.candidates or TYPICAL))
@@ -143,6 +145,8 @@ def _run(job: Job, leases: Leases | None, study: Study) -> Ranking:
     if job.bench.synthetic is not None and job.bench.synthetic.target_size:
         side, target = job.bench.synthetic.image_shape[1], job.bench.synthetic.target_size
         job.say(f"the set is of {side} pixels, the target of {target}: candidates are screened at {side}")
+    for line in known_limits(job):
+        job.say(line)
     plan, cost, names = plan_of(job)
     record = Record(job.folder.rows, leases)
     record.exchange()

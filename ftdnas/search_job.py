@@ -17,6 +17,7 @@ from distill.run import Progress
 from distill.synthetic import SyntheticSet
 from ftdnas.config import recipe_from_dict
 from ftdnas.distillation import choose_recipe
+from ftdnas.evidence import limits
 from ftdnas.executors import LocalProcesses
 from ftdnas.library import home
 from ftdnas.limits import Limits
@@ -234,6 +235,14 @@ def _truth_of(request: Request, synthetic: SyntheticSet | None, spec: str, devic
         return request.truth
     made_by = set_recipe(synthetic) if synthetic is not None else choose_recipe(spec, None, device == "cuda")[0]
     return recipe_of(made_by.evaluation.full, None, None)
+
+
+def known_limits(job: Job) -> list[str]:
+    """What was measured before of the proxy on the space, a line each."""
+    synthetic, screening = job.bench.synthetic, job.bench.screening
+    taught = screening.labels == "teachers" and synthetic is not None and synthetic.teachers is not None
+    own = screening == default_screening(job.space.name).screening
+    return limits(job.space.name, job.request.proxy, "teachers" if taught else "set", as_measured=own)
 
 
 def sampler_of(job: Job, name: str) -> Sampler:

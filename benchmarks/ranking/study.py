@@ -37,7 +37,7 @@ from ftdnas.rows import RowFile
 from search_spaces.base import flops, parameter_count, parse_architecture
 from search_spaces.nasbench201 import OPERATIONS
 
-SIZES = {"tuning": 60, "reporting": 300}
+SAMPLES = {"tuning": ("tuning", 60), "calibration": ("tuning", 300), "reporting": ("reporting", 300)}  # (half, n)
 RESAMPLES = 4000
 EASY = 0.1  # a loss below this tells networks apart no more
 Column = list[float]
@@ -45,7 +45,7 @@ Column = list[float]
 
 @dataclass(frozen=True)
 class Half:
-    """The architectures of a half, their truth, and every column that ranks them."""
+    """The architectures of a sample of a half, their truth, and every column that ranks them."""
 
     names: list[str]
     truth: Column
@@ -60,12 +60,12 @@ class Half:
 
 
 def sampled(out: Path) -> pd.DataFrame:
-    """The architectures of both halves with their accuracies after 200 and 12 epochs, fractions."""
+    """The architectures of all samples with their accuracies after 200 and 12 epochs, fractions."""
     path = out / "sample.csv"
     if not path.exists():
         parts = []
-        for which, n in SIZES.items():
-            found = sample(_table(), which, n)
+        for which, (of, n) in SAMPLES.items():
+            found = sample(_table(), of, n)
             truth = [found.table.accuracy[name] for name in found.names]
             early = [found.table.others[EARLY][name] for name in found.names]
             parts.append(pd.DataFrame({"half": which, "architecture": found.names, "truth": truth, "early": early}))

@@ -1,0 +1,221 @@
+"""Speed against benchmarks/reference.py, in one run: the outer step of matching, the experts' step, the candidates.
+
+    python benchmarks/speed.py [matching] [experts] [cells] [convnets] [--device cpu] [--out speed.json]
+
+Each line is a median over --repeats turns, ours and the reference's by turns, with the smallest and the largest; every
+figure is a ratio of the two. The targets are those of two CPU cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import reference
+import torch
+
+from distill.augment import parse_augment
+from distill.derivatives import CompiledDerivatives, Derivatives
+from distill.examples import Examples
+from distill.experts import _train_epoch
+from distill.flat import FlatNetwork, initial_weights
+from distill.matching import draw_steps, match
+from distill.randomness import generator, seeded
+from distill.recipe import ExpertRecipe
+from ftdnas.candidates import Training
+from ftdnas.executors import LocalProcesses
+from ftdnas.materials import Label, Material, hand_over
+from ftdnas.screening import Screening, default_screening, family_of
+from search_spaces.base import SPACES, parse_architecture, stratified_sample
+
+DSA = parse_augment("color_crop_cutout_flip_scale_rotate")
+CLASSES = 10
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One line of the table; seconds are medians, `ratios` those of every turn, sorted."""
+
+    name: str
+    reference_s: float
+    ours_s: float
+    ratios: list[float]
+    target: float
+
+    @property
+    def ratio(self) -> float:
+        return statistics.median(self.ratios)
+
+    def describe(self) -> str:
+        verdict = "met" if self.ratio <= self.target else "NOT met"
+        spread = f"[{self.ratios[0]:.2f}, {self.ratios[-1]:.2f}]"
+        seconds = f"{self.reference_s:9.3f} s {self.ours_s:9.3f} s"
+        return f"{self.name:52} {seconds}   {self.ratio:.2f} {spread}   at most {self.target:.2f}: {verdict}"
+
+
+def by_turns(
+    name: str, theirs: Callable[[], object], ours: Callable[[], object], target: float, repeats: int
+) -> Measured:
+    pairs = [(_seconds(theirs), _seconds(ours)) for _ in range(repeats)]
+    ratios = sorted(our / their for their, our in pairs)
+    theirs_s, ours_s = (statistics.median(column) for column in zip(*pairs, strict=True))
+    return Measured(name, theirs_s, ours_s, ratios, target)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - begun
+
+
+def matching(asked: argparse.Namespace) -> Iterator[Measured]:
+    """An outer step at ipc 10: N student steps on 100 images, and the gradient of the matching loss."""
+    shape, device = (3, asked.side, asked.side), asked.device
+    architecture = parse_architecture(f"convnet:width={asked.width}")
+    network = lambda: architecture.build(shape, CLASSES)  # noqa: E731
+    flat = FlatNetwork(network()).to(torch.device(device))
+    draws = torch.Generator().manual_seed(0)
+    start = initial_weights(network, 0).to(device)
+    target = start + 0.01 * torch.randn(start.shape, generator=draws).to(device)
+    images = torch.randn(asked.images, *shape, generator=draws).to(device)
+    labels = (torch.arange(asked.images) % CLASSES).to(device)
+    steps = draw_steps(
+        asked.images, shape, draws, syn_steps=asked.syn_steps, batch_size=None, operations=DSA, device=device
+    )
+    given = images, labels, torch.tensor(0.01, device=device), start, target
+    theirs = lambda: reference.match(flat, *given, steps)  # noqa: E731
+    what = f"outer step, N = {asked.syn_steps}, width {asked.width}, {asked.images} images of {asked.side} pixels"
+    yield by_turns(f"{what}, eager", theirs, lambda: match(Derivatives(flat), *given, steps), 1.4, asked.repeats)
+    compiled = CompiledDerivatives(flat)
+    begun = time.perf_counter()
+    match(compiled, *given, steps[:1])
+    print(f"compiling both functions took {time.perf_counter() - begun:.0f} s", flush=True)
+    yield by_turns(f"{what}, compiled", theirs, lambda: match(compiled, *given, steps), 0.85, asked.repeats)
+
+
+def experts(asked: argparse.Namespace) -> Iterator[Measured]:
+    """A step of an expert: GSAM on a batch of 256."""
+    shape, device, recipe = (3, asked.side, asked.side), asked.device, ExpertRecipe()
+    architecture = parse_architecture(f"convnet:width={asked.width}")
+    network = lambda: architecture.build(shape, CLASSES)  # noqa: E731
+    count = 4 * recipe.batch_size
+    images = torch.randn(count, *shape, generator=torch.Generator().manual_seed(0)).to(device)
+    examples = Examples(images, (torch.arange(count) % CLASSES).to(device))
+    weights, flat = initial_weights(network, 0).to(device), FlatNetwork(network()).to(torch.device(device))
+    with seeded(0, "expert"):
+        module = network().to(device)
+
+    def ours(derivatives: Derivatives) -> Callable[[], object]:
+        return lambda: _train_epoch(examples, derivatives, weights, recipe, generator(0, "draws"))
+
+    theirs = lambda: reference.train_expert(module, examples, recipe, 1, generator(0, "draws"))  # noqa: E731
+    what = f"4 steps of an expert, width {asked.width}, {asked.side} pixels"
+    yield by_turns(f"{what}, eager", theirs, ours(Derivatives(flat)), 0.9, asked.repeats)
+    compiled = CompiledDerivatives(flat)
+    begun = time.perf_counter()
+    compiled.gradient(weights, *examples.take(torch.arange(recipe.batch_size)))
+    print(f"compiling took {time.perf_counter() - begun:.0f} s", flush=True)
+    yield by_turns(f"{what}, compiled", theirs, ours(compiled), 0.9, asked.repeats)
+
+
+def cells(asked: argparse.Namespace) -> Iterator[Measured]:
+    """Shrunk cells of NAS-Bench-201 on 500 images of 16 pixels, as `search` screens them, hard labels."""
+    screening = default_screening("nasbench201").screening
+    yield _screened("nasbench201", screening, 500, 0.6, asked)
+
+
+def convnets(asked: argparse.Namespace) -> Iterator[Measured]:
+    """ConvNets on 100 images of 16 pixels, as `search` screens them, at a step size of 0.02."""
+    screening = Screening(**{**default_screening("convnet").screening.to_json(), "lr": 0.02})
+    yield _screened("convnet", screening, 100, 0.75, asked)
+
+
+def _screened(space: str, screening: Screening, images: int, target: float, asked: argparse.Namespace) -> Measured:
+    shape = (3, 16, 16)
+    draws = torch.Generator().manual_seed(0)
+    pixels = torch.randn(images, *shape, generator=draws)
+    material = Material(Label("images", "few", images, CLASSES), Examples(pixels, torch.arange(images) % CLASSES))
+    others = Examples(torch.randn(2500, *shape, generator=draws), torch.arange(2500) % CLASSES)
+    held_out = Material(Label("held out", "score", 2500, CLASSES), others)
+    if asked.part < 1:  # of the training, the networks are all there
+        length = {"epochs": max(1, round((screening.epochs or 0) * asked.part)) if screening.epochs else None}
+        screening = Screening(**{**screening.to_json(), **length, "steps": max(1, round(screening.steps * asked.part))})
+    works = []
+    for found in stratified_sample(SPACES[space], asked.candidates, shape, 0):
+        architecture = found.shrunk() or found if screening.shrink else found
+        family = family_of(architecture.name, shape, CLASSES)
+        recipe = Screening(**{**screening.to_json(), "augment": "_".join(DSA)}).recipe(images, None, family)
+        works.append(Training(architecture.name, material.label, held_out.label, recipe, 0, shared=screening.shared))
+
+    def theirs() -> None:
+        torch.set_num_threads(asked.jobs)
+        for work in works:
+            with seeded(0, work.architecture):
+                network = parse_architecture(work.architecture).build(shape, CLASSES)
+            assert work.recipe.lr is not None
+            draws = generator(0, "shared batches")
+            reference.train_candidate(network, material.examples, others, work.recipe, work.recipe.lr, draws)
+
+    def ours() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            lay_out = lambda: hand_over([material, held_out], Path(folder) / "materials", asked.device)  # noqa: E731
+            with LocalProcesses(lay_out, asked.jobs) as processes:
+                rows = [row for _, row in processes.map(works)]
+        failed = [row for row in rows if not isinstance(row, dict)]
+        assert not failed, failed[0]
+
+    name = f"{len(works)} candidates of {space}, {works[0].recipe.epochs} epochs of {images} images, {asked.jobs} jobs"
+    return by_turns(name, theirs, ours, target, asked.repeats)
+
+
+PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Measured]]] = {
+    "matching": matching,
+    "experts": experts,
+    "cells": cells,
+    "convnets": convnets,
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []])
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--width", type=int, default=128)
+    parser.add_argument("--side", type=int, default=32)
+    parser.add_argument("--images", type=int, default=100)
+    parser.add_argument("--syn-steps", type=int, default=30)
+    parser.add_argument("--candidates", type=int, default=48)
+    parser.add_argument("--part", type=float, default=1.0, help="Of a candidate's training.")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--out", type=Path, help="JSON of what was measured.")
+    asked = parser.parse_args()
+    cores = os.cpu_count()
+    where = torch.cuda.get_device_name() if asked.device == "cuda" else f"{platform.machine()} CPU, {cores} cores"
+    facts = {"device": where, "torch": torch.__version__, "python": platform.python_version(), "repeats": asked.repeats}
+    print(f"{where}, torch {torch.__version__}; {asked.repeats} turns: reference, ours, ratio [least, most]")
+    lines: list[Measured] = []
+    for part in asked.parts or PARTS:
+        torch.set_num_threads(cores or 1)
+        for line in PARTS[part](asked):
+            print(line.describe(), flush=True)
+            lines.append(line)
+            if asked.out:
+                measured = [{**asdict(one), "ratio": one.ratio, "met": one.ratio <= one.target} for one in lines]
+                asked.out.write_text(json.dumps({**facts, "lines": measured}, indent=1) + "\n")
+    return 0 if all(line.ratio <= line.target for line in lines) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

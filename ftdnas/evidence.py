@@ -1,0 +1,73 @@
+"""What was measured of proxies on spaces before: the limits that `search`, `check` and `advise` know, and say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+PLACE = Path(__file__).with_name("evidence.json")
+Interval = tuple[float, float, float]  # value, low, high at 95 %
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """How a proxy ranked `candidates` of a space: Spearman over all and over the better half by truth, and regret@10.
+
+    `labels`: "set" or "teachers", where few images were trained on. `regret`: in points of accuracy. `result`: the
+    folder of results/ from whose rows a test computes these figures again.
+    """
+
+    space: str
+    proxy: str
+    labels: str
+    candidates: int
+    all: Interval
+    better_half: Interval
+    regret: Interval
+    result: str
+
+    def describe(self) -> str:
+        """One line."""
+        labels = ", teachers' labels" if self.labels == "teachers" else ""
+        whole, half = (f"{value:.2f} [{low:.2f}, {high:.2f}]" for value, low, high in (self.all, self.better_half))
+        return (
+            f"{self.proxy}{labels}: Spearman {whole} over all, {half} over the better half, "
+            f"regret of the best ten {self.regret[0]:.2f} points"
+        )
+
+
+@cache
+def known() -> tuple[Evidence, ...]:
+    """All that ships with the package."""
+    stored: Sequence[Mapping[str, Any]] = json.loads(PLACE.read_text(encoding="utf-8"))
+    pairs = ("all", "better_half", "regret")
+    return tuple(Evidence(**{**one, **{name: tuple(one[name]) for name in pairs}}) for one in stored)
+
+
+def limits(space: str, proxy: str, labels: str, *, as_measured: bool = True) -> list[str]:
+    """What is known of this proxy on this space, a line each; for comparison random images where it trains on a set,
+    and the best without training.
+
+    One line that says that nothing is, where nothing is: then only a check can tell. `as_measured`: whether candidates
+    are screened by the space's own defaults, as they were then.
+    """
+    here = [one for one in known() if one.space == space]
+    mine = [one for one in here if one.proxy == proxy and one.labels in (labels, "")]
+    mine += [one for one in here if proxy.startswith("set.") and (one.proxy, one.labels) == (_control(proxy), labels)]
+    free = [one for one in here if not one.labels and one.proxy != proxy]
+    if not any(one.proxy == proxy for one in mine):
+        return [f"how {proxy} ranks {space} was not measured before: ftdnas check does, on a few real trainings"]
+    best = max(free, key=lambda one: one.all[0], default=None)
+    lines = [
+        f"measured before on {one.candidates} of {space}, {one.describe()} (results/{one.result})"
+        for one in [*mine, *([best] if best else [])]
+    ]
+    return lines if as_measured else [*lines, "that was by the default screening, which this is not"]
+
+
+def _control(proxy: str) -> str:
+    return proxy.replace("set.", "random.", 1)
