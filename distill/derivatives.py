@@ -8,6 +8,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -15,27 +16,36 @@ from torch import Tensor
 from torch.func import functional_call, grad_and_value, jvp
 
 from distill.flat import FlatNetwork
+from distill.memory import fitting, held, is_exhaustion, taken_bytes
 
 COMPILE_S = 40.0  # that torch.compile takes for one static function here, at most
 SAVED = 0.3  # of the time of a derivative, at least, that compiling it saves
+Say = Callable[[str], None]
+Result = TypeVar("Result")
 MOST_SHAPES = 2  # that a function is compiled for
 TOLERANCE = 0.05  # relative difference to the eager gradient; rounding in float32 alone makes 0.01
+
+
+def silent(message: str) -> None:
+    """Say nothing."""
 
 
 class Derivatives:
     """Gradient and Hessian-vector product of a network's loss on a minibatch, by torch's own autograd.
 
     `chunk_size`: a minibatch that does not fit is accumulated in chunks of at most so many images, which is exact, as
-    both are sums over images. Raises ValueError for chunks with batch norm, which mixes the images of a minibatch.
+    both are sums over images. It is halved, and `say` hears of it, whenever memory runs out. Raises ValueError for
+    chunks with batch norm, which mixes the images of a minibatch.
     """
 
     compiled = False
 
-    def __init__(self, network: FlatNetwork, *, chunk_size: int | None = None):
+    def __init__(self, network: FlatNetwork, *, chunk_size: int | None = None, say: Say = silent):
         if chunk_size is not None and network.mixes_batch:
             raise ValueError(f"chunk_size {chunk_size}: batch norm does not allow to cut a minibatch: leave it out")
         self.network = network
         self.chunk_size = chunk_size
+        self.say = say
 
     def gradient(self, weights: Tensor, images: Tensor, labels: Tensor) -> Tensor:
         """(P,) gradient of the mean loss of a minibatch (B, C, H, W) by the weights (P,)."""
@@ -43,22 +53,41 @@ class Derivatives:
 
     def loss_and_gradient(self, weights: Tensor, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """The mean loss () of a minibatch, and its gradient (P,)."""
-        loss, total = torch.zeros_like(weights[0]), torch.zeros_like(weights)
-        for part, targets, share in self._chunks(images, labels):
-            value, gradient = self._first(weights.detach(), part.detach(), targets)
-            loss += share * value
-            total += share * gradient
-        return loss, total
+
+        def computed() -> tuple[Tensor, Tensor]:
+            loss, total = torch.zeros_like(weights[0]), torch.zeros_like(weights)
+            for part, targets, share in self._chunks(images, labels):
+                value, gradient = self._first(weights.detach(), part.detach(), targets)
+                loss += share * value
+                total += share * gradient
+            return loss, total
+
+        return self._in_memory(computed, len(images))
 
     def product(self, weights: Tensor, images: Tensor, labels: Tensor, vector: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """<gradient, vector> (), and its derivatives by the weights (P,) and by the images (B, C, H, W)."""
-        total, by_weights, by_images = torch.zeros_like(weights[0]), torch.zeros_like(weights), []
-        for part, targets, share in self._chunks(images, labels):
-            value, over_weights, over_images = self._second(weights.detach(), part.detach(), targets, vector)
-            total += share * value
-            by_weights += share * over_weights
-            by_images.append(share * over_images)
-        return total, by_weights, torch.cat(by_images)
+
+        def computed() -> tuple[Tensor, Tensor, Tensor]:
+            total, by_weights, by_images = torch.zeros_like(weights[0]), torch.zeros_like(weights), []
+            for part, targets, share in self._chunks(images, labels):
+                value, over_weights, over_images = self._second(weights.detach(), part.detach(), targets, vector)
+                total += share * value
+                by_weights += share * over_weights
+                by_images.append(share * over_images)
+            return total, by_weights, torch.cat(by_images)
+
+        return self._in_memory(computed, len(images))
+
+    def _in_memory(self, computed: Callable[[], Result], images: int) -> Result:
+        while True:
+            try:
+                return computed()
+            except (RuntimeError, MemoryError) as error:
+                size = min(self.chunk_size or images, images)
+                if not is_exhaustion(error) or self.network.mixes_batch or size == 1:
+                    raise
+                self.chunk_size = math.ceil(size / 2)
+            self.say(f"memory ran out: minibatches are taken in chunks of {self.chunk_size} images from now on")
 
     def _first(self, weights: Tensor, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         at = weights.requires_grad_()
@@ -90,8 +119,8 @@ class CompiledDerivatives(Derivatives):
 
     compiled = True
 
-    def __init__(self, network: FlatNetwork, *, chunk_size: int | None = None):
-        super().__init__(network, chunk_size=chunk_size)
+    def __init__(self, network: FlatNetwork, *, chunk_size: int | None = None, say: Say = silent):
+        super().__init__(network, chunk_size=chunk_size, say=say)
         self._shapes: dict[str, list[tuple[int, ...]]] = {"first": [], "second": []}
         mode = "reduce-overhead" if next(network.module.parameters()).is_cuda else "default"
         self._static: dict[str, Callable[..., tuple[Tensor, ...]]] = {
@@ -161,16 +190,24 @@ def derivatives_for(
     calls: int,
     second: bool,
     chunk_size: int | None = None,
+    budget_bytes: int | None = None,
+    beside_bytes: int = 0,
     compiled: bool | None = None,
-    say: Callable[[str], None] = lambda message: None,  # noqa: ARG005
+    say: Say = silent,
 ) -> Derivatives:
     """Derivatives for `calls` minibatches such as `images` (B, C, H, W), with Hessian-vector products if `second`.
 
     They are compiled where that pays back what compiling takes, which a timed call tells, or as `compiled` says: a run
     must go on with what it was begun with, for the last digits differ. What was compiled is held up to autograd once;
-    where it fails, or differs by more than rounding, autograd stays and the reason is said.
+    where it fails, or differs by more than rounding, autograd stays and the reason is said. `budget_bytes`: of memory
+    for the whole process, or on its GPU, which chunks of at most `chunk_size` keep to; `beside_bytes` of it are for
+    what the caller will make besides. Raises ValueError for a budget that even one image at a time exceeds, or that
+    batch norm does not allow to keep to.
     """
-    eager = Derivatives(network, chunk_size=chunk_size)
+    if budget_bytes is not None:
+        free = budget_bytes - beside_bytes - taken_bytes(images.device)
+        chunk_size = _within(free, network, weights, images, labels, chunk_size, second=second, say=say)
+    eager = Derivatives(network, chunk_size=chunk_size, say=say)
     if compiled is False or calls == 0:
         return eager
 
@@ -186,7 +223,7 @@ def derivatives_for(
         if about_s(eager_s, second=second) == eager_s:
             return eager
     try:
-        made = CompiledDerivatives(network, chunk_size=chunk_size)
+        made = CompiledDerivatives(network, chunk_size=chunk_size, say=say)
         found = call(made)
     except Exception as error:  # whatever the compiler met: a missing C++ compiler, an operation that it does not know
         say(f"not compiled, which only costs time: {str(error).strip().splitlines()[0][:200]}")
@@ -197,6 +234,40 @@ def derivatives_for(
         say(f"not compiled, which only costs time: compiled derivatives differ by {worst:.2g} from autograd's")
         return eager
     return made
+
+
+def _within(
+    free_bytes: int,
+    network: FlatNetwork,
+    weights: Tensor,
+    images: Tensor,
+    labels: Tensor,
+    chunk_size: int | None,
+    *,
+    second: bool,
+    say: Say,
+) -> int | None:
+    """The chunk that keeps to what is free; `chunk_size` where that is small enough."""
+    whole = min(chunk_size or len(images), len(images))
+    one = Derivatives(network)
+
+    def compute(count: int) -> object:
+        _, gradient = one.loss_and_gradient(weights, images[:count], labels[:count])
+        return one.product(weights, images[:count], labels[:count], gradient) if second else gradient
+
+    size = fitting(compute, whole, free_bytes)
+    if size == whole:
+        return chunk_size
+    if network.mixes_batch:
+        raise ValueError("the memory does not hold a minibatch, and batch norm does not allow to cut it: allow more")
+    needed = held(compute, 1)
+    if size == 1 and needed > free_bytes:
+        raise ValueError(
+            f"the memory is too little: one image alone takes {needed / 2**20:,.0f} MB, and of what was allowed "
+            f"{max(0, free_bytes) / 2**20:,.0f} MB are free: allow more, or take a narrower backbone"
+        )
+    say(f"minibatches of {len(images)} images are taken in chunks of at most {size}, to keep to the memory")
+    return size
 
 
 def about_s(eager_s: float, *, second: bool) -> float:

@@ -181,7 +181,8 @@ def _optimise(
             run.report(Progress("matching", state.step, matching.outer_steps, message=state.notes[-1]))
             points.replace_latest(state)
             continue
-        state = dataclasses.replace(after, seconds=after.seconds + time.perf_counter() - begun)
+        seconds = after.seconds + time.perf_counter() - begun
+        state = dataclasses.replace(after, seconds=seconds, chunk_size=derivatives.chunk_size)
         values = {"matching_loss": state.losses[-1][1], "step_size": state.step_size}
         if state.validation:
             values["validation_accuracy"] = max(state.validation[-1][1:])
@@ -201,14 +202,17 @@ def _derivatives(
     def say(message: str) -> None:
         run.report(Progress("matching", state.step, matching.outer_steps, message=message))
 
+    flat = FlatNetwork(network()).to(run.device)
     found = derivatives_for(
-        FlatNetwork(network()).to(run.device),
+        flat,
         initial_weights(network, 0).to(run.device),
         state.images[:size],
         labels[:size],
         calls=matching.syn_steps * (matching.outer_steps - state.step),
         second=True,
-        chunk_size=matching.chunk_size,
+        chunk_size=state.chunk_size or matching.chunk_size,
+        budget_bytes=run.memory_bytes if state.compiled is None else None,
+        beside_bytes=(matching.syn_steps + 4) * flat.size * 4,
         compiled=run.compiled if state.compiled is None else state.compiled,
         say=say,
     )

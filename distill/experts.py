@@ -171,6 +171,7 @@ class _Ways:
                 labels,
                 calls=passes * self.epochs * (len(self.examples) // len(images)),
                 second=False,
+                budget_bytes=self.run.memory_bytes,
                 compiled=self.run.compiled if compiled is None else compiled,
                 say=lambda message: self.run.report(Progress("experts", 0, 0, message=message)),
             )

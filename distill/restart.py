@@ -32,6 +32,7 @@ class MatchingState:
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
     compiled: bool | None = None  # how derivatives are taken; None: not chosen yet
+    chunk_size: int | None = None  # of minibatches; None: whole
 
 
 @dataclass(frozen=True)

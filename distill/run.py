@@ -36,6 +36,7 @@ class Run:
 
     `folder` holds its checkpoints and nothing else's; `shared` holds what runs reuse (experts/, preprocess/).
     `compiled`: whether derivatives are, in what begins; None: where that pays.
+    `memory_bytes`: what derivatives may make the process hold, or on its GPU; None: what there is.
     """
 
     seed: int
@@ -44,6 +45,7 @@ class Run:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     report: Callable[[Progress], None] = ignore
     compiled: bool | None = None
+    memory_bytes: int | None = None
 
     def generator(self, *path: str | int) -> torch.Generator:
         """The generator of the draws named by `path`; see `distill.randomness`."""

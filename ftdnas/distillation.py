@@ -45,6 +45,8 @@ class Request:
     name: str | None = None  # of the set; None: made of data set, ipc, method, recipe and identity
     device: str = "auto"
     threads: int | None = None
+    memory: int | None = None  # bytes for the derivatives of a minibatch, and what the process holds beside them
+    compiled: bool | None = None  # None: where it pays
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,6 +243,8 @@ def _run(request: Request, device: str, folder: Path, report: Report) -> Run:
         shared=home(),
         device=torch.device(device),
         report=report,
+        compiled=request.compiled,
+        memory_bytes=request.memory,
     )
 
 

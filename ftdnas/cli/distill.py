@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ftdnas.cli.options import data_options, json_option, machine_options, recipe_options, seed_option
+from ftdnas.cli.options import (
+    data_options,
+    derivative_options,
+    json_option,
+    machine_options,
+    recipe_options,
+    seed_option,
+)
 from ftdnas.cli.progress import duration, progress
 from ftdnas.config import load_recipe, override
 from ftdnas.library import sheet_of
@@ -29,6 +36,7 @@ METHODS = ("ftd", "mtt", "random", "herding", "kmeans")
 @click.option("--name", help="Of the set in the library (default: made of what it is).")
 @seed_option
 @machine_options
+@derivative_options
 @json_option
 def distill(as_json: bool, ipc: int | None, recipe: str | None, settings: Sequence[str], **asked: Any) -> None:
     """Make a synthetic set from real images.
@@ -50,6 +58,7 @@ def distill(as_json: bool, ipc: int | None, recipe: str | None, settings: Sequen
 @click.option("--ipc", type=click.IntRange(1), help="Images per class of the set they are for: it chooses the recipe.")
 @click.option("--method", default="ftd", show_default=True, type=click.Choice(["ftd", "mtt"]), help="Whose experts.")
 @machine_options
+@derivative_options
 @json_option
 def experts(as_json: bool, ipc: int | None, recipe: str | None, settings: Sequence[str], **asked: Any) -> None:
     """Train the expert trajectories of a distillation alone; ftdnas distill finds and uses them.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -89,6 +90,29 @@ def machine_options(command: Command) -> Any:
         command,
         click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
         click.option("--threads", type=click.IntRange(1), help="CPU threads (default: one per core)."),
+    )
+
+
+class Size(click.ParamType[int]):
+    """Bytes, from 500M, 4G or 1.5G."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)([MG])B?", str(value).strip(), re.IGNORECASE)
+        if not found or float(found.group(1)) == 0:
+            self.fail(f"{value!r} is no size such as 500M or 4G", param, ctx)
+        return int(float(found.group(1)) * 2 ** {"M": 20, "G": 30}[found.group(2).upper()])
+
+
+def derivative_options(command: Command) -> Any:
+    """--memory and --compile, of what trains experts and matches them."""
+    return with_options(
+        command,
+        click.option("--memory", type=Size(), metavar="SIZE", help="To keep to, such as 4G: minibatches are cut."),
+        click.option("--compile/--eager", "compiled", default=None, help="By torch.compile (default: where it pays)."),
     )
 
 

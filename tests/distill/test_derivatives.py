@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from distill import derivatives
 from distill.derivatives import CompiledDerivatives, Derivatives, about_s, derivatives_for
 from distill.flat import FlatNetwork, initial_weights
+from distill.memory import held, taken_bytes
 
 SHAPE = (3, 8, 8)
 COUNT, CLASSES = 10, 4
@@ -79,3 +80,84 @@ def test_short_work_is_not_compiled_and_long_work_is_estimated_shorter(setting: 
     assert not derivatives_for(flat, weights, images, labels, calls=5, second=True).compiled
     assert about_s(60, second=True) == 60
     assert about_s(3600, second=True) == pytest.approx(0.7 * 3600 + 2 * derivatives.COMPILE_S)
+
+
+def test_memory_that_runs_out_halves_the_chunks_with_the_same_result(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flat, weights, images, labels = setting
+    whole, vector = Derivatives(flat), torch.randn_like(weights)
+    said: list[str] = []
+    small = Derivatives(flat, say=said.append)
+    second = Derivatives._second
+
+    def narrow(self: Derivatives, *inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        if len(inputs[1]) > 3:
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
+        return second(self, *inputs)
+
+    expected = whole.product(weights, images, labels, vector)
+    monkeypatch.setattr(Derivatives, "_second", narrow)
+    found = small.product(weights, images, labels, vector)
+    assert small.chunk_size == 3  # 10, 5, 3
+    assert [message.split()[-5] for message in said] == ["5", "3"]
+    for one, other in zip(found, expected, strict=True):
+        assert relative(one, other) < 1e-12
+
+
+def test_other_errors_and_one_image_too_many_are_raised(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    flat, weights, images, labels = setting
+    for error in (torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("shapes do not match")):
+
+        def broken(self: Derivatives, *inputs: Tensor, error: Exception = error) -> tuple[Tensor, Tensor]:  # noqa: ARG001
+            raise error
+
+        monkeypatch.setattr(Derivatives, "_first", broken)
+        with pytest.raises(type(error)):
+            Derivatives(flat).gradient(weights, images, labels)
+
+
+def test_a_budget_is_kept_by_chunks_and_counted_as_the_tensors_are(tiny_network: BuildTiny) -> None:
+    network = tiny_network(3, 8, CLASSES)
+    flat, weights = FlatNetwork(network()), initial_weights(network, 0)
+    images, labels = torch.randn(400, *SHAPE), torch.arange(400) % CLASSES
+    one = Derivatives(flat)
+
+    def peak(count: int) -> int:
+        return held(lambda images_: one.product(weights, images[:images_], labels[:images_], weights), count)
+
+    free = (peak(40) + peak(60)) // 2
+    said: list[str] = []
+    made = derivatives_for(
+        flat,
+        weights,
+        images,
+        labels,
+        calls=1,
+        second=True,
+        budget_bytes=taken_bytes(weights.device) + free,
+        say=said.append,
+    )
+    assert made.chunk_size is not None
+    assert 20 < made.chunk_size < 60
+    assert peak(made.chunk_size) < free
+    assert "in chunks of at most" in said[0]
+    with pytest.raises(ValueError, match="one image alone takes"):
+        derivatives_for(flat, weights, images, labels, calls=1, second=True, budget_bytes=10**6)
+    roomy = derivatives_for(flat, weights, images, labels, calls=1, second=True, budget_bytes=2**40)
+    assert roomy.chunk_size is None
+
+
+def test_a_budget_that_batch_norm_does_not_allow_to_keep_is_refused(tiny_network: BuildTiny) -> None:
+    network = tiny_network(3, 8, CLASSES, norm=nn.BatchNorm2d)
+    images, labels = torch.randn(64, *SHAPE), torch.arange(64) % CLASSES
+    with pytest.raises(ValueError, match="batch norm does not allow"):
+        derivatives_for(
+            FlatNetwork(network()),
+            initial_weights(network, 0),
+            images,
+            labels,
+            calls=1,
+            second=True,
+            budget_bytes=10**6,
+        )
