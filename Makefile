@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: demo test check bench results install system-packages
+.PHONY: demo test check bench bench-gpu results install system-packages
 
 install: $(INSTALLED)
 
@@ -38,10 +38,19 @@ check:
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --cov=distill --cov-report=term:skip-covered --cov-fail-under=90
 
+# Speed beside benchmarks/reference.py: about an hour of two idle cores; `--part` of the candidates' training is enough.
+SPEED := $(BIN)/python benchmarks/speed.py
 bench: $(INSTALLED)
+	$(SPEED) matching experts || true
+	$(SPEED) cells convnets --part 0.1 || true
+	$(BIN)/python benchmarks/growth.py
 	$(BIN)/python benchmarks/matching_memory.py
 	$(BIN)/python benchmarks/kill_and_resume.py
 	$(BIN)/python benchmarks/service_load.py
+
+bench-gpu: $(INSTALLED)
+	$(SPEED) --device cuda
+	$(BIN)/python benchmarks/growth.py --device cuda
 
 # `make results STEP=ranking OUT=FOLDER`: the ranking study; rows that are in the folder (by default ours) are not measured
 # again. It needs the real images and the table of NAS-Bench-201 under FTDNAS_DATA, and about nine hours of two cores.

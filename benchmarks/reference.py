@@ -55,7 +55,7 @@ def train_expert(
         order = torch.randperm(len(dataset), generator=generator).tolist()
         for images, labels in DataLoader(dataset, recipe.batch_size, sampler=order):
             shape = tuple(images.shape[1:])
-            images = augment(images, draw(operations, len(images), shape, generator))  # type: ignore[arg-type]
+            images = augment(images, draw(operations, len(images), shape, generator, images.device))  # type: ignore[arg-type]
             first = torch.autograd.grad(F.cross_entropy(network(images), labels), weights)
             scale = recipe.rho / (_norm(first) + 1e-12)
             with torch.no_grad():
@@ -95,7 +95,7 @@ def train_candidate(
         for group in optimizer.param_groups:
             group["lr"] = lr * SCHEDULES[recipe.schedule](len(losses) / total)
         shape = tuple(images.shape[1:])
-        images = augment(images, draw(operations, len(images), shape, draws))  # type: ignore[arg-type]
+        images = augment(images, draw(operations, len(images), shape, draws, images.device))  # type: ignore[arg-type]
         labels = labels if targets is None else targets(images)
         loss = F.cross_entropy(network(images), labels)
         optimizer.zero_grad()

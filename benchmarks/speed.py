@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import reference
 import torch
@@ -35,7 +36,7 @@ from ftdnas.candidates import Training
 from ftdnas.executors import LocalProcesses
 from ftdnas.materials import Label, Material, hand_over
 from ftdnas.screening import Screening, default_screening, family_of
-from search_spaces.base import SPACES, parse_architecture, stratified_sample
+from search_spaces.base import SPACES, flops, parse_architecture, stratified_sample
 
 DSA = parse_augment("color_crop_cutout_flip_scale_rotate")
 CLASSES = 10
@@ -151,32 +152,46 @@ def _screened(space: str, screening: Screening, images: int, target: float, aske
     if asked.part < 1:  # of the training, the networks are all there
         length = {"epochs": max(1, round((screening.epochs or 0) * asked.part)) if screening.epochs else None}
         screening = Screening(**{**screening.to_json(), **length, "steps": max(1, round(screening.steps * asked.part))})
-    works = []
+    works: list[Any] = []
     for found in stratified_sample(SPACES[space], asked.candidates, shape, 0):
         architecture = found.shrunk() or found if screening.shrink else found
         family = family_of(architecture.name, shape, CLASSES)
         recipe = Screening(**{**screening.to_json(), "augment": "_".join(DSA)}).recipe(images, None, family)
-        works.append(Training(architecture.name, material.label, held_out.label, recipe, 0, shared=screening.shared))
+        work = Training(architecture.name, material.label, held_out.label, recipe, 0, shared=screening.shared)
+        works.append((flops(architecture, shape, CLASSES), work))
+    works = [work for _, work in sorted(works, key=lambda pair: -pair[0])]  # the dearest first, as a search does
+
+    few, scoring = (
+        Examples(one.images.to(asked.device), one.labels.to(asked.device)) for one in (material.examples, others)
+    )
 
     def theirs() -> None:
         torch.set_num_threads(asked.jobs)
         for work in works:
             with seeded(0, work.architecture):
-                network = parse_architecture(work.architecture).build(shape, CLASSES)
+                network = parse_architecture(work.architecture).build(shape, CLASSES).to(asked.device)
             assert work.recipe.lr is not None
-            draws = generator(0, "shared batches")
-            reference.train_candidate(network, material.examples, others, work.recipe, work.recipe.lr, draws)
+            reference.train_candidate(
+                network, few, scoring, work.recipe, work.recipe.lr, generator(0, "shared batches")
+            )
+
+    idle: list[float] = []
 
     def ours() -> None:
+        begun = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
             lay_out = lambda: hand_over([material, held_out], Path(folder) / "materials", asked.device)  # noqa: E731
             with LocalProcesses(lay_out, asked.jobs) as processes:
                 rows = [row for _, row in processes.map(works)]
         failed = [row for row in rows if not isinstance(row, dict)]
         assert not failed, failed[0]
+        wall, trained = time.perf_counter() - begun, sum(row["seconds"] for row in rows)
+        idle.append(wall * asked.jobs / trained - 1)
 
     name = f"{len(works)} candidates of {space}, {works[0].recipe.epochs} epochs of {images} images, {asked.jobs} jobs"
-    return by_turns(name, theirs, ours, target, asked.repeats)
+    line = by_turns(name, theirs, ours, target, asked.repeats)
+    print(f"beside the trainings themselves {statistics.median(idle):.1%} of their time: processes, hand-over, waiting")
+    return line
 
 
 PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Measured]]] = {
