@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,6 +52,9 @@ class Distilled:
     validation: list[list[float]]  # [outer step, accuracy of the raw images, of the averaged ones]
     notes: list[str]
     seconds: float
+    derivatives: dict[
+        str, Any
+    ]  # whether they were compiled, and in chunks of how many images (None: whole minibatches)
 
 
 def distil(
@@ -158,8 +162,10 @@ def _optimise(
     labels = labels.to(run.device)
     points, best = RestartPoints(run.folder, run.device), run.folder / "best.safetensors"
     state = points.latest() or _initial(images.to(run.device), matching)
+    begun = time.perf_counter()
     derivatives = _derivatives(state, labels, network, matching, run)
-    state = dataclasses.replace(state, compiled=derivatives.compiled)
+    seconds = state.seconds + time.perf_counter() - begun
+    state = dataclasses.replace(state, compiled=derivatives.compiled, seconds=seconds)
     initial = dataclasses.replace(_initial(images.to(run.device), matching), compiled=derivatives.compiled)
 
     def due(step: int) -> bool:
@@ -371,4 +377,5 @@ def _result(state: MatchingState, best: Path, matching: MatchingRecipe) -> Disti
         state.validation,
         state.notes,
         state.seconds,
+        {"compiled": state.compiled, "chunk_size": state.chunk_size},
     )
