@@ -18,8 +18,9 @@ class Setting:
     `labels`: "hard"; "teacher:N", the mean probabilities of the first N experts on every augmented image;
     "shuffled", hard ones in a random order. `temperature` of the teachers. `augment`: DSA operations, `draws` of them
     one after another on a batch. `warmup`: the first part of the steps in which the rate rises. `pixels`: the side to
-    which images are averaged down when they have been augmented and labelled. `batches`: seed of their order and augmentation. `each_image`: whether the row
-    keeps the loss of every image in the last full pass, which changes nothing else.
+    which images are averaged down when they have been augmented and labelled. `batches`: seed of their order and
+    augmentation. `each_image`: whether the row keeps the loss of every image in the last full pass, which changes
+    nothing else.
     """
 
     images: str = "random:500:0"
