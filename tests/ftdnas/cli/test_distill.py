@@ -74,6 +74,16 @@ def test_help_names_every_method() -> None:
     assert tuple(distill.methods.METHODS) == METHODS
 
 
+def test_a_memory_budget_cuts_minibatches_and_is_said(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distill.derivatives.taken_bytes", lambda device: 0)  # noqa: ARG005
+    told = answer(["distill", "--json", "--name", "cut", "--memory", "4M", *small(ipc=20)], capsys)
+    provenance = SyntheticSet.load(told["path"]).provenance
+    assert not provenance["derivatives"]["compiled"]
+    assert 1 <= provenance["derivatives"]["chunk_size"] < 100
+
+
 def test_experts_alone(capsys: pytest.CaptureFixture[str]) -> None:
     told = answer(["experts", "--json", *small()], capsys)
     assert (told["experts"], told["epochs"]) == (1, 1)
@@ -99,6 +109,8 @@ def test_experts_alone(capsys: pytest.CaptureFixture[str]) -> None:
         (["--validation", "-1"], "ftdnas: "),
         (["--image-size", "3"], "ftdnas: "),
         (["--image-size", "3", "--recipe", "cpu"], "ftdnas: "),
+        (["--memory", "4"], "'4' is no size such as 500M or 4G"),
+        (["--memory", "1M"], "ftdnas: the memory is too little: one image alone takes"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(
