@@ -41,8 +41,8 @@ check:
 # Speed beside benchmarks/reference.py: about an hour of two idle cores; `--part` of the candidates' training is enough.
 SPEED := $(BIN)/python benchmarks/speed.py
 bench: $(INSTALLED)
-	$(SPEED) matching experts || true
-	$(SPEED) cells convnets --part 0.1 || true
+	$(SPEED) matching experts
+	$(SPEED) cells convnets --part 0.1
 	$(BIN)/python benchmarks/growth.py
 	$(BIN)/python benchmarks/matching_memory.py
 	$(BIN)/python benchmarks/kill_and_resume.py
@@ -53,19 +53,28 @@ bench-gpu: $(INSTALLED)
 	$(BIN)/python benchmarks/growth.py --device cuda
 
 # `make results STEP=ranking OUT=FOLDER`: the ranking study; rows that are in the folder (by default ours) are not measured
-# again. It needs the real images and the table of NAS-Bench-201 under FTDNAS_DATA, and about nine hours of two cores.
+# again. It needs the real images and the table of NAS-Bench-201 under FTDNAS_DATA, and about half a day of two cores.
 OUT := results/2026-11-25_ranking_study
 RANKING := $(BIN)/python benchmarks/ranking
-REPORTED := --settings "random500 teacher"
+IPC50 := $(BIN)/ftdnas distill --dataset cifar10 --recipe cpu --ipc 50 --set matching.lr_images=3000 \
+	  --set matching.outer_steps=250 --set matching.validate_every=125
+REPORTED := "random500 teacher" "random500 teacher 8 pixels" "ftd50 again teacher 8 pixels"
 results: $(INSTALLED)
 	@test "$(STEP)" = ranking || { echo "say what: make results STEP=ranking"; exit 2; }
-	$(BIN)/ftdnas distill --dataset cifar10 --recipe cpu --ipc 50 --name cifar10-ipc50-ftd-cpu-e5bb7b \
-	  --set matching.lr_images=3000 --set matching.outer_steps=250 --set matching.validate_every=125
+	$(IPC50) --name cifar10-ipc50-ftd-cpu-e5bb7b
+	$(BIN)/ftdnas sets import $(OUT)/set.safetensors --name cifar10-ipc50-ftd-cpu-again || true
 	$(RANKING)/measures.py $(OUT)
+	$(RANKING)/measures.py $(OUT) -n 300
 	$(RANKING)/measures.py $(OUT) --half reporting -n 300
 	$(RANKING)/run.py $(OUT)
-	$(RANKING)/run.py $(OUT) --half reporting -n 300 $(REPORTED)
-	$(RANKING)/study.py $(OUT) $(subst --settings,--reported,$(REPORTED))
+	$(RANKING)/run.py $(OUT) --seeds 2 --settings "random500 teacher 8 pixels"
+	$(RANKING)/run.py $(OUT) -n 300 --settings "random500 teacher 8 pixels"
+	$(RANKING)/run.py $(OUT) --half reporting -n 300 --settings $(REPORTED)
+	$(RANKING)/study.py $(OUT) --reported $(REPORTED)
+	$(RANKING)/levels.py $(OUT)
+	$(RANKING)/weights.py $(OUT)
+	$(RANKING)/race.py $(OUT) --settings "random500 teacher" "random500 teacher 8 pixels"
+	$(BIN)/python benchmarks/evidence.py
 
 # Programs that some tests drive; those tests are skipped, with the reason, where one is missing and cannot be installed.
 system-packages:

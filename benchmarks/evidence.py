@@ -35,6 +35,8 @@ REPORTING = {  # ranking -> proxy, labels
     "random500 teacher: late loss + params": ("random.late_loss+params", "teachers"),
     "random500 teacher: late loss + az_nas": ("random.late_loss+az_nas", "teachers"),
 }
+CELL_DATA = "CIFAR-10 at 16 pixels against 200 epochs at 32"
+CONVNET_DATA = "widths 32 and 64, CIFAR-10 at 16 pixels, 100 images, against ten epochs"
 PARTS = ("value", "low", "high")
 FREE = ("params", "flops", "synflow", "naswot", "jacob_cov", "az_nas", "az_nas+params")
 
@@ -61,14 +63,22 @@ def evidence() -> list[dict[str, Any]]:
             figures[label] = [round(one[part], 3) for part in PARTS]
         figures["regret"] = [round(100 * regret[part], 3) for part in PARTS]
         known = {"space": "convnet", "proxy": name, "labels": "" if name in FREE else "set", "candidates": 24}
-        found.append({**known, **figures, "result": CONVNETS})
+        found.append({**known, **figures, "data": CONVNET_DATA, "result": CONVNETS})
     return found
 
 
 def _line(space: str, proxy: str, labels: str, candidates: int, row: Any, result: str) -> dict[str, Any]:
     columns = {"all": "all", "better_half": "better half", "regret": "regret@10"}
     figures = {name: [float(row[f"{column} {part}"]) for part in PARTS] for name, column in columns.items()}
-    return {"space": space, "proxy": proxy, "labels": labels, "candidates": candidates, **figures, "result": result}
+    return {
+        "space": space,
+        "proxy": proxy,
+        "labels": labels,
+        "candidates": candidates,
+        **figures,
+        "data": CELL_DATA,
+        "result": result,
+    }
 
 
 if __name__ == "__main__":

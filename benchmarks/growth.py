@@ -1,8 +1,9 @@
-"""How cost grows: matching by N, ipc, width and side; screening by candidates and workers. Each is doubled three times.
+"""How cost grows: matching by N, ipc, width and side; screening by candidates and workers, doubled again and again.
 
     python benchmarks/growth.py [--device cpu] [--out growth.json]
 
-Seconds of one thread, the least of --repeats, and the most that the tensors of a product of second derivatives hold.
+The least seconds of --repeats, on a CPU of one thread (candidates of two processes), and the most that the tensors of
+an outer step hold at once.
 """
 
 from __future__ import annotations

@@ -13,7 +13,6 @@ import json
 import os
 import platform
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -202,7 +201,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Measured]]] = {
 }
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []])
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
@@ -229,8 +228,9 @@ def main() -> int:
             if asked.out:
                 measured = [{**asdict(one), "ratio": one.ratio, "met": one.ratio <= one.target} for one in lines]
                 asked.out.write_text(json.dumps({**facts, "lines": measured}, indent=1) + "\n")
-    return 0 if all(line.ratio <= line.target for line in lines) else 1
+    missed = [line.name for line in lines if line.ratio > line.target]
+    print(f"{len(lines) - len(missed)} of {len(lines)} targets met" + "".join(f"\nmissed: {name}" for name in missed))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

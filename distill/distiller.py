@@ -145,7 +145,8 @@ def estimate_seconds(images: Tensor, labels: Tensor, network: Network, recipe: R
     steps = matching.outer_steps + len(matching.lr_images_grid) * matching.grid_steps
     trainings = 1 + 2 * -(-matching.outer_steps // matching.validate_every) + 3 * len(matching.lr_images_grid)
     training = recipe.evaluation.validation.epochs * len(images) / size * min(forward[1:])
-    matched = about_s(min(both[1:]) * matching.syn_steps * steps, second=True)
+    matched = min(both[1:]) * matching.syn_steps * steps
+    matched = matched if run.compiled is False else about_s(matched, second=True)
     return matched + (trainings * training if recipe.data.validation else 0.0)
 
 
@@ -162,11 +163,12 @@ def _optimise(
     labels = labels.to(run.device)
     points, best = RestartPoints(run.folder, run.device), run.folder / "best.safetensors"
     state = points.latest() or _initial(images.to(run.device), matching)
+    if state.step == matching.outer_steps:
+        return _result(state, best, matching)
     begun = time.perf_counter()
     derivatives = _derivatives(state, labels, network, matching, run)
-    seconds = state.seconds + time.perf_counter() - begun
-    state = dataclasses.replace(state, compiled=derivatives.compiled, seconds=seconds)
-    initial = dataclasses.replace(_initial(images.to(run.device), matching), compiled=derivatives.compiled)
+    state = _taken_by(derivatives, state, time.perf_counter() - begun)
+    initial = _taken_by(derivatives, _initial(images.to(run.device), matching), 0.0)
 
     def due(step: int) -> bool:
         return held_out is not None and (step % matching.validate_every == 0 or step == matching.outer_steps)
@@ -183,12 +185,11 @@ def _optimise(
             point = points.latest() or initial
             if point.step == state.step:  # what was kept there was ruined already
                 point = points.before() or initial
-            state = _rolled_back(point, state, after)
+            state = _taken_by(derivatives, _rolled_back(point, state, after), 0.0)
             run.report(Progress("matching", state.step, matching.outer_steps, message=state.notes[-1]))
             points.replace_latest(state)
             continue
-        seconds = after.seconds + time.perf_counter() - begun
-        state = dataclasses.replace(after, seconds=seconds, chunk_size=derivatives.chunk_size)
+        state = _taken_by(derivatives, after, time.perf_counter() - begun)
         values = {"matching_loss": state.losses[-1][1], "step_size": state.step_size}
         if state.validation:
             values["validation_accuracy"] = max(state.validation[-1][1:])
@@ -223,8 +224,22 @@ def _derivatives(
         say=say,
     )
     if found.compiled:
-        say("the student's steps are compiled, which takes its time first")
+        say("the student's steps are compiled")
+    if state.compiled is not None and (run.memory_bytes is not None or run.compiled not in (None, state.compiled)):
+        say("going on with derivatives taken as the run was begun, whatever is asked for now")
+    if state.compiled and not found.compiled:
+        say("the run was begun with compiled derivatives: the set may differ in its last bits")
     return found
+
+
+def _taken_by(derivatives: Derivatives, state: MatchingState, seconds: float) -> MatchingState:
+    """The state with how its derivatives are taken, and so many more seconds."""
+    return dataclasses.replace(
+        state,
+        compiled=derivatives.compiled,
+        chunk_size=derivatives.chunk_size,
+        seconds=state.seconds + seconds,
+    )
 
 
 def _is_validated(state: MatchingState) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -144,7 +145,8 @@ def estimate_seconds(data: ImageDataset, preprocess: Preprocess, network: Networ
         begun = time.perf_counter()
         _train_epoch(some, Derivatives(flat), weights, recipe.experts, generator(attempt, "estimate"))
         times.append(time.perf_counter() - begun)
-    return about_s(min(times[1:]) * left * len(data.train) / size, second=False)
+    eager_s = min(times[1:]) * left * len(data.train) / size
+    return eager_s if run.compiled is False else about_s(eager_s, second=False)
 
 
 @dataclass(eq=False)
@@ -157,25 +159,27 @@ class _Ways:
     recipe: ExpertRecipe
     epochs: int  # that are to come
     run: Run
-    _made: dict[bool | None, Derivatives] = field(default_factory=dict)
+    _made: dict[tuple[bool | None, int | None], Derivatives] = field(default_factory=dict)
 
-    def of(self, compiled: bool | None) -> Derivatives:
-        """`compiled`: as the trajectory was begun; None for a new one."""
-        if compiled not in self._made:
+    def of(self, compiled: bool | None, chunk_size: int | None) -> Derivatives:
+        """As a trajectory was begun; (None, None) for a new one."""
+        if (compiled, chunk_size) not in self._made:
             images, labels = self.examples.take(torch.arange(min(self.recipe.batch_size, len(self.examples))))
             passes = 1 if self.recipe.rho == 0 else 2
-            self._made[compiled] = derivatives_for(
+            made = derivatives_for(
                 self.flat,
                 initial_weights(self.network, 0).to(self.run.device),
                 images,
                 labels,
-                calls=passes * self.epochs * (len(self.examples) // len(images)),
+                calls=passes * self.epochs * math.ceil(len(self.examples) / len(images)),
                 second=False,
-                budget_bytes=self.run.memory_bytes,
+                chunk_size=chunk_size,
+                budget_bytes=self.run.memory_bytes if compiled is None else None,
                 compiled=self.run.compiled if compiled is None else compiled,
                 say=lambda message: self.run.report(Progress("experts", 0, 0, message=message)),
             )
-        return self._made[compiled]
+            self._made[compiled, chunk_size] = self._made[made.compiled, made.chunk_size] = made
+        return self._made[compiled, chunk_size]
 
 
 def _train_expert(
@@ -195,12 +199,14 @@ def _train_expert(
         trajectory = _Trajectory.load(path)
     except FileNotFoundError:
         initial = initial_weights(network, recipe.seed, "expert", expert)
-        derivatives = ways.of(None)
+        derivatives = ways.of(None, None)
         made_on = _made_on(run) + ", compiled" * derivatives.compiled
-        trajectory = _Trajectory(
-            [initial.to(STORAGES[recipe.storage])], initial, [], 0.0, made_on, derivatives.compiled
-        )
-    derivatives = ways.of(trajectory.compiled)
+        taken = derivatives.compiled, derivatives.chunk_size
+        trajectory = _Trajectory([initial.to(STORAGES[recipe.storage])], initial, [], 0.0, made_on, *taken)
+    derivatives = ways.of(trajectory.compiled, trajectory.chunk_size)
+    if trajectory.compiled and not derivatives.compiled:
+        message = f"expert {expert} was begun with compiled derivatives: it may differ in its last bits"
+        run.report(Progress("experts", expert * epochs, count * epochs, message=message))
     weights = trajectory.last.to(run.device)
     for epoch in range(len(trajectory.rows), epochs + 1):
         begun = time.perf_counter()
@@ -219,7 +225,8 @@ def _train_expert(
             [*trajectory.losses, loss],
             trajectory.seconds + time.perf_counter() - begun,
             trajectory.made_on,
-            trajectory.compiled,
+            derivatives.compiled,
+            derivatives.chunk_size,
         )
         # A file holds all rows, so writing it after every short epoch would cost more than the epochs.
         if epoch == epochs or time.monotonic() - saved > SAVE_EVERY_S:
@@ -264,7 +271,8 @@ class _Trajectory:
     losses: list[float]  # mean training loss of each epoch
     seconds: float
     made_on: str  # where it was begun
-    compiled: bool  # as it was begun
+    compiled: bool  # how its derivatives were taken
+    chunk_size: int | None
 
     @classmethod
     def load(cls, path: Path) -> _Trajectory:
@@ -275,10 +283,12 @@ class _Trajectory:
         with safe_open(path, framework="pt") as file:
             rows, last = list(file.get_tensor("weights")), file.get_tensor("last")
         made_on = facts.get("made_on", "not recorded")
-        return cls(rows, last, facts["losses"], facts["seconds"], made_on, facts.get("compiled", False))
+        taken = facts.get("compiled", False), facts.get("chunk_size")
+        return cls(rows, last, facts["losses"], facts["seconds"], made_on, *taken)
 
     def save(self, path: Path) -> None:
-        facts = {"losses": self.losses, "seconds": self.seconds, "made_on": self.made_on, "compiled": self.compiled}
+        facts = {"losses": self.losses, "seconds": self.seconds, "made_on": self.made_on}
+        facts |= {"compiled": self.compiled, "chunk_size": self.chunk_size}
         tensors = {"weights": torch.stack(self.rows), "last": self.last}
         with whole_file(path) as beside:
             save_file(tensors, beside, metadata={"ftdnas": json.dumps(facts, sort_keys=True)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -61,9 +62,10 @@ def fitting(compute: Callable[[int], object], count: int, budget_bytes: float) -
 def taken_bytes(device: torch.device) -> int:
     """What this process holds now: on the device, or of main memory."""
     if device.type == "cuda":
-        return torch.cuda.memory_reserved(device)
-    pages = int(Path("/proc/self/statm").read_text().split()[1]) if Path("/proc/self/statm").exists() else 0
-    return pages * 4096
+        return torch.cuda.memory_allocated(device)
+    status = Path("/proc/self/statm")
+    pages = int(status.read_text().split()[1]) if status.exists() else 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def is_exhaustion(error: BaseException) -> bool:

@@ -44,31 +44,29 @@ class Advice:
 
 def advise(
     candidates: int,
-    screened_flops: Sequence[int],
+    screen_s: float,
     full_flops: Sequence[int],
     cost: CostModel,
     *,
-    screening_images: float,
     epoch_images: int,
     full_epochs: int,
     rungs: Sequence[float],
     distillation_s: float | None,
     jobs: int,
 ) -> Advice:
-    """Compare the ways for candidates of these FLOPs, as they are screened (perhaps shrunk) and in full.
+    """Compare the ways for candidates of these FLOPs at full size.
 
-    `screening_images`: seen by one screening; `epoch_images`: of all real images. `distillation_s`: experts and
+    `screen_s`: of one process, to screen one; `epoch_images`: of all real images. `distillation_s`: experts and
     matching, None where it is not known.
     """
-    screen = _mean(cost, screened_flops, screening_images)
     everything = _mean(cost, full_flops, full_epochs * epoch_images)
     raced = [epochs for epochs in rungs if epochs < full_epochs] or list(rungs[:1])
     race = math.fsum(_mean(cost, full_flops, epochs * epoch_images) / ETA**rung for rung, epochs in enumerate(raced))
-    ways = [Way("screen with a set at hand", 0.0, screen)]
+    ways = [Way("screen with a set at hand", 0.0, screen_s)]
     if distillation_s is not None:
-        ways.insert(0, Way("distil and screen", distillation_s, screen))
+        ways.insert(0, Way("distil and screen", distillation_s, screen_s))
     ways += [Way("race on real data", 0.0, race), Way(f"train all for {full_epochs} epochs", 0.0, everything)]
-    pays_from = None if distillation_s is None else break_even(distillation_s, screen / jobs, race / jobs)
+    pays_from = None if distillation_s is None else break_even(distillation_s, screen_s / jobs, race / jobs)
     return Advice(candidates, jobs, tuple(ways), pays_from)
 
 

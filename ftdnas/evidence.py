@@ -17,8 +17,8 @@ Interval = tuple[float, float, float]  # value, low, high at 95 %
 class Evidence:
     """How a proxy ranked `candidates` of a space: Spearman over all and over the better half by truth, and regret@10.
 
-    `labels`: "set" or "teachers", where few images were trained on. `regret`: in points of accuracy. `result`: the
-    folder of results/ from whose rows a test computes these figures again.
+    `labels`: "set" or "teachers", where few images were trained on. `regret`: in points of accuracy. `data`: the images
+    and what the truth was. `result`: the folder of results/ from whose rows a test computes these figures again.
     """
 
     space: str
@@ -28,6 +28,7 @@ class Evidence:
     all: Interval
     better_half: Interval
     regret: Interval
+    data: str
     result: str
 
     def describe(self) -> str:
@@ -56,18 +57,22 @@ def limits(space: str, proxy: str, labels: str, *, as_measured: bool = True) -> 
     are screened by the space's own defaults, as they were then.
     """
     here = [one for one in known() if one.space == space]
-    mine = [one for one in here if one.proxy == proxy and one.labels in (labels, "")]
-    mine += [one for one in here if proxy.startswith("set.") and (one.proxy, one.labels) == (_control(proxy), labels)]
-    free = [one for one in here if not one.labels and one.proxy != proxy]
-    if not any(one.proxy == proxy for one in mine):
+    own = [one for one in here if _parts(one.proxy) == _parts(proxy) and one.labels in (labels, "")]
+    control = _parts(proxy.replace("set.", "random.")) if "set." in proxy else []
+    random = [one for one in here if _parts(one.proxy) == control and one.labels == labels]
+    free = [one for one in here if not one.labels and one not in own]
+    if not own:
         return [f"how {proxy} ranks {space} was not measured before: ftdnas check does, on a few real trainings"]
     best = max(free, key=lambda one: one.all[0], default=None)
     lines = [
-        f"measured before on {one.candidates} of {space}, {one.describe()} (results/{one.result})"
-        for one in [*mine, *([best] if best else [])]
+        f"measured before on {one.candidates} of {space}, {one.data}, {one.describe()} (results/{one.result})"
+        for one in [*own, *random, *([best] if best else [])]
     ]
-    return lines if as_measured else [*lines, "that was by the default screening, which this is not"]
+    if own[0].labels and not as_measured:
+        lines.append("that was by another screening than this")
+    return lines
 
 
-def _control(proxy: str) -> str:
-    return proxy.replace("set.", "random.", 1)
+def _parts(proxy: str) -> list[str]:
+    """Of a sum of ranks, whose order says nothing."""
+    return sorted(proxy.split("+"))

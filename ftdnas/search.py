@@ -93,7 +93,7 @@ def advice(
     sample = [
         one.name for one in itertools.islice(iter(sampler.ask, None), min(TYPICAL, request.candidates or TYPICAL))
     ]
-    return advice_of(job, sample, request.candidates or len(sample), cost, first)
+    return advice_of(job, sample, request.candidates or len(sample), cost)
 
 
 def choose_set(library: Library, name: str | None, spec: str) -> tuple[str, SyntheticSet]:

@@ -241,8 +241,9 @@ def known_limits(job: Job) -> list[str]:
     """What was measured before of the proxy on the space, a line each."""
     synthetic, screening = job.bench.synthetic, job.bench.screening
     taught = screening.labels == "teachers" and synthetic is not None and synthetic.teachers is not None
-    own = screening == default_screening(job.space.name).screening
-    return limits(job.space.name, job.request.proxy, "teachers" if taught else "set", as_measured=own)
+    # Under labels of its own a set was measured with the rest of the screening as it is by default.
+    own = replace(screening, labels="set") == replace(default_screening(job.space.name).screening, labels="set")
+    return limits(job.space.name, job.proxy.name, "teachers" if taught else "set", as_measured=own)
 
 
 def sampler_of(job: Job, name: str) -> Sampler:

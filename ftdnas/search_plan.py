@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from ftdnas.advise import Advice, advise, describe_advice
@@ -41,7 +42,7 @@ def plan_of(job: Job) -> tuple[Plan, CostModel, list[str] | None]:
     plan = make_plan(
         job.space,
         order,
-        lambda name: [share * price(work, cost, job) for share, work in _asked(job, name)] if first else [],
+        lambda name: _seconds_of(job, name, cost),
         jobs=job.jobs,
         wanted=len(named) or asked.candidates,
         minutes=None if everything else minutes,
@@ -53,7 +54,7 @@ def plan_of(job: Job) -> tuple[Plan, CostModel, list[str] | None]:
         job.folder.keep(plan, cost)
     job.say(plan.describe())
     if first is not None and cost.flop + cost.image > 0:
-        for line in describe_advice(advice_of(job, plan.candidates, len(plan.candidates), cost, first)):
+        for line in describe_advice(advice_of(job, plan.candidates, len(plan.candidates), cost)):
             job.say(line)
     return plan, cost, None if adaptive else list(plan.candidates)
 
@@ -87,9 +88,9 @@ def _asked(job: Job, name: str) -> list[tuple[float, Training]]:
     return [(share, work) for share, work in asked_of(job.proxy, name) if isinstance(work, Training)]
 
 
-def _trained_flops(job: Job, name: str) -> int:
-    """Of what is trained for a candidate."""
-    return flops(parse_architecture(job.bench.trained(name)[0]), *job.size)
+def _seconds_of(job: Job, name: str, cost: CostModel) -> list[float]:
+    """Of each training that a candidate may go through, by the share of all candidates that do."""
+    return [share * price(work, cost, job) for share, work in _asked(job, name)]
 
 
 def measured(job: Job, first: Training) -> CostModel:
@@ -99,15 +100,14 @@ def measured(job: Job, first: Training) -> CostModel:
         return measure_cost(job.space, job.restrict, material, first.recipe, job.request.seed, processes)
 
 
-def advice_of(job: Job, names: Sequence[str], candidates: int, cost: CostModel, first: Training) -> Advice:
+def advice_of(job: Job, names: Sequence[str], candidates: int, cost: CostModel) -> Advice:
     """What each way to a choice would cost for so many candidates, of which `names` are typical."""
     full = job.request.truth or set_recipe(job.bench.synthetic).evaluation.full
     return advise(
         candidates,
-        [_trained_flops(job, name) for name in names],
+        math.fsum(sum(_seconds_of(job, name, cost)) for name in names) / len(names),
         [flops(parse_architecture(name), *job.size) for name in names],
         cost,
-        screening_images=_load(first),
         epoch_images=len(job.bench.data.train),
         full_epochs=full.epochs,
         rungs=job.bench.rungs,

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -90,8 +91,9 @@ def test_the_ranking_study_is_computed_again_from_its_rows(monkeypatch: pytest.M
     monkeypatch.syspath_prepend(ROOT / "benchmarks" / "ranking")
     study = importlib.import_module("study")
     monkeypatch.setattr(study, "RESAMPLES", 100)  # the intervals are not compared
-    tuning, reporting = (study.half(RANKING, which) for which in ("tuning", "reporting"))
-    assert (len(tuning.names), len(reporting.names)) == (60, 300)
+    samples = [study.half(RANKING, which) for which in ("tuning", "calibration", "reporting")]
+    tuning, calibration, reporting = samples
+    assert [len(one.names) for one in samples] == [60, 300, 300]
     stored = pd.read_csv(RANKING / "tuning.csv")
     settings = json.loads((RANKING / "settings.json").read_text())
     assert set(settings) == set(tuning.trained) == set(stored["setting"].dropna())
@@ -109,3 +111,16 @@ def test_the_ranking_study_is_computed_again_from_its_rows(monkeypatch: pytest.M
         line = told.loc[f"{title}: late loss"]
         assert again["all value"] == pytest.approx(line["all value"], abs=1e-3)
         assert f"{line['all value']:.2f}" in readme
+    race, weights = importlib.import_module("race"), importlib.import_module("weights")
+    real_s = json.loads((RANKING / "cost.json").read_text())["seconds"]
+    raced = pd.read_csv(RANKING / "race.csv").set_index(["sample", "promoted by"])
+    for name, way in race.ways_of(reporting, ["random500 teacher"], real_s):
+        promoted = way(np.arange(300))
+        line = raced.loc[("reporting", name)]
+        assert len(promoted) == line["promoted"]
+        assert race.regret(reporting, promoted, np.arange(300)) == pytest.approx(line["regret@10"], abs=1e-3)
+    stored = pd.read_csv(RANKING / "weights_reporting.csv").iloc[0]
+    penalty = float(stored["ranking"].split()[-1])
+    fitted = weights.fit(weights.ranks_of(calibration), weights.standard(calibration.truth), penalty)
+    again = study.judged("", list(-weights.ranks_of(reporting) @ fitted), reporting, {})
+    assert again["all value"] == pytest.approx(stored["all value"], abs=1e-3)

@@ -1,9 +1,9 @@
-"""The race that promotes, on the reporting half: a few real epochs for a tenth, chosen by cheaper rankings.
+"""The race that promotes, on 300 of each half: a few real epochs for some, chosen by cheaper rankings.
 
     python benchmarks/ranking/race.py OUT [--time 12] [--settings "random500 teacher" ...]
 
 Writes OUT/race.csv: for every way to promote, the regret of the best ten of the end ranking (12 real epochs, by the
-table, with the parameters) and what the whole costs beside 12 real epochs of all, with intervals over architectures.
+table, with the parameters), where the whole costs a tenth of 12 real epochs of all, with intervals over architectures.
 `--time` measures what those cost here (so many architectures, some steps each) and keeps it in OUT/cost.json.
 """
 
@@ -41,12 +41,16 @@ def main() -> None:
     parser.add_argument("--time", type=int, default=0)
     parser.add_argument("--settings", nargs="*", default=["random500 teacher"])
     asked = parser.parse_args()
-    on = half(asked.out, "reporting")
     if asked.time:
-        timed(on, asked.out / "cost.json", asked.time)
+        timed(half(asked.out, "reporting"), asked.out / "cost.json", asked.time)
     real_s = json.loads((asked.out / "cost.json").read_text())["seconds"]
-    lines = [told(name, ways, on, seconds, real_s) for name, ways, seconds in ways_of(on, asked.settings)]
-    table = pd.DataFrame([*lines, at_random(on)])
+    lines: list[dict[str, object]] = []
+    for which in ("calibration", "reporting"):
+        on = half(asked.out, which)
+        settings = [title for title in asked.settings if title in on.trained]
+        lines += [{"sample": which, **told(*way, on)} for way in ways_of(on, settings, real_s)]
+        lines.append({"sample": which, **at_random(on)})
+    table = pd.DataFrame(lines)
     table.to_csv(asked.out / "race.csv", index=False)
     print(table.to_string())
 
@@ -73,15 +77,15 @@ def timed(on: Half, path: Path, count: int) -> None:
 Way = Callable[[NDArray[np.intp]], NDArray[np.intp]]  # those drawn, in any order -> those promoted
 
 
-def ways_of(on: Half, settings: Sequence[str]) -> list[tuple[str, Way, float]]:
-    """(name, what it promotes, seconds of one core a candidate before the real epochs)."""
+def ways_of(on: Half, settings: Sequence[str], real_s: float) -> list[tuple[str, Way]]:
+    """(name, what it promotes): so many that their real epochs and the cheap rankings cost a tenth together."""
     free = on.free
 
-    def best(column: Sequence[float], first: Sequence[float] | None = None) -> Way:
+    def best(column: Sequence[float], cheap_s: float, first: Sequence[float] | None = None) -> Way:
         values = np.array(column)
 
         def promoted(drawn: NDArray[np.intp]) -> NDArray[np.intp]:
-            count, left = math.ceil(TENTH * len(drawn)), drawn
+            count, left = int((TENTH - cheap_s / real_s) * len(drawn)), drawn
             if first is not None:
                 order = np.argsort(-np.array(first)[drawn], kind="stable")
                 left = drawn[order[: math.ceil(THIRD * len(drawn))]]
@@ -89,41 +93,34 @@ def ways_of(on: Half, settings: Sequence[str]) -> list[tuple[str, Way, float]]:
 
         return promoted
 
-    found = [
-        (name, best(free[name]), AZ_NAS_S * name.startswith("az")) for name in ("params", "az_nas", "az_nas + params")
-    ]
+    trained_nothing = {"params": 0.0, "az_nas": AZ_NAS_S, "az_nas + params": AZ_NAS_S}
+    found = [(name, best(free[name], seconds)) for name, seconds in trained_nothing.items()]
     for title in settings:
         late = on.trained[title]["late loss"]
         seconds = float(np.mean([row["seconds"] for row in on.rows[title]]))
-        sums = {
-            "": [late],
-            " + az_nas": [late, free["az_nas"]],
-            " + az_nas + params": [late, free["az_nas"], free["params"]],
-        }
-        for name, columns in sums.items():
-            summed = mean_ranks(columns)
-            found.append((f"{title}: late loss{name}", best(summed), seconds + AZ_NAS_S))
-            found.append(
-                (f"az_nas, then {title}: late loss{name}", best(summed, free["az_nas"]), seconds * THIRD + AZ_NAS_S)
-            )
+        sums = {"": [], " + az_nas": [free["az_nas"]], " + az_nas + params": [free["az_nas"], free["params"]]}
+        for name, others in sums.items():
+            summed = mean_ranks([late, *others])
+            found.append((f"{title}: late loss{name}", best(summed, seconds + AZ_NAS_S * bool(others))))
+            way = best(summed, seconds * THIRD + AZ_NAS_S, free["az_nas"])
+            found.append((f"az_nas, then {title}: late loss{name}", way))
     return found
 
 
-def told(name: str, way: Way, on: Half, cheap_s: float, real_s: float) -> dict[str, object]:
+def told(name: str, way: Way, on: Half) -> dict[str, object]:
     everyone = np.arange(len(on.names))
     regrets = [regret(on, way(drawn), drawn) for drawn in resampled(len(everyone))]
     promoted = way(everyone)
-    cost = (len(promoted) * real_s + len(everyone) * cheap_s) / (len(everyone) * real_s)
-    return line(name, regret(on, promoted, everyone), regrets, cost)
+    return line(name, len(promoted), regret(on, promoted, everyone), regrets)
 
 
 def at_random(on: Half) -> dict[str, object]:
     """Early stopping at the same total cost: 12 real epochs for a tenth, drawn at random, and all their ten best."""
     draw = np.random.default_rng(1)
     everyone = np.arange(len(on.names))
-    count = math.ceil(TENTH * len(everyone))
+    count = int(TENTH * len(everyone))
     regrets = [regret(on, draw.permutation(everyone)[:count], everyone) for _ in range(RESAMPLES)]
-    return line("a random tenth", float(np.mean(regrets)), regrets, TENTH)
+    return line("a random tenth", count, float(np.mean(regrets)), regrets)
 
 
 def regret(on: Half, promoted: NDArray[np.intp], drawn: NDArray[np.intp]) -> float:
@@ -139,10 +136,14 @@ def resampled(count: int) -> list[NDArray[np.intp]]:
     return [draw.integers(0, count, count) for _ in range(RESAMPLES)]
 
 
-def line(name: str, value: float, regrets: Sequence[float], cost: float) -> dict[str, object]:
+def line(name: str, promoted: int, value: float, regrets: Sequence[float]) -> dict[str, object]:
     low, high = np.quantile(regrets, [0.025, 0.975])
-    numbers = {"regret@10": value, "mean of resamples": np.mean(regrets), "low": low, "high": high, "cost": cost}
-    return {"promoted by": name, **{key: round(float(number), 3) for key, number in numbers.items()}}
+    numbers = {"regret@10": value, "mean of resamples": np.mean(regrets), "low": low, "high": high}
+    return {
+        "promoted by": name,
+        "promoted": promoted,
+        **{key: round(float(number), 3) for key, number in numbers.items()},
+    }
 
 
 if __name__ == "__main__":

@@ -35,8 +35,10 @@ def main() -> None:
     for title in asked.settings or SETTINGS:
         setting = SETTINGS[title]
         rows = file.settled()
+        lacking = ("clean_losses",) if setting.each_image else ()
+        known = {key for key, row in rows.items() if row["error"] or all(name in row for name in lacking)}
         todo = [
-            (name, seed) for seed in range(asked.seeds) for name in names if row_key(setting, name, seed) not in rows
+            (name, seed) for seed in range(asked.seeds) for name in names if row_key(setting, name, seed) not in known
         ]
         if not todo:
             continue

@@ -62,9 +62,10 @@ class Half:
 def sampled(out: Path) -> pd.DataFrame:
     """The architectures of all samples with their accuracies after 200 and 12 epochs, fractions."""
     path = out / "sample.csv"
-    if not path.exists():
-        parts = []
-        for which, (of, n) in SAMPLES.items():
+    parts = [pd.read_csv(path)] if path.exists() else []
+    missing = {which: how for which, how in SAMPLES.items() if not parts or which not in set(parts[0]["half"])}
+    if missing:
+        for which, (of, n) in missing.items():
             found = sample(_table(), of, n)
             truth = [found.table.accuracy[name] for name in found.names]
             early = [found.table.others[EARLY][name] for name in found.names]
@@ -125,7 +126,8 @@ def judged(name: str, column: Sequence[float], on: Half, against: Mapping[str, S
 def control_of(setting: Setting) -> str | None:
     """The same recipe on as many random real images."""
     for title, other in SETTINGS.items():
-        same = {**asdict(setting), "images": ""} == {**asdict(other), "images": ""}
+        free = {"images": "", "each_image": False}
+        same = {**asdict(setting), **free} == {**asdict(other), **free}
         if same and setting.images.startswith("set:") and other.images.startswith("random:500:0"):
             return title
     return None
@@ -158,7 +160,10 @@ def _standard(column: Sequence[float]) -> np.ndarray:
     return np.asarray((ranks - ranks.mean()) / ranks.std())
 
 
-def reporting_table(tuning: Half, on: Half, reported: Sequence[str]) -> tuple[pd.DataFrame, dict[str, list[float]]]:
+def reporting_table(
+    tuning: Half, calibration: Half, on: Half, reported: Sequence[str]
+) -> tuple[pd.DataFrame, dict[str, list[float]]]:
+    """Hybrids are fitted on the larger sample of the tuning half where the setting was measured on it."""
     references = {
         "params": on.free["params"],
         "az_nas": on.free["az_nas"],
@@ -179,8 +184,22 @@ def reporting_table(tuning: Half, on: Half, reported: Sequence[str]) -> tuple[pd
             own = of.trained[title]
             return [own["late loss"], own["full pass"], own["sum of losses"], of.free["az_nas"], of.free["params"]]
 
-        column, weights[title] = fitted(parts, tuning, on)
+        column, weights[title] = fitted(parts, calibration if title in calibration.trained else tuning, on)
         lines.append(judged(f"{title}: hybrid", column, on, references))
+    for one, other in itertools.combinations(reported, 2):
+        late = [on.trained[title]["late loss"] for title in (one, other)]
+        lines.append(judged(f"{one} and {other}: late loss", mean_ranks(late), on, references))
+        for name, more in (("az_nas", ["az_nas"]), ("az_nas + params", ["az_nas", "params"])):
+            summed = mean_ranks([*late, *(on.free[each] for each in more)])
+            lines.append(judged(f"{one} and {other}: late loss + {name}", summed, on, references))
+    for title in reported:  # what distilled images add to random ones in the same recipe
+        control = control_of(SETTINGS[title])
+        if control in reported:
+            for score in ("late loss", "full pass", "accuracy"):
+                against = {"random images": on.trained[control][score]}
+                lines.append(judged(f"{title}: {score}, paired", on.trained[title][score], on, against))
+            sums = [mean_ranks([on.trained[which]["late loss"], on.free["az_nas"]]) for which in (title, control)]
+            lines.append(judged(f"{title}: late loss + az_nas, paired", sums[0], on, {"random images": sums[1]}))
     return pd.DataFrame(lines), weights
 
 
@@ -223,7 +242,7 @@ def main() -> None:
         reporting = half(asked.out, "reporting")
         own = {title: reporting.trained[title]["late loss"] for title in asked.reported}
         explained(reporting, {**own, **reporting.free}).to_csv(asked.out / "explained.csv", index=False)
-        told, weights = reporting_table(tuning, reporting, asked.reported)
+        told, weights = reporting_table(tuning, half(asked.out, "calibration"), reporting, asked.reported)
         told.to_csv(asked.out / "reporting.csv", index=False)
         (asked.out / "hybrids.json").write_text(json.dumps(weights, indent=1) + "\n")
         print(told.to_string(max_colwidth=60))

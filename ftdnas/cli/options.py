@@ -93,7 +93,7 @@ def machine_options(command: Command) -> Any:
     )
 
 
-class Size(click.ParamType[int]):
+class Size(click.ParamType):  # type: ignore[type-arg]  # click 8.1 has no type of its own for it
     """Bytes, from 500M, 4G or 1.5G."""
 
     name = "size"

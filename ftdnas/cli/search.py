@@ -27,7 +27,7 @@ TOP = 10
 UNITS = {"": 60.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
-class Duration(click.ParamType[float]):
+class Duration(click.ParamType):  # type: ignore[type-arg]  # click 8.1 has no type of its own for it
     """Seconds, from 90s, 30m, 2h or a bare number of minutes."""
 
     name = "duration"

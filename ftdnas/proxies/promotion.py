@@ -19,15 +19,10 @@ class Promotion:
     second where there are three, the best tenth of all through the last.
 
     So the whole costs a tenth of what the last stage would cost for all, and the other stages. The score is the stage
-    that was reached (from 0) plus the place in it, in (0, 1). What fails in a stage has no score. Raises ValueError for
-    another number of stages.
+    that was reached (from 0) plus the place in it, in (0, 1). What fails in a stage has no score.
     """
 
     stages: Sequence[Proxy]
-
-    def __post_init__(self) -> None:
-        if len(self.stages) not in STAGES:
-            raise ValueError(f"{self.name}: name two or three rankings, the cheapest first, as in promote(az_nas,race)")
 
     @property
     def name(self) -> str:

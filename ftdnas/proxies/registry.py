@@ -12,7 +12,7 @@ from ftdnas.materials import check_held_out
 from ftdnas.proxies.base import Proxy, Workbench
 from ftdnas.proxies.combined import RankSum
 from ftdnas.proxies.hybrid import Hybrid
-from ftdnas.proxies.promotion import Promotion
+from ftdnas.proxies.promotion import STAGES, Promotion
 from ftdnas.proxies.race import Race
 from ftdnas.proxies.trained import Early, OnFew, Trained, Trainings, once_s
 from ftdnas.proxies.training_free import Counted, Measured
@@ -79,6 +79,7 @@ PROXIES: dict[str, Make] = {
 
 _DRAW = re.compile(r"(random|kmeans)([1-9][0-9]{0,3})\.(\w+)")
 _EPOCHS = re.compile(r"(early|real):([^.]+(?:\.[0-9]+)?)\.(\w+)")
+_NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e\d+)?", re.ASCII)
 _TRAINED = ("set", "random", "herding", "kmeans", "early", "early_total", "real")
 _HYBRID, _PROMOTE = "hybrid(", "promote("
 
@@ -89,6 +90,7 @@ def find_proxy(text: str, bench: Workbench) -> Proxy:
     A name that is trained and says no score ("set", "early:2") takes the screening's. Raises ValueError or LookupError,
     with the choices, for one that is none, and ValueError where the bench lacks what it needs.
     """
+    known_proxy(text)
     parts = _split(text, "+")
     if len(parts) == 1:
         return _single(parts[0], bench)
@@ -107,9 +109,17 @@ def default_proxy(space: str, synthetic: SyntheticSet | None) -> tuple[str, str]
     return TAUGHT, "as many real images, labelled by the set's teachers, ranked better here than distilled ones"
 
 
+def real_epochs(text: str) -> list[float]:
+    """The epochs on all real images that a proxy's text names. Raises what `known_proxy` raises."""
+    known_proxy(text)
+    return [float(_number(found, text)) for found in re.findall(r"(?:early|real):([^.,+()]+(?:\.[0-9]+)?)", text)]
+
+
 def known_proxy(text: str) -> None:
     """Raises what `find_proxy` raises for a text that names no proxy, before there is a bench."""
     for part in _split(text, "+"):
+        if _PROMOTE in part:
+            _check_promotion(text, part)
         if part.startswith((_HYBRID, _PROMOTE)):
             for one in _inside(part):
                 known_proxy(one)
@@ -129,6 +139,15 @@ def _single(text: str, bench: Workbench) -> Proxy:
     make = _maker(name)
     _check(re.split(r"[.:]", name)[0].rstrip("0123456789"), bench, sized=":" not in name)
     return make(name, bench)
+
+
+def _check_promotion(text: str, part: str) -> None:
+    """Raises ValueError for a promotion that is part of another proxy, or has too few or too many stages."""
+    stages = _inside(part)
+    if part != text or not part.startswith(_PROMOTE) or any(_PROMOTE in stage for stage in stages):
+        raise ValueError(f"{text}: promote(...) ranks by itself, and is no part of another ranking")
+    if len(stages) not in STAGES:
+        raise ValueError(f"{text}: name two or three rankings, the cheapest first, as in promote(az_nas,race)")
 
 
 def _check(kind: str, bench: Workbench, *, sized: bool) -> None:
@@ -171,10 +190,7 @@ def _full(text: str, score: str) -> str:
 
 
 def _number(text: str, name: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
+    number = float(text) if _NUMBER.fullmatch(text) else math.nan
     if not 0 < number < math.inf:
         raise ValueError(f"proxy {name!r}: {text!r} epochs is not a positive number, such as 2 or 0.5")
     return number

@@ -213,7 +213,7 @@ class Screened(OnData):
 
     def check(self, bounds: Bounds) -> None:
         from ftdnas.plan import parse_restriction
-        from ftdnas.proxies.registry import DEFAULT, known_proxy
+        from ftdnas.proxies.registry import DEFAULT, real_epochs
         from search_spaces.base import find_space
 
         if self.epochs is not None and self.steps is not None:
@@ -223,9 +223,8 @@ class Screened(OnData):
         parse_restriction(find_space(self.space), self.where)
         for text in (self.proxy, *self.compare):
             if text is not None and text != "all":
-                known_proxy(text)
-                for asked in re.findall(r"(?:early|real):(\d+(?:\.\d+)?(?:e\d+)?)", text):
-                    _within(f"the epochs of {text}", math.ceil(float(asked)), bounds.epochs)
+                for epochs in real_epochs(text):
+                    _within(f"the epochs of {text}", math.ceil(epochs), bounds.epochs)
         sets = [*Library(home() / "sets").names(), *bounds.coming]
         if self.set is not None:
             _known("synthetic set", self.set, sets)

@@ -17,7 +17,7 @@ def test_what_ships_is_what_the_results_say() -> None:
 
 def test_a_distilled_set_is_held_up_to_random_images_and_to_what_trains_nothing() -> None:
     lines = limits("nasbench201", "set.late_loss", "set")
-    assert [line.split(", ")[1].split(":")[0] for line in lines] == [
+    assert [line.split(", ")[2].split(":")[0] for line in lines] == [
         "set.late_loss",
         "random.late_loss",
         "az_nas+params",
@@ -29,7 +29,9 @@ def test_a_distilled_set_is_held_up_to_random_images_and_to_what_trains_nothing(
 def test_labels_and_another_screening_are_told_apart() -> None:
     taught = limits("nasbench201", "random.late_loss", "teachers", as_measured=False)
     assert "teachers' labels" in taught[0]
-    assert taught[-1].endswith("which this is not")
+    assert taught[-1] == "that was by another screening than this"
+    assert limits("nasbench201", "params", "set", as_measured=False)[-1].startswith("measured before")
+    assert limits("convnet", "params+set.late_loss", "set") == limits("convnet", "set.late_loss+params", "set")
     assert taught[0] != limits("nasbench201", "random.late_loss", "set")[0]
 
 
