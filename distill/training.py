@@ -139,8 +139,9 @@ def fastest_layout(network: nn.Module, images: Tensor) -> torch.memory_format:
     channels and places (benchmarks/speed.py). A few `images` are tried, for a network that flattens with `view` cannot
     take them so.
     """
-    on_cpu = all(weights.device.type == "cpu" for weights in network.parameters())
-    if not on_cpu or any(isinstance(part, _MIXING) for part in network.modules()):
+    weights = list(network.parameters())
+    convolves = any(one.ndim == 4 for one in weights) and all(one.device.type == "cpu" for one in weights)
+    if not convolves or any(isinstance(part, _MIXING) for part in network.modules()):
         return torch.contiguous_format
     try:
         network.to(memory_format=torch.channels_last).eval()(images.contiguous(memory_format=torch.channels_last))

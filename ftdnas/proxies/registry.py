@@ -144,7 +144,7 @@ def _single(text: str, bench: Workbench) -> Proxy:
 def _check_promotion(text: str, part: str) -> None:
     """Raises ValueError for a promotion that is part of another proxy, or has too few or too many stages."""
     stages = _inside(part)
-    if part != text or not part.startswith(_PROMOTE) or any(_PROMOTE in stage for stage in stages):
+    if part != text.strip() or not part.startswith(_PROMOTE) or any(_PROMOTE in stage for stage in stages):
         raise ValueError(f"{text}: promote(...) ranks by itself, and is no part of another ranking")
     if len(stages) not in STAGES:
         raise ValueError(f"{text}: name two or three rankings, the cheapest first, as in promote(az_nas,race)")

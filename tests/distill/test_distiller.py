@@ -18,7 +18,7 @@ from distill.examples import Examples
 from distill.experts import ExpertBuffer, train_experts
 from distill.methods import fitted_preprocess, initial_images
 from distill.recipe import MatchingRecipe, Recipe
-from distill.run import Progress, Run
+from distill.run import Progress, Run, ignore
 
 BuildTiny = Callable[..., Callable[[], nn.Module]]
 MakeRun = Callable[..., Run]
@@ -91,6 +91,29 @@ def test_an_interrupted_run_ends_in_the_same_set(setting: Setting, make_run: Mak
     assert torch.equal(resumed.images, undisturbed.images)
     for name in ("step_size", "published", "losses", "validation", "notes"):
         assert getattr(resumed, name) == getattr(undisturbed, name)
+
+
+def test_a_memory_budget_is_kept_to_after_an_interruption_as_the_run_was_begun(
+    setting: Setting, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distill.derivatives.taken_bytes", lambda device: 0)  # noqa: ARG005
+    seen: list[Progress] = []
+
+    def stop(progress: Progress) -> None:
+        if progress.stage == "matching" and progress.done == 1 and progress.values:
+            raise _StoppedError
+
+    def cut(name: str, report: Callable[[Progress], None], memory_bytes: int | None) -> Run:
+        return dataclasses.replace(make_run(name, report=report), memory_bytes=memory_bytes)
+
+    with pytest.raises(_StoppedError):
+        setting.distil(cut("broken", stop, 400_000))
+    resumed = setting.distil(cut("broken", seen.append, 10_000_000))
+    undisturbed = setting.distil(cut("whole", ignore, 400_000))
+    assert torch.equal(resumed.images, undisturbed.images)
+    assert resumed.derivatives == undisturbed.derivatives
+    assert 1 <= resumed.derivatives["chunk_size"] < len(setting.images)
+    assert any("as the run was begun" in progress.message for progress in seen)
 
 
 def test_a_finished_run_is_not_repeated(setting: Setting, make_run: MakeRun) -> None:

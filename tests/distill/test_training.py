@@ -17,7 +17,7 @@ from distill.preprocess import fit_preprocess
 from distill.randomness import seeded
 from distill.recipe import TrainingRecipe
 from distill.run import Progress
-from distill.training import batches, entropy, fit, read
+from distill.training import batches, entropy, fastest_layout, fit, read
 
 BuildTiny = Callable[..., Callable[[], nn.Module]]
 
@@ -231,6 +231,30 @@ def test_images_too_large_to_hold_are_preprocessed_batch_by_batch(
     assert all(torch.equal(a, b) for a, b in zip(held.take(rows), lazy.take(rows), strict=True))
     assert len(lazy) == len(held)
     assert lazy.image_shape == held.image_shape == (1, 8, 8)
+
+
+def test_a_network_that_flattens_with_view_is_trained_as_it_is(digits: ImageDataset) -> None:
+    class Viewing(nn.Module):
+        def __init__(self, flatten: bool) -> None:
+            super().__init__()
+            self.first = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU())
+            self.last, self.flatten = nn.Linear(288, 10), flatten
+
+        def forward(self, images: Tensor) -> Tensor:
+            features: Tensor = self.first(images)
+            flat = features.flatten(1) if self.flatten else features.view(len(features), -1)
+            return self.last(flat)  # type: ignore[no-any-return]
+
+    examples = Examples.from_split(digits.train, fit_preprocess("standardize", digits.train.images))
+    found = []
+    for flatten in (True, False):
+        with seeded(0, "view"):
+            network = Viewing(flatten)
+        few = examples.take(torch.arange(2))[0]
+        assert fastest_layout(network, few) is (torch.channels_last if flatten else torch.contiguous_format)
+        found.append(fit(network, examples, TrainingRecipe(epochs=2), lr=0.02, generator=_generator()))
+        assert all(weights.is_contiguous() for weights in network.parameters())
+    assert found[0].losses == pytest.approx(found[1].losses, rel=1e-3)
 
 
 def test_targets_label_every_augmented_batch(digits: ImageDataset, tiny_network: BuildTiny) -> None:

@@ -86,9 +86,3 @@ def test_what_a_candidate_may_cost_is_shared(bench: Workbench) -> None:
     proxy = promotion(bench, "promote(params,set.late_loss,real:0.05.accuracy)")
     assert [round(share, 2) for share, _ in asked_of(proxy, CANDIDATES[0])] == [0.33, 0.1]
     assert [share for share, _ in asked_of(find_proxy("set.late_loss", bench), CANDIDATES[0])] == [1.0]
-
-
-@pytest.mark.parametrize("text", ["promote(params)", "promote(params,flops,params,flops)", "promote(params,"])
-def test_two_or_three_stages(bench: Workbench, text: str) -> None:
-    with pytest.raises(ValueError, match=r"two or three rankings|no closing bracket|brackets do not match"):
-        find_proxy(text, bench)

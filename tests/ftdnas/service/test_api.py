@@ -164,6 +164,8 @@ def test_no_name_leaves_its_folder(inside: Any, name: str) -> None:
         ("search", {"where": ["width=5"]}, "5"),
         ("search", {"sampler": "best"}, "unknown sampler"),
         ("search", {"proxy": "early:1000000000.accuracy"}, "more than this server allows"),
+        ("search", {"proxy": "promote(params,real:1e9)"}, "more than this server allows"),
+        ("search", {"proxy": "real:1E9"}, "not a positive number"),
         ("search", {"epochs": 3, "steps": 4}, "give one of them"),
         ("distill", {"settings": {"description": "a\0b"}}, "no printable text"),
         (
