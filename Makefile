@@ -72,6 +72,7 @@ results: $(INSTALLED)
 	$(RANKING)/run.py $(OUT) --half reporting -n 300 --settings $(REPORTED)
 	$(RANKING)/study.py $(OUT) --reported $(REPORTED)
 	$(RANKING)/levels.py $(OUT)
+	$(RANKING)/gate.py $(OUT)
 	$(RANKING)/weights.py $(OUT)
 	$(RANKING)/race.py $(OUT) --settings "random500 teacher" "random500 teacher 8 pixels"
 	$(BIN)/python benchmarks/evidence.py

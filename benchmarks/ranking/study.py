@@ -184,9 +184,11 @@ def reporting_table(
             own = of.trained[title]
             return [own["late loss"], own["full pass"], own["sum of losses"], of.free["az_nas"], of.free["params"]]
 
-        column, weights[title] = fitted(parts, calibration if title in calibration.trained else tuning, on)
-        lines.append(judged(f"{title}: hybrid", column, on, references))
-    for one, other in itertools.combinations(reported, 2):
+        measured = next((one for one in (calibration, tuning) if title in one.trained), None)
+        if measured is not None:
+            column, weights[title] = fitted(parts, measured, on)
+            lines.append(judged(f"{title}: hybrid", column, on, references))
+    for one, other in itertools.combinations(reported[:2], 2):
         late = [on.trained[title]["late loss"] for title in (one, other)]
         lines.append(judged(f"{one} and {other}: late loss", mean_ranks(late), on, references))
         for name, more in (("az_nas", ["az_nas"]), ("az_nas + params", ["az_nas", "params"])):
