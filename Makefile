@@ -81,6 +81,7 @@ results: $(INSTALLED)
 system-packages:
 	@wanted=""; \
 	command -v curl >/dev/null || wanted="$$wanted curl"; \
+	command -v g++ >/dev/null || wanted="$$wanted g++"; \
 	command -v chromium >/dev/null || command -v google-chrome >/dev/null || wanted="$$wanted chromium"; \
 	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || wanted="$$wanted postgresql"; \
 	if [ -z "$$wanted" ]; then echo "the distribution's programs are there"; \

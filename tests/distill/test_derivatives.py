@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 
 import pytest
@@ -33,6 +34,7 @@ def relative(value: Tensor, reference: Tensor) -> float:
     return float((value - reference).norm() / reference.norm())
 
 
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++ on a CPU")
 def test_compiled_derivatives_are_autograds(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     flat, weights, images, labels = setting
     monkeypatch.setattr(derivatives, "MOST_SHAPES", 1)  # compiling takes long
