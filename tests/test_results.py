@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
@@ -23,18 +22,9 @@ REPORTS = sorted(path.parent for path in (ROOT / "results").glob("*/report.json"
 FOLDERS = sorted(path.parent for path in (ROOT / "results").glob("*/scores.json"))
 
 
-def benchmark(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def compare_methods() -> ModuleType:
-    return benchmark("compare_methods")
+    return importlib.import_module("compare_methods")
 
 
 def test_there_are_results() -> None:
@@ -58,7 +48,7 @@ def test_recipe_and_set_are_whole_and_belong_together(folder: Path) -> None:
 @pytest.mark.parametrize("folder", REPORTS, ids=lambda folder: folder.name)
 def test_the_table_of_an_agreement_is_its_report(folder: Path) -> None:
     report = json.loads((folder / "report.json").read_text())
-    assert benchmark("agreement").summary(report) in (folder / "README.md").read_text()
+    assert importlib.import_module("agreement").summary(report) in (folder / "README.md").read_text()
     assert report["verdict"] in (folder / "README.md").read_text().replace("\n", " ")
 
 
