@@ -8,8 +8,8 @@ import os
 import signal
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
@@ -197,12 +197,14 @@ class Slots(Generic[Context, Kind]):
 class _Worker(Slot):
     """The parent's side of one process."""
 
-    def __init__(self, prepare: Callable[[], Any]) -> None:
+    def __init__(self, prepare: Callable[[], Any], gpu: str | None) -> None:
         super().__init__()
+        self.gpu = gpu
+        environment = {**os.environ, **({} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu})}
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOADED)
         self.connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, prepare, dict(os.environ)), daemon=True)
+        self._process = context.Process(target=_serve, args=(theirs, prepare, environment), daemon=True)
         self._process.start()
         theirs.close()
 
@@ -242,13 +244,14 @@ class LocalProcesses(Slots[Context, _Worker]):
 
     `lay_out` is called once, when there is work, and gives the picklable `prepare`. Every process is forked from a
     server that has only imported what they need, holds the context that `prepare` returns there, and does one piece of
-    work at a time. A process that ends, takes too long or
-    runs out of memory is replaced. Processes end with the block, and with the one that started them, however that ends;
-    Ctrl-C is left to it.
+    work at a time; it sees one of the `gpus`, if any, that with the fewest others. A process that ends, takes too long
+    or runs out of memory is replaced. Processes end with the block, and with the one that started them, however that
+    ends; Ctrl-C is left to it.
     """
 
-    def __init__(self, lay_out: Callable[[], Callable[[], Context]], jobs: int) -> None:
+    def __init__(self, lay_out: Callable[[], Callable[[], Context]], jobs: int, gpus: Sequence[str] = ()) -> None:
         super().__init__(jobs)
+        self._gpus = gpus
         self._lay_out = lay_out
         self._prepare: Callable[[], Context] | None = None
 
@@ -267,7 +270,9 @@ class LocalProcesses(Slots[Context, _Worker]):
             if worker.task is None:
                 return worker
         self._prepare = self._prepare or self._lay_out()
-        self._slots.append(_Worker(self._prepare))
+        taken = Counter(worker.gpu for worker in self._slots)
+        gpu = min(self._gpus, key=lambda one: taken[one], default=None)
+        self._slots.append(_Worker(self._prepare, gpu))
         return self._slots[-1]
 
     def _outcomes(self, limit_s: float | None, *, look_again: bool) -> list[tuple[_Worker, Any]]:

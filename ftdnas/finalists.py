@@ -81,11 +81,9 @@ def plain_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def shares(works: int, jobs: int | None, device: str) -> tuple[int, int]:
-    """(processes, threads of each) for so many works: one process on a GPU, else at most one a core.
+    """(processes, threads of each) for so many works: at most one a GPU or one a core, where no number is asked for.
 
     PyTorch's own threads are shared out among them, so that OMP_NUM_THREADS and --threads hold.
     """
-    if device == "cuda":
-        return 1, 1
     processes = max(1, min(works, use_processes(jobs, device)))
-    return processes, max(1, torch.get_num_threads() // processes)
+    return processes, 1 if device == "cuda" else max(1, torch.get_num_threads() // processes)

@@ -26,6 +26,7 @@ from ftdnas.distillation import rough
 from ftdnas.executors import Failure, LocalProcesses
 from ftdnas.finalists import Finishing, shares
 from ftdnas.library import home
+from ftdnas.machine import visible_gpus
 from ftdnas.materials import Material, Shelf, hand_over
 from ftdnas.pretrained import FineTuning, Pretrained, pixel_examples, pixel_labels, pixel_materials
 from ftdnas.rows import Row, RowFile
@@ -147,7 +148,7 @@ class Job:
             pixels = pixel_materials(self.data) if self.rival is not None else ()
             return hand_over([*self.materials, *pixels], self.place / "materials", self.device)
 
-        return LocalProcesses(lay_out, jobs)
+        return LocalProcesses(lay_out, jobs, visible_gpus(self.device))
 
     def _carry_out(self, works: Sequence[Work], file: RowFile) -> dict[str, Row]:
         record = Record(file)

@@ -30,6 +30,16 @@ def use_threads(threads: int | None) -> int:
     return torch.get_num_threads()
 
 
+def visible_gpus(device: str = "cuda") -> tuple[str, ...]:
+    """The GPUs that processes of such a device may take, as CUDA_VISIBLE_DEVICES names them."""
+    import torch
+
+    if device != "cuda" or not torch.cuda.is_available():
+        return ()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return tuple(named.split(",")) if named else tuple(map(str, range(torch.cuda.device_count())))
+
+
 def use_processes(jobs: int | None, device: str) -> int:
-    """How many processes work side by side: as many as asked for, else one on a GPU and one for each core."""
-    return jobs or (1 if device == "cuda" else len(os.sched_getaffinity(0)))
+    """How many processes work side by side: as many as asked for, else one for each GPU, or for each core."""
+    return jobs or max(1, len(visible_gpus(device)) if device == "cuda" else len(os.sched_getaffinity(0)))

@@ -18,6 +18,7 @@ from ftdnas.carry_out import Record, carry_out
 from ftdnas.executors import LocalProcesses
 from ftdnas.facts_file import read_facts, write_facts
 from ftdnas.library import home
+from ftdnas.machine import visible_gpus
 from ftdnas.materials import hand_over
 from ftdnas.rows import Row
 from ftdnas.storage import open_storage
@@ -144,7 +145,7 @@ def train(
                 opened = stack.enter_context(open_storage(storage))
                 leases = stack.enter_context(opened.leases(f"truth/{data.fingerprint[:32]}"))
             lay_out = lambda: hand_over(list(truth_materials(data)), folder, device)  # noqa: E731
-            processes = stack.enter_context(LocalProcesses(lay_out, jobs))
+            processes = stack.enter_context(LocalProcesses(lay_out, jobs, visible_gpus(device)))
             carry_out(order, Record(file, leases), processes, finished, limit_s=limit_s)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -14,6 +14,7 @@ from types import FrameType
 
 import uvicorn
 
+from ftdnas.machine import visible_gpus
 from ftdnas.service import uploads
 from ftdnas.service.app import make_app
 from ftdnas.service.board import Board
@@ -29,7 +30,7 @@ ANSWER_S = 2.0  # a request waits so long for the database: then it is told that
 
 def default_workers() -> int:
     """One job for each GPU, or one that has all cores."""
-    return max(1, _gpus())
+    return max(1, len(visible_gpus()))
 
 
 def serve(
@@ -56,7 +57,7 @@ def serve(
         queue = Queue(replace(storage, patience_s=ANSWER_S))
         server = Server(queue, Board(queue, workers), bounds, workers)
         if workers:
-            server.pool = stack.enter_context(Workers(storage, storage_url, bounds, workers, _gpus()))
+            server.pool = stack.enter_context(Workers(storage, storage_url, bounds, workers, visible_gpus()))
         config = uvicorn.Config(
             make_app(server, access),
             host,
@@ -75,7 +76,7 @@ def work(storage_url: str | None, bounds: Bounds, workers: int, say: Callable[[s
     over = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: over.set())
-    with open_storage(storage_url) as storage, Workers(storage, storage_url, bounds, workers, _gpus()):
+    with open_storage(storage_url) as storage, Workers(storage, storage_url, bounds, workers, visible_gpus()):
         say(f"carrying out jobs of {storage.url}, {workers} at once; Ctrl-C ends this, running jobs are taken up again")
         over.wait()
 
@@ -112,12 +113,6 @@ def _announce(
     say(f"ftdnas is at http://{shown}:{port}{secret or '/'}  ({jobs}; Ctrl-C ends it, jobs go on later)")
     if token and token_file is None:
         say(f"other machines may connect: the token is {token}")
-
-
-def _gpus() -> int:
-    import torch
-
-    return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 class _Announced(uvicorn.Server):

@@ -13,7 +13,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import IO, Any
@@ -43,7 +43,9 @@ class Workers:
     whose child is killed is begun again, at most `ATTEMPTS` times in all.
     """
 
-    def __init__(self, storage: Storage, storage_url: str | None, bounds: Bounds, count: int, gpus: int = 0) -> None:
+    def __init__(
+        self, storage: Storage, storage_url: str | None, bounds: Bounds, count: int, gpus: Sequence[str] = ()
+    ) -> None:
         if count < 1:
             raise ValueError(f"{count} workers: at least one must carry the jobs out")
         self._queue = Queue(storage)
@@ -142,8 +144,7 @@ class Workers:
         if self._url:
             named["FTDNAS_STORAGE"] = self._url
         if self._gpus:
-            visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(self._gpus)))
-            named["CUDA_VISIBLE_DEVICES"] = visible.split(",")[slot % self._gpus]
+            named["CUDA_VISIBLE_DEVICES"] = self._gpus[slot % len(self._gpus)]
         return {**os.environ, **named}
 
 
