@@ -15,10 +15,10 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import reference
 import torch
@@ -59,16 +59,21 @@ class Measured:
         verdict = "met" if self.ratio <= self.target else "NOT met"
         spread = f"[{self.ratios[0]:.2f}, {self.ratios[-1]:.2f}]"
         seconds = f"{self.reference_s:9.3f} s {self.ours_s:9.3f} s"
-        return f"{self.name:52} {seconds}   {self.ratio:.2f} {spread}   at most {self.target:.2f}: {verdict}"
+        return f"{self.name:64} {seconds}   {self.ratio:.2f} {spread}   at most {self.target:.2f}: {verdict}"
 
 
 def by_turns(
-    name: str, theirs: Callable[[], object], ours: Callable[[], object], target: float, repeats: int
-) -> Measured:
-    pairs = [(_seconds(theirs), _seconds(ours)) for _ in range(repeats)]
-    ratios = sorted(our / their for their, our in pairs)
-    theirs_s, ours_s = (statistics.median(column) for column in zip(*pairs, strict=True))
-    return Measured(name, theirs_s, ours_s, ratios, target)
+    theirs: Callable[[], object], ours: Mapping[str, tuple[Callable[[], object], float]], repeats: int
+) -> Iterator[Measured]:
+    """A line for each of `ours`, by its name: what it does, and the ratio that it should keep to."""
+    taken: list[tuple[float, list[float]]] = []
+    for _ in range(repeats):
+        reference_s = _seconds(theirs)
+        taken.append((reference_s, [_seconds(work) for work, _ in ours.values()]))
+    reference_s = statistics.median(reference_s for reference_s, _ in taken)
+    for number, (name, (_, target)) in enumerate(ours.items()):
+        ratios = sorted(own[number] / their for their, own in taken)
+        yield Measured(name, reference_s, statistics.median(own[number] for _, own in taken), ratios, target)
 
 
 def _seconds(work: Callable[[], object]) -> float:
@@ -95,13 +100,21 @@ def matching(asked: argparse.Namespace) -> Iterator[Measured]:
     )
     given = images, labels, torch.tensor(0.01, device=device), start, target
     theirs = lambda: reference.match(flat, *given, steps)  # noqa: E731
+    made = {
+        "eager": (Derivatives(flat), 1.4),
+        "compiled": (CompiledDerivatives(flat), 0.85),
+        "compiled, bfloat16": (CompiledDerivatives(flat, precision="bfloat16"), 0.85),
+    }
+    for name, (derivatives, _) in made.items():
+        begun = time.perf_counter()
+        match(derivatives, *given, steps[:1])
+        print(f"{name}: the first step took {time.perf_counter() - begun:.0f} s", flush=True)
     what = f"outer step, N = {asked.syn_steps}, width {asked.width}, {asked.images} images of {asked.side} pixels"
-    yield by_turns(f"{what}, eager", theirs, lambda: match(Derivatives(flat), *given, steps), 1.4, asked.repeats)
-    compiled = CompiledDerivatives(flat)
-    begun = time.perf_counter()
-    match(compiled, *given, steps[:1])
-    print(f"compiling both functions took {time.perf_counter() - begun:.0f} s", flush=True)
-    yield by_turns(f"{what}, compiled", theirs, lambda: match(compiled, *given, steps), 0.85, asked.repeats)
+    ours = {
+        f"{what}, {name}": (partial(match, derivatives, *given, steps), target)
+        for name, (derivatives, target) in made.items()
+    }
+    yield from by_turns(theirs, ours, asked.repeats)
 
 
 def experts(asked: argparse.Namespace) -> Iterator[Measured]:
@@ -116,32 +129,39 @@ def experts(asked: argparse.Namespace) -> Iterator[Measured]:
     with seeded(0, "expert"):
         module = network().to(device)
 
-    def ours(derivatives: Derivatives) -> Callable[[], object]:
-        return lambda: _train_epoch(examples, derivatives, weights, recipe, generator(0, "draws"))
+    def epoch(derivatives: Derivatives) -> object:
+        return _train_epoch(examples, derivatives, weights, recipe, generator(0, "draws"))
 
     theirs = lambda: reference.train_expert(module, examples, recipe, 1, generator(0, "draws"))  # noqa: E731
+    made = {
+        "eager": Derivatives(flat),
+        "compiled": CompiledDerivatives(flat),
+        "compiled, bfloat16": CompiledDerivatives(flat, precision="bfloat16"),
+    }
+    for name, derivatives in made.items():
+        begun = time.perf_counter()
+        derivatives.gradient(weights, *examples.take(torch.arange(recipe.batch_size)))
+        print(f"{name}: the first gradient took {time.perf_counter() - begun:.0f} s", flush=True)
     what = f"4 steps of an expert, width {asked.width}, {asked.side} pixels"
-    yield by_turns(f"{what}, eager", theirs, ours(Derivatives(flat)), 0.9, asked.repeats)
-    compiled = CompiledDerivatives(flat)
-    begun = time.perf_counter()
-    compiled.gradient(weights, *examples.take(torch.arange(recipe.batch_size)))
-    print(f"compiling took {time.perf_counter() - begun:.0f} s", flush=True)
-    yield by_turns(f"{what}, compiled", theirs, ours(compiled), 0.9, asked.repeats)
+    ours = {f"{what}, {name}": (partial(epoch, derivatives), 0.9) for name, derivatives in made.items()}
+    yield from by_turns(theirs, ours, asked.repeats)
 
 
 def cells(asked: argparse.Namespace) -> Iterator[Measured]:
     """Shrunk cells of NAS-Bench-201 on 500 images of 16 pixels, as `search` screens them, hard labels."""
     screening = default_screening("nasbench201").screening
-    yield _screened("nasbench201", screening, 500, 0.6, asked)
+    yield from _screened("nasbench201", screening, 500, 0.6, asked)
 
 
 def convnets(asked: argparse.Namespace) -> Iterator[Measured]:
     """ConvNets on 100 images of 16 pixels, as `search` screens them, at a step size of 0.02."""
-    screening = Screening(**{**default_screening("convnet").screening.to_json(), "lr": 0.02})
-    yield _screened("convnet", screening, 100, 0.75, asked)
+    screening = replace(default_screening("convnet").screening, lr=0.02)
+    yield from _screened("convnet", screening, 100, 0.75, asked)
 
 
-def _screened(space: str, screening: Screening, images: int, target: float, asked: argparse.Namespace) -> Measured:
+def _screened(
+    space: str, screening: Screening, images: int, target: float, asked: argparse.Namespace
+) -> Iterator[Measured]:
     shape = (3, 16, 16)
     draws = torch.Generator().manual_seed(0)
     pixels = torch.randn(images, *shape, generator=draws)
@@ -150,16 +170,23 @@ def _screened(space: str, screening: Screening, images: int, target: float, aske
     held_out = Material(Label("held out", "score", 2500, CLASSES), others)
     if asked.part < 1:  # of the training, the networks are all there
         length = {"epochs": max(1, round((screening.epochs or 0) * asked.part)) if screening.epochs else None}
-        screening = Screening(**{**screening.to_json(), **length, "steps": max(1, round(screening.steps * asked.part))})
-    works: list[Any] = []
-    for found in stratified_sample(SPACES[space], asked.candidates, shape, 0):
-        architecture = found.shrunk() or found if screening.shrink else found
-        family = family_of(architecture.name, shape, CLASSES)
-        recipe = Screening(**{**screening.to_json(), "augment": "_".join(DSA)}).recipe(images, None, family)
-        work = Training(architecture.name, material.label, held_out.label, recipe, 0, shared=screening.shared)
-        works.append((flops(architecture, shape, CLASSES), work))
-    works = [work for _, work in sorted(works, key=lambda pair: -pair[0])]  # the dearest first, as a search does
+        screening = replace(screening, **length, steps=max(1, round(screening.steps * asked.part)))
+    architectures = [
+        found.shrunk() or found if screening.shrink else found
+        for found in stratified_sample(SPACES[space], asked.candidates, shape, 0)
+    ]
+    architectures.sort(key=lambda one: -flops(one, shape, CLASSES))  # the dearest first, as a search does
 
+    def works_in(precision: str) -> list[Training]:
+        chosen = replace(screening, augment="_".join(DSA), precision=precision)
+        families = [family_of(one.name, shape, CLASSES) for one in architectures]
+        recipes = [chosen.recipe(images, None, family) for family in families]
+        return [
+            Training(one.name, material.label, held_out.label, recipe, 0, shared=screening.shared)
+            for one, recipe in zip(architectures, recipes, strict=True)
+        ]
+
+    works = works_in("float32")
     few, scoring = (
         Examples(one.images.to(asked.device), one.labels.to(asked.device)) for one in (material.examples, others)
     )
@@ -176,7 +203,7 @@ def _screened(space: str, screening: Screening, images: int, target: float, aske
 
     idle: list[float] = []
 
-    def ours() -> None:
+    def ours(works: list[Training]) -> None:
         begun = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
             lay_out = lambda: hand_over([material, held_out], Path(folder) / "materials", asked.device)  # noqa: E731
@@ -187,10 +214,11 @@ def _screened(space: str, screening: Screening, images: int, target: float, aske
         wall, trained = time.perf_counter() - begun, sum(row["seconds"] for row in rows)
         idle.append(wall * asked.jobs / trained - 1)
 
-    name = f"{len(works)} candidates of {space}, {works[0].recipe.epochs} epochs of {images} images, {asked.jobs} jobs"
-    line = by_turns(name, theirs, ours, target, asked.repeats)
+    what = f"{len(works)} candidates of {space}, {works[0].recipe.epochs} epochs of {images} images, {asked.jobs} jobs"
+    quick = screening.on(asked.device).precision  # what a search takes here
+    lines = {f"{what}, {one}": (partial(ours, works_in(one)), target) for one in dict.fromkeys(("float32", quick))}
+    yield from by_turns(theirs, lines, asked.repeats)
     print(f"beside the trainings themselves {statistics.median(idle):.1%} of their time: processes, hand-over, waiting")
-    return line
 
 
 PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Measured]]] = {

@@ -13,17 +13,19 @@ from typing import TypeVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.func import functional_call, grad_and_value, jvp
+from torch.func import functional_call, grad, grad_and_value, jvp
 
 from distill.flat import FlatNetwork
 from distill.memory import fitting, held, is_exhaustion, taken_bytes
+from distill.precision import logits_in, multiplying
 
 COMPILE_S = 40.0  # that torch.compile takes for one static function here, at most
 SAVED = 0.3  # of the time of a derivative, at least, that compiling it saves
 Say = Callable[[str], None]
 Result = TypeVar("Result")
 MOST_SHAPES = 2  # that a function is compiled for
-TOLERANCE = 0.05  # relative difference to the eager gradient; rounding in float32 alone makes 0.01
+# Relative difference to the eager gradient; rounding alone makes 0.01, in bfloat16 0.05.
+TOLERANCE = {"float32": 0.05, "tf32": 0.05, "bfloat16": 0.2}
 
 
 def silent(message: str) -> None:
@@ -40,10 +42,18 @@ class Derivatives:
 
     compiled = False
 
-    def __init__(self, network: FlatNetwork, *, chunk_size: int | None = None, say: Say = silent):
+    def __init__(
+        self,
+        network: FlatNetwork,
+        *,
+        precision: str = "float32",
+        chunk_size: int | None = None,
+        say: Say = silent,
+    ):
         if chunk_size is not None and network.mixes_batch:
             raise ValueError(f"chunk_size {chunk_size}: batch norm does not allow to cut a minibatch: leave it out")
         self.network = network
+        self.precision = precision
         self.chunk_size = chunk_size
         self.say = say
 
@@ -62,7 +72,7 @@ class Derivatives:
                 total += share * gradient
             return loss, total
 
-        return self._in_memory(computed, len(images))
+        return self._in_memory(computed, images)
 
     def product(self, weights: Tensor, images: Tensor, labels: Tensor, vector: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """<gradient, vector> (), and its derivatives by the weights (P,) and by the images (B, C, H, W)."""
@@ -76,14 +86,15 @@ class Derivatives:
                 by_images.append(share * over_images)
             return total, by_weights, torch.cat(by_images)
 
-        return self._in_memory(computed, len(images))
+        return self._in_memory(computed, images)
 
-    def _in_memory(self, computed: Callable[[], Result], images: int) -> Result:
+    def _in_memory(self, computed: Callable[[], Result], images: Tensor) -> Result:
         while True:
             try:
-                return computed()
+                with multiplying(self.precision, images.device):
+                    return computed()
             except (RuntimeError, MemoryError) as error:
-                size = min(self.chunk_size or images, images)
+                size = min(self.chunk_size or len(images), len(images))
                 if not is_exhaustion(error) or self.network.mixes_batch or size == 1:
                     raise
                 self.chunk_size = math.ceil(size / 2)
@@ -91,16 +102,20 @@ class Derivatives:
 
     def _first(self, weights: Tensor, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         at = weights.requires_grad_()
-        loss = self.network.loss(at, images, labels)
+        loss = self._loss(self.network.named(at), images, labels)
         (gradient,) = torch.autograd.grad(loss, at)
         return loss.detach(), gradient
 
     def _second(self, weights: Tensor, images: Tensor, labels: Tensor, vector: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         at, seen = weights.requires_grad_(), images.requires_grad_()
-        (gradient,) = torch.autograd.grad(self.network.loss(at, seen, labels), at, create_graph=True)
+        (gradient,) = torch.autograd.grad(self._loss(self.network.named(at), seen, labels), at, create_graph=True)
         value = torch.dot(gradient, vector)
         over_weights, over_images = torch.autograd.grad(value, (at, seen))
         return value.detach(), over_weights, over_images
+
+    def _loss(self, named: dict[str, Tensor], images: Tensor, labels: Tensor) -> Tensor:
+        network = lambda seen: functional_call(self.network.module, named, (seen,))  # noqa: E731
+        return F.cross_entropy(logits_in(self.precision, network, images), labels)
 
     def _chunks(self, images: Tensor, labels: Tensor) -> list[tuple[Tensor, Tensor, float]]:
         """The pieces of a minibatch, of about one size, and the share of each in its mean loss."""
@@ -119,8 +134,15 @@ class CompiledDerivatives(Derivatives):
 
     compiled = True
 
-    def __init__(self, network: FlatNetwork, *, chunk_size: int | None = None, say: Say = silent):
-        super().__init__(network, chunk_size=chunk_size, say=say)
+    def __init__(
+        self,
+        network: FlatNetwork,
+        *,
+        precision: str = "float32",
+        chunk_size: int | None = None,
+        say: Say = silent,
+    ):
+        super().__init__(network, precision=precision, chunk_size=chunk_size, say=say)
         self._shapes: dict[str, list[tuple[int, ...]]] = {"first": [], "second": []}
         mode = "reduce-overhead" if next(network.module.parameters()).is_cuda else "default"
         self._static: dict[str, Callable[..., tuple[Tensor, ...]]] = {
@@ -163,6 +185,9 @@ class CompiledDerivatives(Derivatives):
     def _second_static(
         self, weights: Tensor, images: Tensor, labels: Tensor, vector: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
+        if self.precision == "bfloat16":
+            return self._second_backward(weights, images, labels, vector)
+
         def gradients(named: dict[str, Tensor], seen: Tensor) -> tuple[dict[str, Tensor], Tensor]:
             return grad_and_value(self._loss, argnums=(0, 1))(named, seen, labels)[0]  # type: ignore[no-any-return]
 
@@ -171,14 +196,20 @@ class CompiledDerivatives(Derivatives):
         gradient, _ = primal
         return torch.dot(_joined(gradient), vector), _joined(over_weights), over_images
 
-    def _loss(self, named: dict[str, Tensor], images: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(functional_call(self.network.module, named, (images,)), labels)
+    def _second_backward(
+        self, weights: Tensor, images: Tensor, labels: Tensor, vector: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Backward through the backward pass: forward, tangents of a group norm in bfloat16 would be 32-bit floats."""
+
+        def value(named: dict[str, Tensor], seen: Tensor) -> Tensor:
+            return torch.dot(_joined(grad(self._loss)(named, seen, labels)), vector)
+
+        (over_weights, over_images), found = grad_and_value(value, argnums=(0, 1))(self._named(weights), images)
+        return found, _joined(over_weights), over_images
 
     def _named(self, weights: Tensor) -> dict[str, Tensor]:
-        network = self.network
-        pieces = zip(network.names, torch.split(weights, list(network.sizes)), network.shapes, strict=True)
-        # A copy, for torch's forward derivative does not pass through these views when it is compiled.
-        return {name: piece.view(shape).clone() for name, piece, shape in pieces}
+        # Copies, for torch's forward derivative does not pass through these views when it is compiled.
+        return {name: piece.clone() for name, piece in self.network.named(weights).items()}
 
 
 def derivatives_for(
@@ -189,6 +220,7 @@ def derivatives_for(
     *,
     calls: int,
     second: bool,
+    precision: str = "float32",
     chunk_size: int | None = None,
     budget_bytes: int | None = None,
     beside_bytes: int = 0,
@@ -206,8 +238,10 @@ def derivatives_for(
     """
     if budget_bytes is not None:
         free = budget_bytes - beside_bytes - taken_bytes(images.device)
-        chunk_size = _within(free, network, weights, images, labels, chunk_size, second=second, say=say)
-    eager = Derivatives(network, chunk_size=chunk_size, say=say)
+        chunk_size = _within(
+            free, Derivatives(network, precision=precision), weights, images, labels, chunk_size, second=second, say=say
+        )
+    eager = Derivatives(network, precision=precision, chunk_size=chunk_size, say=say)
     if compiled is False:
         return eager
 
@@ -225,14 +259,14 @@ def derivatives_for(
         if about_s(eager_s, second=second) == eager_s:
             return eager
     try:
-        made = CompiledDerivatives(network, chunk_size=eager.chunk_size, say=say)
+        made = CompiledDerivatives(network, precision=precision, chunk_size=eager.chunk_size, say=say)
         found = call(made)
     except Exception as error:  # whatever the compiler met: a missing C++ compiler, an operation that it does not know
         say(f"not compiled: {(str(error).strip() or type(error).__name__).splitlines()[0][:200]}")
         return eager
     pairs = zip(found, expected, strict=True)
     differences = [float((one - other).norm() / other.norm().clamp_min(1e-12)) for one, other in pairs]
-    if not all(difference < TOLERANCE for difference in differences):  # NaN is below nothing
+    if not all(difference < TOLERANCE[precision] for difference in differences):  # NaN is below nothing
         told = ", ".join(f"{difference:.2g}" for difference in differences)
         say(f"not compiled: compiled derivatives differ from autograd's by {told}")
         return eager
@@ -241,7 +275,7 @@ def derivatives_for(
 
 def _within(
     free_bytes: int,
-    network: FlatNetwork,
+    one: Derivatives,
     weights: Tensor,
     images: Tensor,
     labels: Tensor,
@@ -252,7 +286,6 @@ def _within(
 ) -> int | None:
     """The chunk that keeps to what is free; `chunk_size` where that is small enough."""
     whole = min(chunk_size or len(images), len(images))
-    one = Derivatives(network)
 
     def compute(count: int) -> object:
         _, gradient = one.loss_and_gradient(weights, images[:count], labels[:count])
@@ -261,7 +294,7 @@ def _within(
     size = fitting(compute, whole, free_bytes)
     if size == whole:
         return chunk_size
-    if network.mixes_batch:
+    if one.network.mixes_batch:
         raise ValueError("the memory does not hold a minibatch, and batch norm does not allow to cut it: allow more")
     needed = held(compute, 1)
     if size == 1 and needed > free_bytes:

@@ -129,7 +129,7 @@ def estimate_seconds(images: Tensor, labels: Tensor, network: Network, recipe: R
     """About how long matching will take, validation included, from two timed student steps."""
     matching = recipe.matching
     flat = FlatNetwork(network()).to(run.device)
-    derivatives = Derivatives(flat, chunk_size=matching.chunk_size)
+    derivatives = Derivatives(flat, precision=matching.precision, chunk_size=matching.chunk_size)
     weights = initial_weights(network, 0).to(run.device)
     size = min(matching.batch_size or len(images), len(images))
     batch, targets = images[:size].to(run.device), labels[:size].to(run.device)
@@ -217,6 +217,7 @@ def _derivatives(
         labels[:size],
         calls=matching.syn_steps * (matching.outer_steps - state.step),
         second=True,
+        precision=matching.precision,
         chunk_size=state.chunk_size or matching.chunk_size,
         budget_bytes=run.memory_bytes if state.compiled is None else None,
         beside_bytes=(matching.syn_steps + 4) * flat.size * 4,

@@ -26,6 +26,7 @@ from distill.locks import locked
 from distill.preprocess import Preprocess
 from distill.randomness import generator
 from distill.recipe import ExpertRecipe, Recipe
+from distill.recipe import identity as recipe_identity
 from distill.run import Progress, Run
 from distill.training import batches
 
@@ -82,7 +83,7 @@ def expert_folder(data: ImageDataset, preprocess: Preprocess, network: FlatNetwo
         "preprocess": preprocess.fingerprint,
         "backbone": recipe.backbone,
         "weights": [[name, list(shape)] for name, shape in zip(network.names, network.shapes, strict=True)],
-        "recipe": {key: value for key, value in vars(recipe.experts).items() if key != "num_experts"},
+        "recipe": {key: value for key, value in recipe_identity(recipe.experts).items() if key != "num_experts"},
     }
     text = json.dumps(identity, sort_keys=True)
     folder = run.shared / "experts" / hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -143,7 +144,13 @@ def estimate_seconds(data: ImageDataset, preprocess: Preprocess, network: Networ
     times = []
     for attempt in range(3):  # the first warms up
         begun = time.perf_counter()
-        _train_epoch(some, Derivatives(flat), weights, recipe.experts, generator(attempt, "estimate"))
+        _train_epoch(
+            some,
+            Derivatives(flat, precision=recipe.experts.precision),
+            weights,
+            recipe.experts,
+            generator(attempt, "estimate"),
+        )
         times.append(time.perf_counter() - begun)
     eager_s = min(times[1:]) * left * len(data.train) / size
     return eager_s if run.compiled is False else about_s(eager_s, second=False)
@@ -173,6 +180,7 @@ class _Ways:
                 labels,
                 calls=passes * self.epochs * math.ceil(len(self.examples) / len(images)),
                 second=False,
+                precision=self.recipe.precision,
                 chunk_size=chunk_size,
                 budget_bytes=self.run.memory_bytes if compiled is None else None,
                 compiled=self.run.compiled if compiled is None else compiled,

@@ -6,7 +6,6 @@ import copy
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -44,13 +43,12 @@ class FlatNetwork:
 
     def __call__(self, weights: Tensor, images: Tensor) -> Tensor:
         """Logits (N, K) of images (N, C, H, W) at weights (P,)."""
-        parts = torch.split(weights, list(self.sizes))
-        named = {name: part.view(shape) for name, part, shape in zip(self.names, parts, self.shapes, strict=True)}
-        return functional_call(self.module, named, (images,))  # type: ignore[no-any-return]
+        return functional_call(self.module, self.named(weights), (images,))  # type: ignore[no-any-return]
 
-    def loss(self, weights: Tensor, images: Tensor, labels: Tensor) -> Tensor:
-        """Mean cross entropy, labels hard (N,) or soft (N, K)."""
-        return F.cross_entropy(self(weights, images), labels)
+    def named(self, weights: Tensor) -> dict[str, Tensor]:
+        """The weights (P,) as views in the shapes of the module's parameters."""
+        parts = torch.split(weights, list(self.sizes))
+        return {name: part.view(shape) for name, part, shape in zip(self.names, parts, self.shapes, strict=True)}
 
     def to(self, device: torch.device) -> FlatNetwork:
         self.module.to(device)

@@ -14,6 +14,11 @@ BATCH_NORM: dict[str, str] = {
     "batch": "the statistics of each batch that is read",
     "refresh": "averages taken anew over the training images",
 }
+PRECISIONS: dict[str, str] = {
+    "float32": "32-bit floats throughout",
+    "tf32": "32-bit floats, which a GPU multiplies as TF32",  # on a CPU the same as float32
+    "bfloat16": "convolutions and products in bfloat16",  # the rest in 32-bit floats: torch's autocast
+}
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ class ExpertRecipe:
     adaptive: bool = False  # the released code's elementwise perturbation instead of the paper's equation 12
     augment: str = "color_crop_cutout_flip_scale_rotate"  # DSA operations joined by "_", or "none"
     storage: str = "float32"  # or "bfloat16"
+    precision: str = "float32"  # of both passes: see PRECISIONS
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,7 @@ class MatchingRecipe:
     augment: str = "color_crop_cutout_flip_scale_rotate"
     validate_every: int = 500  # outer steps between validation checkpoints
     checkpoint_every: int = 10  # outer steps between restart points
+    precision: str = "float32"  # of the student's steps and their adjoint: see PRECISIONS
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,7 @@ class TrainingRecipe:
     schedule: str = "step"  # step: x 0.1 after half the steps; constant; cosine
     augment: str = "color_crop_cutout_flip_scale_rotate"
     batch_norm: str = "running"  # whose statistics count when the network is read: see BATCH_NORM
+    precision: str = "float32"  # of training, not of reading: see PRECISIONS
 
 
 @dataclass(frozen=True)
@@ -103,7 +111,7 @@ class Recipe:
     evaluation: EvaluationRecipe = field(default_factory=EvaluationRecipe)
 
 
-def identity(recipe: Recipe | EvaluationRecipe | TrainingRecipe) -> dict[str, Any]:
+def identity(recipe: Recipe | ExpertRecipe | EvaluationRecipe | TrainingRecipe) -> dict[str, Any]:
     """As `dataclasses.asdict`, for digests: without what was added later, where it has its default.
 
     So what was made before still counts as made by the same recipe.
@@ -112,7 +120,7 @@ def identity(recipe: Recipe | EvaluationRecipe | TrainingRecipe) -> dict[str, An
     return kept
 
 
-_ADDED_LATER = (("batch_norm", "running"), ("teachers", None))
+_ADDED_LATER = (("batch_norm", "running"), ("teachers", None), ("precision", "float32"))
 
 
 def _without_defaults(value: Any) -> Any:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from distill.augment import augment, draw, parse_augment
 from distill.examples import Examples
 from distill.flat import Network
+from distill.precision import logits_in, multiplying
 from distill.randomness import generator as named_generator
 from distill.randomness import seeded
 from distill.recipe import BATCH_NORM, TrainingRecipe
@@ -26,7 +27,8 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
     "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
 }
 Targets = Callable[[int, Tensor], Tensor]  # (number of the step, augmented images (B, C, H, W)) -> (B, K) probabilities
-_MIXING = (nn.GroupNorm, nn.LayerNorm, nn.modules.instancenorm._InstanceNorm)
+_OWN_CHANNELS = (nn.LayerNorm, nn.modules.instancenorm._InstanceNorm)  # norms that are slow in channels last
+FEW_CHANNELS = 8  # of one group of a group norm, which is slow there too
 READ_BATCH = 1000  # images per forward pass when no gradient is needed
 READ_VALUES = READ_BATCH * 3 * 64 * 64  # or fewer, where they are larger
 REFRESHED = 5000  # images that averages of batch norm are taken anew over
@@ -99,31 +101,34 @@ def fit(
     layout = fastest_layout(network, few if seen is None else seen(few))
     network.to(memory_format=layout)
     network.train()
-    for epoch in range(recipe.epochs):
-        pending = torch.zeros(length, device=examples.device)
-        for number, rows in enumerate(batches(len(examples), recipe.batch_size, generator)):
-            for group in optimizer.param_groups:
-                group["lr"] = lr * schedule(step / total)
-            images, labels = examples.take(rows)
-            drawn = draw(operations, len(rows), examples.image_shape, generator, examples.device)
-            images = augment(images, drawn)
-            if targets is not None:
-                labels = targets(step, images)
-            shown = (images if seen is None else seen(images)).contiguous(memory_format=layout)
-            loss = F.cross_entropy(network(shown), labels)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            pending[number] = loss.detach() if targets is None else loss.detach() - entropy(labels)
-            step += 1
-            if held_out is not None and step in due:
-                readings.append(_reading(step / total, network, held_out, recipe, examples))
-                network.train()
-        losses += pending.tolist()
-        means.append(math.fsum(loss * size for loss, size in zip(losses[-length:], sizes, strict=True)) / len(examples))
-        report(Progress("training", epoch + 1, recipe.epochs, {"loss": means[-1]}))
-        if not math.isfinite(means[-1]):
-            break
+    with multiplying(recipe.precision, examples.device):
+        for epoch in range(recipe.epochs):
+            pending = torch.zeros(length, device=examples.device)
+            for number, rows in enumerate(batches(len(examples), recipe.batch_size, generator)):
+                for group in optimizer.param_groups:
+                    group["lr"] = lr * schedule(step / total)
+                images, labels = examples.take(rows)
+                drawn = draw(operations, len(rows), examples.image_shape, generator, examples.device)
+                images = augment(images, drawn)
+                if targets is not None:
+                    labels = targets(step, images)
+                shown = (images if seen is None else seen(images)).contiguous(memory_format=layout)
+                loss = F.cross_entropy(logits_in(recipe.precision, network, shown), labels)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                pending[number] = loss.detach() if targets is None else loss.detach() - entropy(labels)
+                step += 1
+                if held_out is not None and step in due:
+                    readings.append(_reading(step / total, network, held_out, recipe, examples))
+                    network.train()
+            losses += pending.tolist()
+            means.append(
+                math.fsum(loss * size for loss, size in zip(losses[-length:], sizes, strict=True)) / len(examples)
+            )
+            report(Progress("training", epoch + 1, recipe.epochs, {"loss": means[-1]}))
+            if not math.isfinite(means[-1]):
+                break
     diverged = not all(map(math.isfinite, means))
     if held_out is not None and not diverged:
         readings.append(_reading(1.0, network, held_out, recipe, examples))
@@ -135,19 +140,25 @@ def fit(
 def fastest_layout(network: nn.Module, images: Tensor) -> torch.memory_format:
     """How images should lie in memory while a network trains; it changes the last digits of what comes out, no more.
 
-    On a CPU channels last takes two thirds of the time of cells with batch norm, and more time with norms that mix
-    channels and places (benchmarks/speed.py). A few `images` are tried, for a network that flattens with `view` cannot
-    take them so.
+    On a CPU channels last takes two thirds of the time of networks with batch norm, none, or a group norm of large
+    groups, and more time with layer or instance norm (benchmarks/speed.py). A few `images` are tried, for a network
+    that flattens with `view` cannot take them so.
     """
     weights = list(network.parameters())
     convolves = any(one.ndim == 4 for one in weights) and all(one.device.type == "cpu" for one in weights)
-    if not convolves or any(isinstance(part, _MIXING) for part in network.modules()):
+    if not convolves or any(map(_is_slower_in_channels_last, network.modules())):
         return torch.contiguous_format
     try:
         network.to(memory_format=torch.channels_last).eval()(images.contiguous(memory_format=torch.channels_last))
     except RuntimeError:
         return torch.contiguous_format
     return torch.channels_last
+
+
+def _is_slower_in_channels_last(part: nn.Module) -> bool:
+    if isinstance(part, nn.GroupNorm):
+        return part.num_channels < FEW_CHANNELS * part.num_groups
+    return isinstance(part, _OWN_CHANNELS)
 
 
 def entropy(probabilities: Tensor) -> Tensor:

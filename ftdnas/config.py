@@ -18,7 +18,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from distill.recipe import BATCH_NORM, Recipe
+from distill.recipe import BATCH_NORM, PRECISIONS, Recipe
 
 PREPROCESSES = ("none", "standardize", "zca")
 STORAGES = ("float32", "bfloat16")
@@ -155,6 +155,7 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     "evaluation.subset_lrs": _POSITIVE,
 }
 _CHOICES: dict[str, Sequence[str]] = {"preprocess": PREPROCESSES, "experts.storage": STORAGES}
+_CHOICES |= {f"{part}.precision": tuple(PRECISIONS) for part in ("experts", "matching")}
 for _part in ("train", "validation", "full"):
     _RANGES |= {
         f"evaluation.{_part}.epochs": _COUNT,
@@ -164,6 +165,7 @@ for _part in ("train", "validation", "full"):
         f"evaluation.{_part}.weight_decay": _FROM_ZERO,
     }
     _CHOICES |= {f"evaluation.{_part}.schedule": SCHEDULES, f"evaluation.{_part}.batch_norm": tuple(BATCH_NORM)}
+    _CHOICES |= {f"evaluation.{_part}.precision": tuple(PRECISIONS)}
 
 
 def _shipped() -> resources.abc.Traversable:

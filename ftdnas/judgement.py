@@ -141,7 +141,7 @@ class _Case:
 
         # Herding and k-means choose by the features of an expert at its last epoch.
         experts = (
-            {**dataclasses.asdict(self.recipe.experts), "epochs": epochs_needed(self.recipe)}
+            {**recipe_identity(self.recipe.experts), "epochs": epochs_needed(self.recipe)}
             if self.kind in ("herding", "kmeans")
             else None
         )

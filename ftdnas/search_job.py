@@ -21,14 +21,14 @@ from ftdnas.evidence import limits
 from ftdnas.executors import LocalProcesses
 from ftdnas.library import home
 from ftdnas.limits import Limits
-from ftdnas.machine import pick_device, use_processes
+from ftdnas.machine import pick_device, use_processes, visible_gpus
 from ftdnas.materials import Shelf, hand_over
 from ftdnas.plan import parse_restriction
 from ftdnas.proxies.base import CALIBRATION, Proxy, Workbench
 from ftdnas.proxies.registry import DEFAULT, find_proxy, known_proxy
 from ftdnas.real_rankings import recipe_of
 from ftdnas.samplers import SAMPLERS, Sampler, Settings, make_sampler
-from ftdnas.screening import Screening, default_screening
+from ftdnas.screening import AUTO, Screening, default_screening
 from ftdnas.study import StudyFolder
 from search_spaces.architecture import hint
 from search_spaces.base import (
@@ -143,7 +143,7 @@ class Job:
             ) as cluster:
                 yield cluster
         else:
-            with LocalProcesses(self.lay_out, self.jobs) as processes:
+            with LocalProcesses(self.lay_out, self.jobs, visible_gpus(self.bench.device)) as processes:
                 yield processes
 
     def lay_out(self) -> Callable[[], Shelf]:
@@ -180,7 +180,7 @@ def prepare(
         )
     device = pick_device(request.device).type
     request = replace(request, truth=_truth_of(request, synthetic, str(source.get("spec") or data.name), device))
-    screening = request.screening or default_screening(request.space).screening
+    screening = (request.screening or default_screening(request.space).screening).on(device)
     bench = Workbench(
         data,
         screening,
@@ -241,8 +241,10 @@ def known_limits(job: Job) -> list[str]:
     """What was measured before of the proxy on the space, a line each."""
     synthetic, screening = job.bench.synthetic, job.bench.screening
     taught = screening.labels == "teachers" and synthetic is not None and synthetic.teachers is not None
-    # Under labels of its own a set was measured with the rest of the screening as it is by default.
-    own = replace(screening, labels="set") == replace(default_screening(job.space.name).screening, labels="set")
+    # Under labels of its own a set was measured with the rest of the screening as it is by default; ranks are the same
+    # in every precision.
+    usual = default_screening(job.space.name).screening
+    own = replace(screening, labels="set", precision=AUTO) == replace(usual, labels="set", precision=AUTO)
     return limits(job.space.name, job.proxy.name, "teachers" if taught else "set", as_measured=own)
 
 

@@ -59,6 +59,11 @@ def screening_options(command: Any) -> Any:
         click.option("--shrink/--full-size", default=None, help="Screen smaller networks, where the space has them."),
         click.option("--pixels", type=click.IntRange(1), help="Average the images down to this side for screening."),
         click.option("--seeds", type=click.IntRange(1), help="Trainings of each candidate."),
+        click.option(
+            "--precision",
+            type=click.Choice(["auto", "float32", "tf32", "bfloat16"]),
+            help="Of screening trainings (default auto: bfloat16 on a CPU with units for it).",
+        ),
     )
 
 
@@ -148,7 +153,7 @@ def screening_of(asked: dict[str, Any]) -> Screening:
     from ftdnas.screening import SET, default_screening
 
     chosen = default_screening(asked["space"]).screening
-    named = ("batch_norm", "augment", "labels", "shrink", "pixels", "seeds")
+    named = ("batch_norm", "augment", "labels", "shrink", "pixels", "seeds", "precision")
     changes: dict[str, Any] = {name: asked[name] for name in named if asked.get(name) is not None}
     if asked.get("steps") is not None and asked.get("epochs") is not None:
         raise ValueError("--epochs and --steps both say how long a candidate trains: give one of them")

@@ -209,6 +209,9 @@ class Screened(OnData):
     seeds: int | None = Field(None, ge=1, description="Trainings of each candidate.")
     labels: Literal["set", "teachers"] | None = Field(None, description="The set's own, or those of its teachers.")
     pixels: int | None = Field(None, ge=1, description="Average the images down to this side for screening.")
+    precision: Literal["auto", "float32", "tf32", "bfloat16"] | None = Field(
+        None, description="Of screening trainings."
+    )
     study: Name | None = Field(None, description="Name of the study.")
 
     def check(self, bounds: Bounds) -> None:
@@ -242,7 +245,7 @@ class Screened(OnData):
 
     def options(self, bounds: Bounds) -> dict[str, Any]:
         names = ["space", "set", "proxy", "compare", "candidates", "where"]
-        names += ["epochs", "steps", "lr", "labels", "seeds", "pixels"]
+        names += ["epochs", "steps", "lr", "labels", "seeds", "pixels", "precision"]
         return {**self._data(bounds), **{name: getattr(self, name) for name in names}, "study": self.study}
 
     def named(self) -> JobRequest:

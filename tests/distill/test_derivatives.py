@@ -13,6 +13,7 @@ from distill import derivatives
 from distill.derivatives import CompiledDerivatives, Derivatives, about_s, derivatives_for
 from distill.flat import FlatNetwork, initial_weights
 from distill.memory import held, taken_bytes
+from search_spaces.base import parse_architecture
 
 SHAPE = (3, 8, 8)
 COUNT, CLASSES = 10, 4
@@ -21,9 +22,9 @@ Setting = tuple[FlatNetwork, Tensor, Tensor, Tensor]
 
 
 @pytest.fixture
-def setting(tiny_network: BuildTiny) -> Setting:
+def setting() -> Setting:
     """(network, weights, images, labels) in float64."""
-    network = tiny_network(3, 8, CLASSES)
+    network = lambda: parse_architecture("convnet:width=4,depth=1").build(SHAPE, CLASSES)  # noqa: E731
     flat = FlatNetwork(network())
     flat.module.double()
     images = torch.randn(COUNT, *SHAPE, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
@@ -48,6 +49,30 @@ def test_compiled_derivatives_are_autograds(setting: Setting, monkeypatch: pytes
             assert relative(one, other) < 1e-12
         for one, other in zip(made.product(*batch, vector), eager.product(*batch, vector), strict=True):
             assert relative(one, other) < 1e-12
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++ on a CPU")
+def test_compiled_derivatives_in_bfloat16_are_autograds(setting: Setting) -> None:
+    flat, weights, images, labels = setting
+    network, weights = FlatNetwork(flat.module.float()), weights.float()
+    said: list[str] = []
+    made = derivatives_for(
+        network,
+        weights,
+        images.float(),
+        labels,
+        calls=1,
+        second=True,
+        precision="bfloat16",
+        compiled=True,
+        say=said.append,
+    )
+    assert isinstance(made, CompiledDerivatives), said
+    batch, vector = (weights, images.float(), labels), torch.randn_like(weights)
+    eager, exact = (Derivatives(network, precision=one).product(*batch, vector) for one in ("bfloat16", "float32"))
+    for one, other, true in zip(made.product(*batch, vector), eager, exact, strict=True):
+        assert relative(one, other) < 0.05
+        assert 0 < relative(one, true) < 0.1
 
 
 def test_what_does_not_compile_is_left_to_autograd_and_said(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,102 @@
+"""Whether screening in bfloat16 ranks as in 32-bit floats: the same candidates, on the same images, in both.
+
+    python benchmarks/precision.py cells --set SET.safetensors --table FILE.csv [--candidates 48] OUT
+    python benchmarks/precision.py convnets --set SET.safetensors [--truth TRUTH.jsonl] OUT
+
+Rows are kept in OUT/rows.jsonl, so that an interrupted run goes on; OUT/precision.json holds what is printed. ConvNets
+are those with a real training in TRUTH, cells a sample stratified by the table. A second seed in 32-bit floats (of
+ConvNets) says how much two rankings differ that are meant to be the same. Seconds are those of processes of one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from agreement import settled
+
+from distill.synthetic import SyntheticSet
+from ftdnas.agreement import spearman, spearman_difference
+from ftdnas.intervals import Bootstrap
+from ftdnas.proxies.base import Workbench
+from ftdnas.proxies.registry import find_proxy
+from ftdnas.real_images import Source, images_of
+from ftdnas.rows import RowFile
+from ftdnas.screening import default_screening
+from ftdnas.truth_table import Columns, read_table, stratified_by_truth
+from search_spaces.base import SPACES, parse_architecture
+
+SPACE = {"cells": "nasbench201", "convnets": "convnet"}
+SETTINGS = {"float32": ("float32", 0), "bfloat16": ("bfloat16", 0), "float32, another seed": ("float32", 1)}
+PROXY = "set.late_loss"
+
+
+def truth_of(asked: argparse.Namespace) -> dict[str, float]:
+    """Architectures, and accuracies of real training."""
+    if asked.what == "cells":
+        columns = Columns("arch", "cifar10_test_accuracy_200_epochs", {})
+        table = read_table(asked.table, SPACES["nasbench201"], columns)
+        classes = {name: parse_architecture(name).representative().name for name in table.accuracy}
+        names = stratified_by_truth(table.accuracy, classes, asked.candidates, 0)
+        return {name: table.accuracy[name] for name in names}
+    found: dict[str, list[float]] = defaultdict(list)
+    for row in RowFile(asked.truth).settled().values():
+        found[row["architecture"]].append(row["score"])
+    return {name: float(np.mean(scores)) for name, scores in found.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=sorted(SPACE))
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--set", type=Path, required=True)
+    parser.add_argument("--table", type=Path)
+    parser.add_argument("--truth", type=Path, default=Path("results/2026-11-25_convnet_agreement/truth.jsonl"))
+    parser.add_argument("--candidates", type=int, default=48)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--settings", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
+    asked = parser.parse_args()
+    truth = truth_of(asked)
+    names = list(truth)
+    synthetic = SyntheticSet.load(asked.set)
+    data = images_of(synthetic, Source("", offline=True, root=Path(os.environ["FTDNAS_DATA"])))
+    usual = default_screening(SPACE[asked.what]).screening
+    file = RowFile(asked.out / "rows.jsonl")
+    scores: dict[str, list[float]] = {}
+    seconds: dict[str, float] = {}
+    for title in asked.settings:
+        precision, seed = SETTINGS[title]
+        screening = replace(usual, precision=precision)
+        bench = Workbench(data, screening, seed=seed, synthetic=synthetic, set_name=asked.set.stem)
+        proxy = find_proxy(PROXY, bench)
+        rows = settled([proxy], names, bench, file, asked.jobs)
+        failed = -1e9
+        scores[title] = [failed if value is None else value for value in proxy.column(names, rows)]
+        seconds[title] = proxy.seconds(names, rows)
+    classes = tuple(parse_architecture(name).representative().name for name in names)
+    bootstrap = Bootstrap(0, 4000, classes=classes)
+    real = [truth[name] for name in names]
+    base = scores[asked.settings[0]]
+    lines: dict[str, Any] = {}
+    for title, column in scores.items():
+        lines[title] = {
+            "spearman with the truth": str(spearman(column, real, bootstrap)),
+            "minus float32": str(spearman_difference(column, base, real, bootstrap)),
+            "spearman with float32": round(float(spearman(column, base, bootstrap).value or 0), 4),
+            "seconds": round(seconds[title], 1),
+        }
+        print(f"{title:24} {lines[title]}", flush=True)
+    facts = {"space": SPACE[asked.what], "candidates": len(names), "proxy": PROXY, "set": asked.set.name}
+    facts |= {"torch": torch.__version__, "jobs": asked.jobs}
+    (asked.out / "precision.json").write_text(json.dumps({**facts, "lines": lines}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
