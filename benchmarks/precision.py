@@ -71,7 +71,7 @@ def main() -> None:
     file = RowFile(asked.out / "rows.jsonl")
     scores: dict[str, list[float]] = {}
     seconds: dict[str, float] = {}
-    for title in asked.settings:
+    for title in dict.fromkeys(["float32", *asked.settings]):
         precision, seed = SETTINGS[title]
         screening = replace(usual, precision=precision)
         bench = Workbench(data, screening, seed=seed, synthetic=synthetic, set_name=asked.set.stem)
@@ -83,7 +83,7 @@ def main() -> None:
     classes = tuple(parse_architecture(name).representative().name for name in names)
     bootstrap = Bootstrap(0, 4000, classes=classes)
     real = [truth[name] for name in names]
-    base = scores[asked.settings[0]]
+    base = scores["float32"]
     lines: dict[str, Any] = {}
     for title, column in scores.items():
         lines[title] = {

@@ -215,8 +215,7 @@ def _screened(
         idle.append(wall * asked.jobs / trained - 1)
 
     what = f"{len(works)} candidates of {space}, {works[0].recipe.epochs} epochs of {images} images, {asked.jobs} jobs"
-    quick = screening.on(asked.device).precision  # what a search takes here
-    lines = {f"{what}, {one}": (partial(ours, works_in(one)), target) for one in dict.fromkeys(("float32", quick))}
+    lines = {f"{what}, {one}": (partial(ours, works_in(one)), target) for one in ("float32", "bfloat16")}
     yield from by_turns(theirs, lines, asked.repeats)
     print(f"beside the trainings themselves {statistics.median(idle):.1%} of their time: processes, hand-over, waiting")
 

@@ -17,7 +17,7 @@ from torch.func import functional_call, grad, grad_and_value, jvp
 
 from distill.flat import FlatNetwork
 from distill.memory import fitting, held, is_exhaustion, taken_bytes
-from distill.precision import logits_in, multiplying
+from distill.precision import computing, logits_in
 
 COMPILE_S = 40.0  # that torch.compile takes for one static function here, at most
 SAVED = 0.3  # of the time of a derivative, at least, that compiling it saves
@@ -25,7 +25,7 @@ Say = Callable[[str], None]
 Result = TypeVar("Result")
 MOST_SHAPES = 2  # that a function is compiled for
 # Relative difference to the eager gradient; rounding alone makes 0.01, in bfloat16 0.05.
-TOLERANCE = {"float32": 0.05, "tf32": 0.05, "bfloat16": 0.2}
+TOLERANCE = {"float32": 0.05, "ieee": 0.05, "bfloat16": 0.2}
 
 
 def silent(message: str) -> None:
@@ -91,7 +91,7 @@ class Derivatives:
     def _in_memory(self, computed: Callable[[], Result], images: Tensor) -> Result:
         while True:
             try:
-                with multiplying(self.precision, images.device):
+                with computing(self.precision, images.device):
                     return computed()
             except (RuntimeError, MemoryError) as error:
                 size = min(self.chunk_size or len(images), len(images))

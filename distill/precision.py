@@ -1,10 +1,9 @@
-"""In which arithmetic networks are computed. Weights, images and what is made of them stay 32-bit floats."""
+"""In which precision networks are computed: what the names in `distill.recipe.PRECISIONS` mean to torch."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,25 +12,22 @@ from distill.recipe import PRECISIONS
 
 
 @contextlib.contextmanager
-def multiplying(precision: str, device: torch.device) -> Iterator[None]:
-    """Within the block a GPU multiplies 32-bit floats as TF32 only if that is the precision.
+def computing(precision: str, device: torch.device) -> Iterator[None]:
+    """For a forward pass and its derivatives: within the block "ieee" keeps a GPU from TF32.
 
-    PyTorch itself lets convolutions do so, whatever is asked for. Raises ValueError for an unknown precision.
+    Raises ValueError for an unknown precision.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision {precision!r}: choose from {', '.join(PRECISIONS)}")
-    if device.type != "cuda":
+    if precision != "ieee" or device.type != "cuda":
         yield
         return
-    switches: tuple[Any, ...] = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = [switch.allow_tf32 for switch in switches]
+    before = torch.backends.cudnn.allow_tf32
     try:
-        for switch in switches:
-            switch.allow_tf32 = precision == "tf32"
+        torch.backends.cudnn.allow_tf32 = False
         yield
     finally:
-        for switch, allowed in zip(switches, before, strict=True):
-            switch.allow_tf32 = allowed
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def logits_in(precision: str, network: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
@@ -42,9 +38,6 @@ def logits_in(precision: str, network: Callable[[Tensor], Tensor], images: Tenso
         return network(images).to(images.dtype)
 
 
-def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 is much faster there than 32-bit floats: an x86 CPU with matrix units (AMX).
-
-    Of GPUs nothing was measured.
-    """
-    return device.type == "cpu" and torch.cpu._is_amx_tile_supported()
+def multiplies_bfloat16() -> bool:
+    """Whether this CPU has matrix units for bfloat16 (AMX), which make it much faster than 32-bit floats."""
+    return torch.cpu._is_amx_tile_supported()

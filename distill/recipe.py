@@ -15,9 +15,10 @@ BATCH_NORM: dict[str, str] = {
     "refresh": "averages taken anew over the training images",
 }
 PRECISIONS: dict[str, str] = {
-    "float32": "32-bit floats throughout",
-    "tf32": "32-bit floats, which a GPU multiplies as TF32",  # on a CPU the same as float32
-    "bfloat16": "convolutions and products in bfloat16",  # the rest in 32-bit floats: torch's autocast
+    # Of a forward pass and its derivatives; weights, and what a network is read with, stay as in the first.
+    "float32": "32-bit floats as PyTorch has them, which a GPU multiplies in convolutions as TF32",
+    "ieee": "32-bit floats throughout, on a GPU too",
+    "bfloat16": "convolutions and products in bfloat16, the rest in 32-bit floats",  # torch's autocast
 }
 
 
@@ -116,14 +117,21 @@ def identity(recipe: Recipe | ExpertRecipe | EvaluationRecipe | TrainingRecipe) 
 
     So what was made before still counts as made by the same recipe.
     """
-    kept: dict[str, Any] = _without_defaults(asdict(recipe))
+    kept: dict[str, Any] = _without(_ADDED_LATER, asdict(recipe))
     return kept
 
 
-_ADDED_LATER = (("batch_norm", "running"), ("teachers", None), ("precision", "float32"))
+def facts(recipe: TrainingRecipe) -> dict[str, Any]:
+    """As `dataclasses.asdict`, for files that are compared: equal to what was written before there was a precision."""
+    kept: dict[str, Any] = _without(_PRECISION, asdict(recipe))
+    return kept
 
 
-def _without_defaults(value: Any) -> Any:
+_PRECISION = (("precision", "float32"),)
+_ADDED_LATER = (("batch_norm", "running"), ("teachers", None), *_PRECISION)
+
+
+def _without(left_out: tuple[tuple[str, Any], ...], value: Any) -> Any:
     if not isinstance(value, dict):
         return value
-    return {name: _without_defaults(one) for name, one in value.items() if (name, one) not in _ADDED_LATER}
+    return {name: _without(left_out, one) for name, one in value.items() if (name, one) not in left_out}

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from distill.augment import augment, draw, parse_augment
 from distill.examples import Examples
 from distill.flat import Network
-from distill.precision import logits_in, multiplying
+from distill.precision import computing, logits_in
 from distill.randomness import generator as named_generator
 from distill.randomness import seeded
 from distill.recipe import BATCH_NORM, TrainingRecipe
@@ -28,7 +28,7 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 }
 Targets = Callable[[int, Tensor], Tensor]  # (number of the step, augmented images (B, C, H, W)) -> (B, K) probabilities
 _OWN_CHANNELS = (nn.LayerNorm, nn.modules.instancenorm._InstanceNorm)  # norms that are slow in channels last
-FEW_CHANNELS = 8  # of one group of a group norm, which is slow there too
+FEW_CHANNELS = 8  # of one group of a group norm, which is slow there too with fewer
 READ_BATCH = 1000  # images per forward pass when no gradient is needed
 READ_VALUES = READ_BATCH * 3 * 64 * 64  # or fewer, where they are larger
 REFRESHED = 5000  # images that averages of batch norm are taken anew over
@@ -101,34 +101,32 @@ def fit(
     layout = fastest_layout(network, few if seen is None else seen(few))
     network.to(memory_format=layout)
     network.train()
-    with multiplying(recipe.precision, examples.device):
-        for epoch in range(recipe.epochs):
-            pending = torch.zeros(length, device=examples.device)
-            for number, rows in enumerate(batches(len(examples), recipe.batch_size, generator)):
-                for group in optimizer.param_groups:
-                    group["lr"] = lr * schedule(step / total)
-                images, labels = examples.take(rows)
-                drawn = draw(operations, len(rows), examples.image_shape, generator, examples.device)
-                images = augment(images, drawn)
-                if targets is not None:
-                    labels = targets(step, images)
-                shown = (images if seen is None else seen(images)).contiguous(memory_format=layout)
+    for epoch in range(recipe.epochs):
+        pending = torch.zeros(length, device=examples.device)
+        for number, rows in enumerate(batches(len(examples), recipe.batch_size, generator)):
+            for group in optimizer.param_groups:
+                group["lr"] = lr * schedule(step / total)
+            images, labels = examples.take(rows)
+            drawn = draw(operations, len(rows), examples.image_shape, generator, examples.device)
+            images = augment(images, drawn)
+            if targets is not None:
+                labels = targets(step, images)
+            shown = (images if seen is None else seen(images)).contiguous(memory_format=layout)
+            optimizer.zero_grad(set_to_none=True)
+            with computing(recipe.precision, examples.device):
                 loss = F.cross_entropy(logits_in(recipe.precision, network, shown), labels)
-                optimizer.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-                pending[number] = loss.detach() if targets is None else loss.detach() - entropy(labels)
-                step += 1
-                if held_out is not None and step in due:
-                    readings.append(_reading(step / total, network, held_out, recipe, examples))
-                    network.train()
-            losses += pending.tolist()
-            means.append(
-                math.fsum(loss * size for loss, size in zip(losses[-length:], sizes, strict=True)) / len(examples)
-            )
-            report(Progress("training", epoch + 1, recipe.epochs, {"loss": means[-1]}))
-            if not math.isfinite(means[-1]):
-                break
+            optimizer.step()
+            pending[number] = loss.detach() if targets is None else loss.detach() - entropy(labels)
+            step += 1
+            if held_out is not None and step in due:
+                readings.append(_reading(step / total, network, held_out, recipe, examples))
+                network.train()
+        losses += pending.tolist()
+        means.append(math.fsum(loss * size for loss, size in zip(losses[-length:], sizes, strict=True)) / len(examples))
+        report(Progress("training", epoch + 1, recipe.epochs, {"loss": means[-1]}))
+        if not math.isfinite(means[-1]):
+            break
     diverged = not all(map(math.isfinite, means))
     if held_out is not None and not diverged:
         readings.append(_reading(1.0, network, held_out, recipe, examples))

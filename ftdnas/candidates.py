@@ -261,7 +261,7 @@ def score(
         network = _built(build, examples.take(torch.arange(min(2, len(examples))))[0], seed, ("score",))
         name = type(network).__qualname__
         if isinstance(given, Screening):
-            used = given.on(device).recipe(len(examples), synthetic_set, norm_family(network))
+            used = given.recipe(len(examples), synthetic_set, norm_family(network))
             reads = given.reads
         used = replace(used, lr=used.lr or synthetic_set.step_size)
         taught = Taught.of(synthetic_set) if isinstance(given, Screening) and given.labels == "teachers" else None

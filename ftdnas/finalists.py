@@ -81,9 +81,11 @@ def plain_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def shares(works: int, jobs: int | None, device: str) -> tuple[int, int]:
-    """(processes, threads of each) for so many works: at most one a GPU or one a core, where no number is asked for.
+    """(processes, threads of each) for so many works: at most one a GPU, or one a core.
 
     PyTorch's own threads are shared out among them, so that OMP_NUM_THREADS and --threads hold.
     """
+    if device == "cuda":  # as many full trainings on one would be in each other's way, whatever `jobs` says
+        return max(1, min(works, use_processes(None, device))), 1
     processes = max(1, min(works, use_processes(jobs, device)))
-    return processes, 1 if device == "cuda" else max(1, torch.get_num_threads() // processes)
+    return processes, max(1, torch.get_num_threads() // processes)

@@ -37,7 +37,8 @@ def visible_gpus(device: str = "cuda") -> tuple[str, ...]:
     if device != "cuda" or not torch.cuda.is_available():
         return ()
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return tuple(named.split(",")) if named else tuple(map(str, range(torch.cuda.device_count())))
+    count = torch.cuda.device_count()  # CUDA passes over what follows a name that it does not know
+    return tuple(named.split(",")[:count]) if named else tuple(map(str, range(count)))
 
 
 def use_processes(jobs: int | None, device: str) -> int:

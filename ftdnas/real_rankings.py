@@ -12,6 +12,7 @@ from typing import Any
 
 from distill.datasets import ImageDataset
 from distill.recipe import TrainingRecipe
+from distill.recipe import facts as recipe_facts
 from distill.run import Progress, ignore
 from ftdnas.candidates import Score, Training
 from ftdnas.carry_out import Record, carry_out
@@ -155,7 +156,7 @@ def train(
 def remember(name: str, trainings: Trainings) -> None:
     """Give a truth a name, by which reports find it. Raises ValueError where another has it."""
     path = _named(name)
-    facts = json.loads(json.dumps(asdict(trainings)))
+    facts = json.loads(json.dumps({**asdict(trainings), "recipe": recipe_facts(trainings.recipe)}))
     there = read_facts(path, "remove it, the trainings are kept")
     if there and there != facts:
         raise ValueError(f"there is a truth {name} by other trainings ({there['title']}): give this one another name")

@@ -5,14 +5,13 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import torch
 from torch import nn
 
 from distill.augment import parse_augment
-from distill.precision import multiplies_bfloat16
 from distill.recipe import BATCH_NORM, PRECISIONS, TrainingRecipe
 from distill.synthetic import SyntheticSet
 from distill.training import SCHEDULES
@@ -21,7 +20,6 @@ from search_spaces.base import ImageShape, parse_architecture
 SET = "set"  # the learning rate or the augmentation that the synthetic set brings
 OTHER = "other"
 LABELS = (SET, "teachers")
-AUTO = "auto"  # the precision that the device is quick with: see `Screening.on`
 Rates = float | str | Mapping[str, float | str]
 _BY_NORM: Rates = {"batch": 0.1, OTHER: SET}
 NORM_FAMILIES: dict[str, tuple[type[nn.Module], ...]] = {
@@ -51,7 +49,7 @@ class Screening:
     one. `pixels`: the side to which images are averaged down, None leaves them. `seeds`: trainings of each candidate.
     `shared`: all candidates see the same batches. `score`: of `SCORES`, what ranks unless a proxy says otherwise;
     `window`: the last part of training whose mean loss is the late loss. `reads`: of the held-out images, at equal
-    distances. `precision`: of the training, of `PRECISIONS`, or "auto". Raises ValueError for what is out of range.
+    distances. `precision`: of the training, see `PRECISIONS`. Raises ValueError for what is out of range.
     """
 
     steps: int = 300
@@ -71,7 +69,7 @@ class Screening:
     score: str = "late_loss"
     window: float = 0.1
     reads: int = 1
-    precision: str = AUTO
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         for name in ("steps", "epochs", "batch_size", "pixels", "seeds", "reads"):
@@ -82,7 +80,7 @@ class Screening:
             "schedule": SCHEDULES,
             "batch_norm": BATCH_NORM,
             "score": SCORES,
-            "precision": (AUTO, *PRECISIONS),
+            "precision": PRECISIONS,
         }
         for name, choices in names.items():
             if getattr(self, name) not in choices:
@@ -97,21 +95,10 @@ class Screening:
             parse_augment(self.augment)
         _check_rates(self.lr)
 
-    def on(self, device: str) -> Screening:
-        """The screening there: "auto" becomes bfloat16 on a CPU with units for it, TF32 on a GPU, float32 elsewhere.
-
-        It ranks the same candidates the same but for the noise of a seed (results/2026-11-26_speed).
-        """
-        if self.precision != AUTO:
-            return self
-        if device == "cuda":
-            return replace(self, precision="tf32")
-        return replace(self, precision="bfloat16" if multiplies_bfloat16(torch.device(device)) else "float32")
-
     def recipe(self, images: int, synthetic: SyntheticSet | None, family: str) -> TrainingRecipe:
         """How a network of that norm family trains on so many images; the set gives what is left to it.
 
-        An "auto" precision is float32 here. Raises ValueError where they are left to a set and there is none.
+        Raises ValueError where they are left to a set and there is none.
         """
         epochs = self.epochs or math.ceil(self.steps / math.ceil(images / self.batch_size))
         lr = self.lr if not isinstance(self.lr, Mapping) else self.lr.get(family, self.lr.get(OTHER))
@@ -132,7 +119,7 @@ class Screening:
             schedule=self.schedule,
             augment=augment,
             batch_norm=self.batch_norm,
-            precision="float32" if self.precision == AUTO else self.precision,
+            precision=self.precision,
         )
 
     @property
@@ -154,7 +141,7 @@ class Screening:
                 *(["labelled by the set's teachers, if it has any"] if self.labels == "teachers" else []),
                 f"batch norm read with {BATCH_NORM[self.batch_norm]}",
                 *smaller,
-                *([] if self.precision in (AUTO, "float32") else [f"computed in {self.precision}"]),
+                *([] if self.precision == "float32" else [f"computed in {self.precision}"]),
                 "the same batches for every candidate" if self.shared else "batches of its own for every candidate",
                 f"{self.seeds} seed{'s' * (self.seeds > 1)} each",
                 f"scored by {self.score_title}",
@@ -162,8 +149,8 @@ class Screening:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object."""
-        return asdict(self)
+        """A JSON object; the precision is left out where it is the usual one, as before there was a choice."""
+        return {name: value for name, value in asdict(self).items() if (name, value) != ("precision", "float32")}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Screening:
@@ -171,7 +158,7 @@ class Screening:
         known = {one.name for one in fields(cls)}
         if unknown := sorted(set(stored) - known):
             raise ValueError(f"screening: unknown {', '.join(unknown)}: it has {', '.join(sorted(known))}")
-        return cls(**{"shared": False, "precision": "float32", **stored})  # as it was before there was a choice
+        return cls(**{"shared": False, **stored})  # as it was before there was a choice
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,18 @@ from ftdnas.proxies.base import Proxy, Work, settle
 from ftdnas.proxies.combined import guide_of
 from ftdnas.ranking import Ranking, rank, write_ranking
 from ftdnas.rows import Row
-from ftdnas.search_job import FACTS, OBJECTIVES, TYPICAL, Job, Report, Request, known_limits, prepare, sampler_of
+from ftdnas.search_job import (
+    FACTS,
+    OBJECTIVES,
+    TYPICAL,
+    Job,
+    Report,
+    Request,
+    known_limits,
+    precision_notes,
+    prepare,
+    sampler_of,
+)
 from ftdnas.search_plan import advice_of, first_training, measured, plan_of, price
 from ftdnas.storage import open_storage
 from ftdnas.study import Evaluated, Study, open_study
@@ -87,7 +98,7 @@ def advice(
         cost = measured(job, first)
     finally:
         shutil.rmtree(job.materials, ignore_errors=True)
-    for line in known_limits(job):
+    for line in (*known_limits(job), *precision_notes(job)):
         job.say(line)
     sampler = sampler_of(job, "stratified")
     sample = [

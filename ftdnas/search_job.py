@@ -7,12 +7,14 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from distill.datasets import ImageDataset
+from distill.precision import multiplies_bfloat16
 from distill.recipe import Recipe, TrainingRecipe
+from distill.recipe import facts as recipe_facts
 from distill.run import Progress
 from distill.synthetic import SyntheticSet
 from ftdnas.config import recipe_from_dict
@@ -28,7 +30,7 @@ from ftdnas.proxies.base import CALIBRATION, Proxy, Workbench
 from ftdnas.proxies.registry import DEFAULT, find_proxy, known_proxy
 from ftdnas.real_rankings import recipe_of
 from ftdnas.samplers import SAMPLERS, Sampler, Settings, make_sampler
-from ftdnas.screening import AUTO, Screening, default_screening
+from ftdnas.screening import Screening, default_screening
 from ftdnas.study import StudyFolder
 from search_spaces.architecture import hint
 from search_spaces.base import (
@@ -180,7 +182,7 @@ def prepare(
         )
     device = pick_device(request.device).type
     request = replace(request, truth=_truth_of(request, synthetic, str(source.get("spec") or data.name), device))
-    screening = (request.screening or default_screening(request.space).screening).on(device)
+    screening = request.screening or default_screening(request.space).screening
     bench = Workbench(
         data,
         screening,
@@ -213,7 +215,7 @@ def prepare(
     if request.calibrate != CALIBRATION:
         settings["calibrate"] = request.calibrate
     if request.truth is not None:  # so that a report finds the scores of a race, which depend on it
-        settings["truth"] = {"recipe": asdict(request.truth), "seeds": list(request.truth_seeds)}
+        settings["truth"] = {"recipe": recipe_facts(request.truth), "seeds": list(request.truth_seeds)}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     plain = request.space if request.space.isalnum() else "space"
     name = request.study or f"{set_name or data.name}-{plain}-{digest[:6]}"
@@ -241,11 +243,20 @@ def known_limits(job: Job) -> list[str]:
     """What was measured before of the proxy on the space, a line each."""
     synthetic, screening = job.bench.synthetic, job.bench.screening
     taught = screening.labels == "teachers" and synthetic is not None and synthetic.teachers is not None
-    # Under labels of its own a set was measured with the rest of the screening as it is by default; ranks are the same
-    # in every precision.
-    usual = default_screening(job.space.name).screening
-    own = replace(screening, labels="set", precision=AUTO) == replace(usual, labels="set", precision=AUTO)
+    # Under labels of its own a set was measured with the rest of the screening as it is by default.
+    own = replace(screening, labels="set") == replace(default_screening(job.space.name).screening, labels="set")
     return limits(job.space.name, job.proxy.name, "teachers" if taught else "set", as_measured=own)
+
+
+def precision_notes(job: Job) -> list[str]:
+    """What is to be said of the precision of the trainings, a line each."""
+    lines, own = [], job.bench.screening.precision
+    if own == "float32" and job.bench.device == "cpu" and multiplies_bfloat16():
+        lines.append("this processor has units for bfloat16: --precision bfloat16 trains faster and ranks alike")
+    real = (job.request.truth or set_recipe(job.bench.synthetic).evaluation.full).precision
+    if own != real:
+        lines.append(f"trainings on all real images are {real}: they take another time than is estimated from {own}")
+    return lines
 
 
 def sampler_of(job: Job, name: str) -> Sampler:

@@ -12,7 +12,7 @@ from ftdnas.plan import Plan, make_plan, measure_cost
 from ftdnas.proxies.base import Work
 from ftdnas.proxies.promotion import asked_of
 from ftdnas.proxies.trained import known_once_s
-from ftdnas.search_job import ADAPTIVE, MINUTES, Job, sampler_of, set_recipe
+from ftdnas.search_job import ADAPTIVE, MINUTES, Job, precision_notes, sampler_of, set_recipe
 from search_spaces.base import (
     flops,
     parse_architecture,
@@ -32,6 +32,8 @@ def plan_of(job: Job) -> tuple[Plan, CostModel, list[str] | None]:
     first = first_training(job)
     cost = CostModel(0.0, 0.0, 0.0)
     if first is not None and not (asked.candidates and asked.candidates <= 12):
+        for line in precision_notes(job):
+            job.say(line)
         job.say("timing a few architectures ...")
         cost = measured(job, first)
     adaptive = asked.sampler in ADAPTIVE and not named

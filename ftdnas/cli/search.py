@@ -61,8 +61,8 @@ def screening_options(command: Any) -> Any:
         click.option("--seeds", type=click.IntRange(1), help="Trainings of each candidate."),
         click.option(
             "--precision",
-            type=click.Choice(["auto", "float32", "tf32", "bfloat16"]),
-            help="Of screening trainings (default auto: bfloat16 on a CPU with units for it).",
+            type=click.Choice(["float32", "ieee", "bfloat16"]),
+            help="Of screening trainings [default: float32]; bfloat16 is quick on a CPU with units for it.",
         ),
     )
 

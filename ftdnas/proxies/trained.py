@@ -210,6 +210,8 @@ class Early:
         images, held_out = self._material("early").label, self._material("early score").label
         architecture, code = bench.itself(candidate) if self.full_size else bench.trained(candidate)
         recipe = real_recipe(bench, architecture, code)
+        if self.epochs is None:  # equal cost, so in what trainings on the set are computed in
+            recipe = replace(recipe, precision=bench.screening.precision)
         epochs, part = within(budget, images)
         return [
             Training(

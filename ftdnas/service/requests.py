@@ -209,9 +209,7 @@ class Screened(OnData):
     seeds: int | None = Field(None, ge=1, description="Trainings of each candidate.")
     labels: Literal["set", "teachers"] | None = Field(None, description="The set's own, or those of its teachers.")
     pixels: int | None = Field(None, ge=1, description="Average the images down to this side for screening.")
-    precision: Literal["auto", "float32", "tf32", "bfloat16"] | None = Field(
-        None, description="Of screening trainings."
-    )
+    precision: Literal["float32", "ieee", "bfloat16"] | None = Field(None, description="Of screening trainings.")
     study: Name | None = Field(None, description="Name of the study.")
 
     def check(self, bounds: Bounds) -> None:

@@ -11,9 +11,9 @@ from torch import nn
 from distill.derivatives import Derivatives
 from distill.examples import Examples
 from distill.flat import FlatNetwork, initial_weights
-from distill.precision import logits_in, multiplying
+from distill.precision import computing, logits_in
 from distill.randomness import seeded
-from distill.recipe import PRECISIONS, ExpertRecipe, Recipe, TrainingRecipe, identity
+from distill.recipe import PRECISIONS, ExpertRecipe, Recipe, TrainingRecipe, facts, identity
 from distill.training import fit
 
 BuildTiny = Callable[..., Callable[[], nn.Module]]
@@ -59,25 +59,24 @@ def test_a_training_in_bfloat16_keeps_its_weights_in_32_bits(tiny_network: Build
         recipe = TrainingRecipe(epochs=10, batch_size=20, precision=precision)
         losses[precision] = fit(network, examples, recipe, lr=0.05, generator=torch.Generator().manual_seed(0)).losses
         assert {weight.dtype for weight in network.parameters()} == {torch.float32}
-    assert losses["tf32"] == losses["float32"] != losses["bfloat16"]  # on a CPU
+    assert losses["ieee"] == losses["float32"] != losses["bfloat16"]  # on a CPU
     assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.05)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_a_gpu_multiplies_as_asked_and_afterwards_as_before(precision: str) -> None:
-    switches = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = [switch.allow_tf32 for switch in switches]
-    with multiplying(precision, torch.device("cuda")):
-        assert [switch.allow_tf32 for switch in switches] == [precision == "tf32"] * 2
-    assert [switch.allow_tf32 for switch in switches] == before
-    with multiplying(precision, CPU):
-        assert [switch.allow_tf32 for switch in switches] == before
+def test_a_gpu_is_kept_from_tf32_only_where_that_is_asked_for(precision: str) -> None:
+    before = torch.backends.cudnn.allow_tf32
+    with computing(precision, torch.device("cuda")):
+        assert torch.backends.cudnn.allow_tf32 == (before and precision != "ieee")
+    assert torch.backends.cudnn.allow_tf32 == before
+    with computing(precision, CPU):
+        assert torch.backends.cudnn.allow_tf32 == before
 
 
 def test_an_unknown_precision_is_refused() -> None:
     with (
-        pytest.raises(ValueError, match="precision 'half': choose from float32, tf32, bfloat16"),
-        multiplying("half", CPU),
+        pytest.raises(ValueError, match="precision 'half': choose from float32, ieee, bfloat16"),
+        computing("half", CPU),
     ):
         pass
 
@@ -85,4 +84,7 @@ def test_an_unknown_precision_is_refused() -> None:
 def test_what_was_made_before_there_was_a_choice_counts_as_made_in_32_bits() -> None:
     for recipe in (Recipe(), ExpertRecipe(), TrainingRecipe()):
         assert "precision" not in str(identity(recipe))
-    assert identity(TrainingRecipe(precision="bfloat16"))["precision"] == "bfloat16"
+    assert "precision" not in facts(TrainingRecipe())
+    assert "batch_norm" in facts(TrainingRecipe())
+    for told in (identity, facts):
+        assert told(TrainingRecipe(precision="bfloat16"))["precision"] == "bfloat16"

@@ -257,6 +257,22 @@ def test_a_network_that_flattens_with_view_is_trained_as_it_is(digits: ImageData
     assert found[0].losses == pytest.approx(found[1].losses, rel=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("norm", "layout"),
+    [
+        (nn.BatchNorm2d(16), torch.channels_last),
+        (nn.GroupNorm(2, 16), torch.channels_last),
+        (nn.GroupNorm(4, 16), torch.contiguous_format),
+        (nn.GroupNorm(16, 16), torch.contiguous_format),
+        (nn.InstanceNorm2d(16), torch.contiguous_format),
+        (nn.LayerNorm([16, 6, 6]), torch.contiguous_format),
+        (nn.Identity(), torch.channels_last),
+    ],
+)
+def test_the_norm_decides_how_images_lie(norm: nn.Module, layout: torch.memory_format) -> None:
+    assert fastest_layout(nn.Sequential(nn.Conv2d(3, 16, 3), norm), torch.zeros(2, 3, 8, 8)) is layout
+
+
 def test_targets_label_every_augmented_batch(digits: ImageDataset, tiny_network: BuildTiny) -> None:
     preprocess = fit_preprocess("standardize", digits.train.images)
     train = Examples.from_split(digits.train.take(np.arange(100)), preprocess)

@@ -71,8 +71,7 @@ def test_paper_recipe_holds_the_papers_settings(name: str) -> None:
     assert recipe.backbone == f"convnet:width=128,depth={4 if tiny else 3},norm=instance,activation=relu,pooling=avg"
     assert recipe.preprocess == ("zca" if recipe.ipc == 10 and not tiny else "standardize")
     train = recipe.evaluation.train
-    assert train == TrainingRecipe(precision="tf32")
-    assert {experts.precision, matching.precision, recipe.evaluation.full.precision} == {"tf32"}
+    assert train == TrainingRecipe()
     assert (train.epochs, train.lr, train.batch_size, train.schedule) == (1000, None, 256, "step")
 
 

@@ -42,7 +42,7 @@ def test_every_piece_of_work_has_its_outcome_whatever_happens_to_the_others() ->
     assert again == {0: 18}
 
 
-def test_each_process_sees_one_gpu_and_the_one_after_it_the_same() -> None:
+def test_each_process_sees_one_gpu_and_those_after_it_too() -> None:
     seen = partial(eval, "(__import__('os').environ['CUDA_VISIBLE_DEVICES'], __import__('time').sleep(1))[0]")
     with LocalProcesses(lambda: partial(dict), 3, gpus=("2", "5")) as processes:
         first = [outcome for _, outcome in processes.map([seen] * 3)]

@@ -20,6 +20,7 @@ import pytest
 from distill.datasets import ImageDataset
 from distill.run import Progress
 from distill.synthetic import SyntheticSet
+from ftdnas import search_job
 from ftdnas.library import Library
 from ftdnas.limits import Limits
 from ftdnas.ranking import Ranking
@@ -108,6 +109,34 @@ def test_what_each_way_costs_is_said(searched: Searched, digits: ImageDataset) -
     assert 0 < race < everything
     with pytest.raises(ValueError, match="params trains nothing"):
         advice(replace(REQUEST, proxy="params"), searched.synthetic, "tiny", digits)
+
+
+def test_a_quicker_precision_is_named_where_there_is_one(
+    searched: Searched, digits: ImageDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def said(there: bool, precision: str) -> str:
+        monkeypatch.setattr(search_job, "multiplies_bfloat16", lambda: there)
+        heard: list[Progress] = []
+        request = replace(REQUEST, screening=replace(SCREENING, precision=precision))
+        advice(request, searched.synthetic, "tiny", digits, heard.append)
+        return "\n".join(progress.message for progress in heard)
+
+    assert "--precision bfloat16" in said(True, "float32")
+    assert "bfloat16" not in said(False, "float32")
+    rounded = said(True, "bfloat16")
+    assert "--precision" not in rounded
+    assert "all real images are float32: they take another time than is estimated from bfloat16" in rounded
+
+
+def test_candidates_are_screened_in_the_precision_that_is_asked_for(searched: Searched, digits: ImageDataset) -> None:
+    request = replace(REQUEST, screening=replace(SCREENING, precision="bfloat16"), study="rounded", compare=())
+    ranking = search(request, searched.synthetic, "tiny", digits)
+    exact = {one.architecture: one for one in searched.ranking.candidates}
+    for one in ranking.candidates:
+        assert one.late_loss != exact[one.architecture].late_loss
+        assert one.late_loss == pytest.approx(exact[one.architecture].late_loss, rel=0.05)
+    with pytest.raises(ValueError, match="with another screening"):
+        search(replace(REQUEST, study="rounded"), searched.synthetic, "tiny", digits)
 
 
 def test_files_hold_the_same_ranking(searched: Searched) -> None:
