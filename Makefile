@@ -38,19 +38,24 @@ check:
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --cov=distill --cov-report=term:skip-covered --cov-fail-under=90
 
-# Speed beside benchmarks/reference.py: about an hour of two idle cores; `--part` of the candidates' training is enough.
+# Speed beside benchmarks/reference.py: about an hour of two idle cores, for a part of the candidates' training is enough.
+# Tables, and JSON of them in bench/.
 SPEED := $(BIN)/python benchmarks/speed.py
 bench: $(INSTALLED)
-	$(SPEED) matching experts
-	$(SPEED) cells convnets --part 0.1
-	$(BIN)/python benchmarks/growth.py
+	mkdir -p bench
+	$(SPEED) matching experts --out bench/distilling.json
+	$(SPEED) cells --part 0.1 --out bench/cells.json
+	$(SPEED) convnets --part 0.05 --out bench/convnets.json
+	$(BIN)/python benchmarks/growth.py --out bench/growth.json
 	$(BIN)/python benchmarks/matching_memory.py
 	$(BIN)/python benchmarks/kill_and_resume.py
+	$(BIN)/python benchmarks/kill_and_resume.py --kills 3 --dataset digits --recipe quick --compile
 	$(BIN)/python benchmarks/service_load.py
 
 bench-gpu: $(INSTALLED)
-	$(SPEED) --device cuda
-	$(BIN)/python benchmarks/growth.py --device cuda
+	mkdir -p bench
+	$(SPEED) --device cuda --out bench/gpu.json
+	$(BIN)/python benchmarks/growth.py --device cuda --out bench/gpu-growth.json
 
 # `make results STEP=ranking OUT=FOLDER`: the ranking study; rows that are in the folder (by default ours) are not measured
 # again. It needs the real images and the table of NAS-Bench-201 under FTDNAS_DATA, and about half a day of two cores.

@@ -1,4 +1,4 @@
-"""Speed against benchmarks/reference.py, in one run: the outer step of matching, the experts' step, the candidates.
+"""Speed and memory against benchmarks/reference.py, in one run: matching, experts, candidates.
 
     python benchmarks/speed.py [matching] [experts] [cells] [convnets] [--device cpu] [--out speed.json]
 
@@ -15,10 +15,11 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import reference
 import torch
@@ -28,7 +29,8 @@ from distill.derivatives import CompiledDerivatives, Derivatives
 from distill.examples import Examples
 from distill.experts import _train_epoch
 from distill.flat import FlatNetwork, initial_weights
-from distill.matching import draw_steps, match
+from distill.matching import StudentStep, draw_steps, match
+from distill.memory import held
 from distill.randomness import generator, seeded
 from distill.recipe import ExpertRecipe
 from ftdnas.candidates import Training
@@ -43,13 +45,14 @@ CLASSES = 10
 
 @dataclass(frozen=True)
 class Measured:
-    """One line of the table; seconds are medians, `ratios` those of every turn, sorted."""
+    """One line of the table: medians in `unit`, and the ratios of every turn, sorted, of which `target` is the most."""
 
     name: str
-    reference_s: float
-    ours_s: float
+    reference: float
+    ours: float
     ratios: list[float]
     target: float
+    unit: str = "s"
 
     @property
     def ratio(self) -> float:
@@ -58,8 +61,8 @@ class Measured:
     def describe(self) -> str:
         verdict = "met" if self.ratio <= self.target else "NOT met"
         spread = f"[{self.ratios[0]:.2f}, {self.ratios[-1]:.2f}]"
-        seconds = f"{self.reference_s:9.3f} s {self.ours_s:9.3f} s"
-        return f"{self.name:64} {seconds}   {self.ratio:.2f} {spread}   at most {self.target:.2f}: {verdict}"
+        values = f"{self.reference:9.3f} {self.unit} {self.ours:9.3f} {self.unit}"
+        return f"{self.name:64} {values}   {self.ratio:.3f} {spread}   at most {self.target:.3f}: {verdict}"
 
 
 def by_turns(
@@ -100,6 +103,7 @@ def matching(asked: argparse.Namespace) -> Iterator[Measured]:
     )
     given = images, labels, torch.tensor(0.01, device=device), start, target
     theirs = lambda: reference.match(flat, *given, steps)  # noqa: E731
+    yield from _memory(flat, given, steps)
     made = {
         "eager": (Derivatives(flat), 1.4),
         "compiled": (CompiledDerivatives(flat), 0.85),
@@ -115,6 +119,18 @@ def matching(asked: argparse.Namespace) -> Iterator[Measured]:
         for name, (derivatives, target) in made.items()
     }
     yield from by_turns(theirs, ours, asked.repeats)
+
+
+def _memory(flat: FlatNetwork, given: Any, steps: Sequence[StudentStep]) -> Iterator[Measured]:
+    """What tensors hold at once: of the reference for as many steps by what a further one adds to two."""
+    few = 2, 4
+    whole = [held(lambda count: reference.match(flat, *given, steps[:count]), count) / 1e6 for count in few]
+    ours = [held(lambda count: match(Derivatives(flat), *given, steps[:count]), count) / 1e6 for count in few]
+    each, own_each = ((more - less) / (few[1] - few[0]) for less, more in (whole, ours))
+    theirs, own = (part[0] + one * (len(steps) - few[0]) for part, one in ((whole, each), (ours, own_each)))
+    name = f"memory of an outer step, N = {len(steps)}"
+    yield Measured(name, theirs, own, [own / theirs], 0.1, "MB")
+    yield Measured(f"{name}, of a further inner step", each, own_each, [own_each / each], 2 / 285, "MB")
 
 
 def experts(asked: argparse.Namespace) -> Iterator[Measured]:
@@ -201,7 +217,7 @@ def _screened(
                 network, few, scoring, work.recipe, work.recipe.lr, generator(0, "shared batches")
             )
 
-    idle: list[float] = []
+    beside: list[tuple[float, float]] = []  # seconds of trainings, and of processes besides them
 
     def ours(works: list[Training]) -> None:
         begun = time.perf_counter()
@@ -212,12 +228,14 @@ def _screened(
         failed = [row for row in rows if not isinstance(row, dict)]
         assert not failed, failed[0]
         wall, trained = time.perf_counter() - begun, sum(row["seconds"] for row in rows)
-        idle.append(wall * asked.jobs / trained - 1)
+        beside.append((trained, wall * asked.jobs - trained))
 
     what = f"{len(works)} candidates of {space}, {works[0].recipe.epochs} epochs of {images} images, {asked.jobs} jobs"
     lines = {f"{what}, {one}": (partial(ours, works_in(one)), target) for one in ("float32", "bfloat16")}
     yield from by_turns(theirs, lines, asked.repeats)
-    print(f"beside the trainings themselves {statistics.median(idle):.1%} of their time: processes, hand-over, waiting")
+    trained_s, besides_s = (statistics.median(column) for column in zip(*beside, strict=True))
+    shares = sorted(more / trained for trained, more in beside)
+    yield Measured(f"{what}: beside the trainings", trained_s, besides_s, shares, 0.05)
 
 
 PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Measured]]] = {
