@@ -3,9 +3,10 @@
     python benchmarks/precision.py cells --set SET.safetensors --table FILE.csv [--candidates 48] OUT
     python benchmarks/precision.py convnets --set SET.safetensors [--truth TRUTH.jsonl] OUT
 
-Rows are kept in OUT/rows.jsonl, so that an interrupted run goes on; OUT/precision.json holds what is printed. ConvNets
-are those with a real training in TRUTH, cells a sample stratified by the table. A second seed in 32-bit floats (of
-ConvNets) says how much two rankings differ that are meant to be the same. Seconds are those of processes of one thread.
+Rows are kept in OUT/rows.jsonl, so that an interrupted run goes on; OUT/precision.json holds what is printed, and the
+truth. ConvNets are those with a real training in TRUTH, cells a sample stratified by the table. A second seed in 32-bit
+floats (of ConvNets) says how much two rankings differ that are meant to be the same. Seconds are those of processes of
+one thread.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import json
 import os
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,11 +26,12 @@ from agreement import settled
 
 from distill.synthetic import SyntheticSet
 from ftdnas.agreement import spearman, spearman_difference
+from ftdnas.candidates import score_value
 from ftdnas.intervals import Bootstrap
 from ftdnas.proxies.base import Workbench
 from ftdnas.proxies.registry import find_proxy
 from ftdnas.real_images import Source, images_of
-from ftdnas.rows import RowFile
+from ftdnas.rows import Row, RowFile
 from ftdnas.screening import default_screening
 from ftdnas.truth_table import Columns, read_table, stratified_by_truth
 from search_spaces.base import SPACES, parse_architecture
@@ -52,6 +55,37 @@ def truth_of(asked: argparse.Namespace) -> dict[str, float]:
     return {name: float(np.mean(scores)) for name, scores in found.items()}
 
 
+def judged(truth: Mapping[str, float], rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
+    """Of every setting that was run: how it ranks, beside float32."""
+    bootstrap = Bootstrap(0, 4000, classes=tuple(parse_architecture(name).representative().name for name in truth))
+    real = list(truth.values())
+    columns: dict[str, list[float | None]] = {}
+    lines: dict[str, dict[str, Any]] = {}
+    for title, setting in SETTINGS.items():
+        own = {row["architecture"]: row for row in rows if (row["recipe"]["precision"], row["seed"]) == setting}
+        if not own:
+            continue
+        columns[title] = [score_value(own[one], "late_loss") for name in truth for one in _trained(name) if one in own]
+        lines[title] = {
+            "spearman with the truth": str(spearman(columns[title], real, bootstrap)),
+            "seconds": round(sum(row["seconds"] for row in own.values()), 1),
+        }
+        if title != "float32":
+            against = columns["float32"]
+            lines[title] |= {
+                "minus float32": str(spearman_difference(columns[title], against, real, bootstrap)),
+                "spearman with float32": str(spearman(columns[title], against, bootstrap)),
+            }
+    return lines
+
+
+def _trained(name: str) -> tuple[str, ...]:
+    """As which a candidate may have been trained."""
+    whole = parse_architecture(name).representative()
+    shrunk = whole.shrunk()
+    return (whole.name,) if shrunk is None else (whole.name, shrunk.name)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=sorted(SPACE))
@@ -69,33 +103,17 @@ def main() -> None:
     data = images_of(synthetic, Source("", offline=True, root=Path(os.environ["FTDNAS_DATA"])))
     usual = default_screening(SPACE[asked.what]).screening
     file = RowFile(asked.out / "rows.jsonl")
-    scores: dict[str, list[float]] = {}
-    seconds: dict[str, float] = {}
-    for title in dict.fromkeys(["float32", *asked.settings]):
+    for title in asked.settings:
         precision, seed = SETTINGS[title]
         screening = replace(usual, precision=precision)
         bench = Workbench(data, screening, seed=seed, synthetic=synthetic, set_name=asked.set.stem)
-        proxy = find_proxy(PROXY, bench)
-        rows = settled([proxy], names, bench, file, asked.jobs)
-        failed = -1e9
-        scores[title] = [failed if value is None else value for value in proxy.column(names, rows)]
-        seconds[title] = proxy.seconds(names, rows)
-    classes = tuple(parse_architecture(name).representative().name for name in names)
-    bootstrap = Bootstrap(0, 4000, classes=classes)
-    real = [truth[name] for name in names]
-    base = scores["float32"]
-    lines: dict[str, Any] = {}
-    for title, column in scores.items():
-        lines[title] = {
-            "spearman with the truth": str(spearman(column, real, bootstrap)),
-            "minus float32": str(spearman_difference(column, base, real, bootstrap)),
-            "spearman with float32": round(float(spearman(column, base, bootstrap).value or 0), 4),
-            "seconds": round(seconds[title], 1),
-        }
-        print(f"{title:24} {lines[title]}", flush=True)
+        settled([find_proxy(PROXY, bench)], names, bench, file, asked.jobs)
+    lines = judged(truth, list(file.settled().values()))
+    for title, line in lines.items():
+        print(f"{title:24} {line}", flush=True)
     facts = {"space": SPACE[asked.what], "candidates": len(names), "proxy": PROXY, "set": asked.set.name}
     facts |= {"torch": torch.__version__, "jobs": asked.jobs}
-    (asked.out / "precision.json").write_text(json.dumps({**facts, "lines": lines}, indent=1) + "\n")
+    (asked.out / "precision.json").write_text(json.dumps({**facts, "lines": lines, "truth": truth}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -252,7 +252,7 @@ def precision_notes(job: Job) -> list[str]:
     """What is to be said of the precision of the trainings, a line each."""
     lines, own = [], job.bench.screening.precision
     if own == "float32" and job.bench.device == "cpu" and multiplies_bfloat16():
-        lines.append("this processor has units for bfloat16: --precision bfloat16 trains faster and ranks alike")
+        lines.append("this processor has units for bfloat16: --precision bfloat16 trains sooner and ranks as well")
     real = (job.request.truth or set_recipe(job.bench.synthetic).evaluation.full).precision
     if own != real:
         lines.append(f"trainings on all real images are {real}: they take another time than is estimated from {own}")

@@ -114,3 +114,15 @@ def test_the_ranking_study_is_computed_again_from_its_rows(monkeypatch: pytest.M
     fitted = weights.fit(weights.ranks_of(calibration), weights.standard(calibration.truth), penalty)
     again = study.judged("", list(-weights.ranks_of(reporting) @ fitted), reporting, {})
     assert again["all value"] == pytest.approx(stored["all value"], abs=1e-3)
+
+
+@pytest.mark.parametrize("what", ["cells", "convnets"])
+def test_what_precision_does_to_ranks_is_computed_again_from_its_rows(what: str) -> None:
+    folder = ROOT / "results" / "2026-11-26_precision"
+    stored = json.loads((folder / f"{what}.json").read_text())
+    judged = importlib.import_module("precision").judged
+    assert judged(stored["truth"], list(RowFile(folder / f"{what}.jsonl").settled().values())) == stored["lines"]
+    readme = (folder / "README.md").read_text()
+    for line in stored["lines"].values():
+        for key in ("spearman with the truth", "minus float32", "spearman with float32"):
+            assert line.get(key, "") in readme
