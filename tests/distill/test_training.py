@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -17,7 +19,7 @@ from distill.preprocess import fit_preprocess
 from distill.randomness import seeded
 from distill.recipe import TrainingRecipe
 from distill.run import Progress
-from distill.training import batches, entropy, fastest_layout, fit, read
+from distill.training import Descent, batches, entropy, fastest_layout, fit, read
 
 BuildTiny = Callable[..., Callable[[], nn.Module]]
 
@@ -255,6 +257,44 @@ def test_a_network_that_flattens_with_view_is_trained_as_it_is(digits: ImageData
         found.append(fit(network, examples, TrainingRecipe(epochs=2), lr=0.02, generator=_generator()))
         assert all(weights.is_contiguous() for weights in network.parameters())
     assert found[0].losses == pytest.approx(found[1].losses, rel=1e-3)
+
+
+@pytest.mark.parametrize(("momentum", "weight_decay"), [(0.9, 5e-4), (0.9, 0.0), (0.0, 5e-4), (0.0, 0.0)])
+def test_a_step_is_that_of_torchs_own_optimizer(momentum: float, weight_decay: float, tiny_network: BuildTiny) -> None:
+    ours, theirs = _built(tiny_network()), _built(tiny_network())
+    images = torch.randn(8, 1, 8, 8, generator=_generator())
+    unused = [weight for network in (ours, theirs) for weight in [next(network.parameters())]]
+    descent = Descent(ours, momentum, weight_decay)
+    optimizer = torch.optim.SGD(theirs.parameters(), lr=1.0, momentum=momentum, weight_decay=weight_decay)
+    for number in range(4):
+        lr = 0.1 / (number + 1)
+        optimizer.param_groups[0]["lr"] = lr
+        optimizer.zero_grad()
+        for network in (ours, theirs):
+            network(images).square().mean().backward()
+        for weight in unused if number == 2 else ():
+            weight.grad = None
+        descent.step(lr)
+        optimizer.step()
+        for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+            assert torch.equal(one, other)
+            assert one.grad is None
+
+
+def test_training_does_not_import_the_compiler() -> None:
+    script = """
+import sys, torch
+from distill.examples import Examples
+from distill.recipe import TrainingRecipe
+from distill.training import fit, read
+examples = Examples(torch.zeros(4, 1, 8, 8), torch.arange(4))
+network = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 8), torch.nn.Flatten())
+fit(network, examples, TrainingRecipe(epochs=2), lr=0.1, generator=torch.Generator())
+read(network, examples)
+print("torch._dynamo" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 @pytest.mark.parametrize(
