@@ -112,6 +112,12 @@ def test_killed_and_started_again_jobs_end_as_if_undisturbed(
     server = start(*serve)
     with Client(server.url) as client:
         client.wait(search["id"])
+        assert [one["name"] for one in client.sets()] == ["digits"]
+        assert len(client.trials("one")) == 8
+        if storage == "postgresql":  # the rest knows nothing of the storage
+            assert len(scores("one")) == 8
+            assert set(times_scored("one").values()) == {1}
+            return
         cancelled = client.submit("search", study="two", **{**SEARCH, "epochs": 2000})
         reaches(client, cancelled["id"], "screening", 0)
         asked = time.monotonic()
@@ -126,8 +132,6 @@ def test_killed_and_started_again_jobs_end_as_if_undisturbed(
         assert "no ranking of a study 'none'" in capsys.readouterr().err
         assert run(["--server", server.url, "search", "--latency-table", "table.csv"]) == 2
         assert "names a file of this machine" in capsys.readouterr().err
-        assert [one["name"] for one in client.sets()] == ["digits"]
-        assert len(client.trials("one")) == 8
     threads = max(1, (os.cpu_count() or 1) // workers)
     locally(monkeypatch, tmp_path / "undisturbed", distil_command(threads), search_command("one"))
     made = SyntheticSet.load(home() / "sets" / "digits.safetensors")
