@@ -49,7 +49,7 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/growth.py --out bench/growth.json
 	$(BIN)/python benchmarks/matching_memory.py
 	$(BIN)/python benchmarks/kill_and_resume.py
-	$(BIN)/python benchmarks/kill_and_resume.py --kills 3 --dataset digits --recipe quick --compile
+	$(BIN)/python benchmarks/kill_and_resume.py --kills 6 --dataset digits --recipe quick --compile
 	$(BIN)/python benchmarks/service_load.py
 
 bench-gpu: $(INSTALLED)
