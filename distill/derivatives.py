@@ -8,6 +8,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import TypeVar
 
 import torch
@@ -134,18 +135,14 @@ class CompiledDerivatives(Derivatives):
 
     compiled = True
 
-    def __init__(
-        self,
-        network: FlatNetwork,
-        *,
-        precision: str = "float32",
-        chunk_size: int | None = None,
-        say: Say = silent,
-    ):
-        super().__init__(network, precision=precision, chunk_size=chunk_size, say=say)
-        self._shapes: dict[str, list[tuple[int, ...]]] = {"first": [], "second": []}
-        mode = "reduce-overhead" if next(network.module.parameters()).is_cuda else "default"
-        self._static: dict[str, Callable[..., tuple[Tensor, ...]]] = {
+    @cached_property
+    def _shapes(self) -> dict[str, list[tuple[int, ...]]]:
+        return {"first": [], "second": []}
+
+    @cached_property
+    def _static(self) -> dict[str, Callable[..., tuple[Tensor, ...]]]:
+        mode = "reduce-overhead" if next(self.network.module.parameters()).is_cuda else "default"
+        return {
             "first": torch.compile(self._first_static, dynamic=False, mode=mode),
             "second": torch.compile(self._second_static, dynamic=False, mode=mode),
         }
