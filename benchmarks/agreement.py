@@ -19,26 +19,26 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from ftdnas.carry_out import Record, carry_out
-from ftdnas.comparison import PROXY, REFERENCE, Column, Table, compare
-from ftdnas.config import recipe_from_dict
-from ftdnas.executors import LocalProcesses
-from ftdnas.ledger import EACH, ONCE, Stage
-from ftdnas.library import Library, home
-from ftdnas.materials import hand_over
+from ftdnas.agreement.comparison import PROXY, REFERENCE, Column, Table, compare
+from ftdnas.candidates.materials import hand_over
+from ftdnas.candidates.real_rankings import Trainings
+from ftdnas.candidates.screening import Screening, default_screening
+from ftdnas.candidates.truth import truth_recipe
+from ftdnas.candidates.truth_table import Columns, read_table, stratified_by_truth
 from ftdnas.proxies.base import Proxy, Work, Workbench, settle
-from ftdnas.proxies.combined import mean_ranks
-from ftdnas.proxies.registry import find_proxy
-from ftdnas.real_images import Source, images_of
-from ftdnas.real_rankings import Trainings
+from ftdnas.proxies.names import find_proxy
+from ftdnas.proxies.rank_sum import mean_ranks
 from ftdnas.report.folder import write_report
+from ftdnas.report.ledger import EACH, ONCE, Stage
 from ftdnas.report.page import Extras
+from ftdnas.report.study import column_of
 from ftdnas.report.terminal import lines
-from ftdnas.rows import Row, RowFile
-from ftdnas.screening import Screening, default_screening
-from ftdnas.trust import column_of
-from ftdnas.truth import truth_recipe
-from ftdnas.truth_table import Columns, read_table, stratified_by_truth
+from ftdnas.runtime.processes import LocalProcesses
+from ftdnas.runtime.rows import Row, RowFile
+from ftdnas.runtime.shared import Record, carry_out
+from ftdnas.sets.images import Source, images_of
+from ftdnas.sets.library import Library, home
+from ftdnas.sets.recipes import recipe_from_dict
 from search_spaces.base import SPACES, flops, parameter_count, parse_architecture, stratified_sample
 
 SCREENING = {

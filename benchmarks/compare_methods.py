@@ -43,10 +43,10 @@ def main() -> int:
 
 def collect(folder: Path, names: list[str], seeds: int, against: list[str], settings: list[str], threads: int) -> None:
     """Judge the sets, the first of them beside real images, and fill the folder."""
-    from ftdnas.config import recipe_from_dict, recipe_to_toml
-    from ftdnas.judgement import Question, judge
-    from ftdnas.library import Library, curve_of, home, sheet_of
-    from ftdnas.real_images import Source
+    from ftdnas.sets.images import Source
+    from ftdnas.sets.judging import Question, judge
+    from ftdnas.sets.library import Library, curve_of, home, sheet_of
+    from ftdnas.sets.recipes import recipe_from_dict, recipe_to_toml
 
     library = Library(home() / "sets")
     source = Source("", Path(os.environ["FTDNAS_DATA"]) if "FTDNAS_DATA" in os.environ else None)

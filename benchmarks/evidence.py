@@ -1,4 +1,4 @@
-"""What ships as ftdnas/evidence.json: the figures of our results that say how a proxy ranks a space.
+"""What ships as ftdnas/ranking/evidence.json: the figures of our results that say how a proxy ranks a space.
 
 python benchmarks/evidence.py
 """
@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from ftdnas.evidence import PLACE
+from ftdnas.ranking.evidence import PLACE
 
 ROOT = Path(__file__).parents[1]
 STUDY = "2026-11-25_ranking_study"

@@ -20,16 +20,16 @@ from typing import Any
 
 import torch
 
-from distill.augment import parse_augment
-from distill.derivatives import Derivatives
-from distill.examples import Examples
-from distill.flat import FlatNetwork, initial_weights
+from distill.images.augment import parse_augment
 from distill.matching import draw_steps, match
-from distill.memory import held
-from ftdnas.candidates import Training
-from ftdnas.executors import LocalProcesses
-from ftdnas.materials import Label, Material, hand_over
-from ftdnas.screening import Screening
+from distill.training.derivatives import Derivatives
+from distill.training.examples import Examples
+from distill.training.flat import FlatNetwork, initial_weights
+from distill.training.memory import held
+from ftdnas.candidates.materials import Label, Material, hand_over
+from ftdnas.candidates.screening import Screening
+from ftdnas.candidates.training import Training
+from ftdnas.runtime.processes import LocalProcesses
 from search_spaces.base import SPACES, parse_architecture, stratified_sample
 
 BASE = {"syn_steps": 3, "ipc": 1, "width": 16, "side": 32}

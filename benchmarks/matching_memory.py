@@ -50,10 +50,10 @@ def measure(form: str, syn_steps: int, width: int, batch: int, side: int) -> dic
     import torch
     import torch.nn.functional as F
 
-    from distill.augment import augment, parse_augment
-    from distill.derivatives import Derivatives
-    from distill.flat import FlatNetwork, initial_weights
+    from distill.images.augment import augment, parse_augment
     from distill.matching import draw_steps, match
+    from distill.training.derivatives import Derivatives
+    from distill.training.flat import FlatNetwork, initial_weights
     from search_spaces.base import parse_architecture
 
     torch.set_num_threads(1)

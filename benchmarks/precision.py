@@ -25,15 +25,15 @@ import torch
 from agreement import settled
 
 from distill.synthetic import SyntheticSet
-from ftdnas.agreement import spearman, spearman_difference
-from ftdnas.candidates import score_value
-from ftdnas.intervals import Bootstrap
+from ftdnas.agreement.bootstrap import Bootstrap
+from ftdnas.agreement.estimates import spearman, spearman_difference
+from ftdnas.candidates.screening import default_screening
+from ftdnas.candidates.training import score_value
+from ftdnas.candidates.truth_table import Columns, read_table, stratified_by_truth
 from ftdnas.proxies.base import Workbench
-from ftdnas.proxies.registry import find_proxy
-from ftdnas.real_images import Source, images_of
-from ftdnas.rows import Row, RowFile
-from ftdnas.screening import default_screening
-from ftdnas.truth_table import Columns, read_table, stratified_by_truth
+from ftdnas.proxies.names import find_proxy
+from ftdnas.runtime.rows import Row, RowFile
+from ftdnas.sets.images import Source, images_of
 from search_spaces.base import SPACES, parse_architecture
 
 SPACE = {"cells": "nasbench201", "convnets": "convnet"}

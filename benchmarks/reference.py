@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from distill.augment import augment, draw, parse_augment
-from distill.examples import Examples
-from distill.flat import FlatNetwork
+from distill.images.augment import augment, draw, parse_augment
 from distill.matching import StudentStep
 from distill.recipe import ExpertRecipe, TrainingRecipe
-from distill.training import SCHEDULES, read
+from distill.training.examples import Examples
+from distill.training.flat import FlatNetwork
+from distill.training.loop import SCHEDULES, read
 
 
 def match(

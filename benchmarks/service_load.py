@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from ftdnas.client import Client
+from ftdnas.service.client import Client
 
 PERIOD_S = 2.0
 START_S = 180.0  # until the search is on its way

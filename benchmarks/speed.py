@@ -24,19 +24,19 @@ from typing import Any
 import reference
 import torch
 
-from distill.augment import parse_augment
-from distill.derivatives import CompiledDerivatives, Derivatives
-from distill.examples import Examples
 from distill.experts import _train_epoch
-from distill.flat import FlatNetwork, initial_weights
+from distill.images.augment import parse_augment
 from distill.matching import StudentStep, draw_steps, match
-from distill.memory import held
 from distill.randomness import generator, seeded
 from distill.recipe import ExpertRecipe
-from ftdnas.candidates import Training
-from ftdnas.executors import LocalProcesses
-from ftdnas.materials import Label, Material, hand_over
-from ftdnas.screening import Screening, default_screening, family_of
+from distill.training.derivatives import CompiledDerivatives, Derivatives
+from distill.training.examples import Examples
+from distill.training.flat import FlatNetwork, initial_weights
+from distill.training.memory import held
+from ftdnas.candidates.materials import Label, Material, hand_over
+from ftdnas.candidates.screening import Screening, default_screening, family_of
+from ftdnas.candidates.training import Training
+from ftdnas.runtime.processes import LocalProcesses
 from search_spaces.base import SPACES, flops, parse_architecture, stratified_sample
 
 DSA = parse_augment("color_crop_cutout_flip_scale_rotate")

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ftdnas.agreement import Repeated, Variable, spearman, spearman_difference
-from ftdnas.comparison import decide
-from ftdnas.intervals import Bootstrap
-from ftdnas.verdict import AVOID, USE, Verdict
+from ftdnas.agreement.bootstrap import Bootstrap
+from ftdnas.agreement.comparison import decide
+from ftdnas.agreement.estimates import Repeated, Variable, spearman, spearman_difference
+from ftdnas.agreement.verdict import AVOID, USE, Verdict
 
 BASELINES = 10
 

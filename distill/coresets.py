@@ -11,15 +11,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from distill.datasets import ImageDataset, Split
-from distill.examples import Examples
 from distill.experts import epochs_needed, train_experts
-from distill.flat import FlatNetwork, Network
-from distill.preprocess import Preprocess
+from distill.images.datasets import ImageDataset, Split
+from distill.images.preprocess import Preprocess
 from distill.randomness import derive_seed, generator
 from distill.recipe import Recipe
 from distill.run import Run
-from distill.training import READ_BATCH
+from distill.training.examples import Examples
+from distill.training.flat import FlatNetwork, Network
+from distill.training.loop import READ_BATCH
 
 Labels = NDArray[np.int64]
 # Gives the features of the training images, (N, F), to those that choose by them.

@@ -20,17 +20,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill.augment import parse_augment
-from distill.derivatives import Derivatives, about_s, derivatives_for
-from distill.examples import Examples
 from distill.experts import ExpertBuffer
 from distill.files import whole_file
-from distill.flat import FlatNetwork, Network, initial_weights
+from distill.images.augment import parse_augment
 from distill.matching import draw_steps, match
 from distill.recipe import MatchingRecipe, Recipe
 from distill.restart import MatchingState, RestartPoints, read_tensors, write_tensors
 from distill.run import Progress, Run
-from distill.training import trained_accuracy
+from distill.training.derivatives import Derivatives, about_s, derivatives_for
+from distill.training.examples import Examples
+from distill.training.flat import FlatNetwork, Network, initial_weights
+from distill.training.loop import trained_accuracy
 
 LOSS_LIMIT = 100.0  # a matching loss above it, 1 being a student that stands still, is a student that blew up
 STEP_SIZE_LIMITS = (1e-6, 10.0)

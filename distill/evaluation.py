@@ -12,14 +12,14 @@ from dataclasses import dataclass
 import torch
 
 from distill import coresets
-from distill.datasets import ImageDataset
-from distill.examples import Examples
-from distill.flat import Network
-from distill.preprocess import Preprocess
+from distill.images.datasets import ImageDataset
+from distill.images.preprocess import Preprocess
 from distill.recipe import EvaluationRecipe, Recipe, TrainingRecipe
 from distill.run import Progress, Run
 from distill.synthetic import SyntheticSet
-from distill.training import trained_accuracy
+from distill.training.examples import Examples
+from distill.training.flat import Network
+from distill.training.loop import trained_accuracy
 
 AGAINST = (*coresets.CORESETS, "full")
 

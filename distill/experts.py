@@ -15,20 +15,20 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from distill.augment import augment, draw, parse_augment
-from distill.datasets import ImageDataset
-from distill.derivatives import Derivatives, about_s, derivatives_for
-from distill.examples import Examples
 from distill.files import whole_file
-from distill.flat import FlatNetwork, Network, initial_weights
 from distill.flatness import gsam_gradient
+from distill.images.augment import augment, draw, parse_augment
+from distill.images.datasets import ImageDataset
+from distill.images.preprocess import Preprocess
 from distill.locks import locked
-from distill.preprocess import Preprocess
 from distill.randomness import generator
 from distill.recipe import ExpertRecipe, Recipe
 from distill.recipe import identity as recipe_identity
 from distill.run import Progress, Run
-from distill.training import batches
+from distill.training.derivatives import Derivatives, about_s, derivatives_for
+from distill.training.examples import Examples
+from distill.training.flat import FlatNetwork, Network, initial_weights
+from distill.training.loop import batches
 
 SAVE_EVERY_S = 20.0  # seconds between the writings of a trajectory that is being trained
 STORAGES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from distill.augment import Draw, augment, draw
-from distill.derivatives import Derivatives
+from distill.images.augment import Draw, augment, draw
+from distill.training.derivatives import Derivatives
 
 
 @dataclass(frozen=True)

@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from distill import coresets, distiller, experts
-from distill.datasets import ImageDataset, Split
 from distill.evaluation import choose_rate
-from distill.examples import Examples
-from distill.flat import Network
-from distill.preprocess import Preprocess, fit_preprocess
+from distill.images.datasets import ImageDataset, Split
+from distill.images.preprocess import Preprocess, fit_preprocess
 from distill.recipe import Recipe
 from distill.run import Run
 from distill.synthetic import SyntheticSet
+from distill.training.examples import Examples
+from distill.training.flat import Network
 
 TEACHERS = 6  # so many were measured: results/2026-11-25_ranking_study
 Method = Callable[[ImageDataset, Network, Recipe, Run], SyntheticSet]

@@ -21,9 +21,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from distill.augment import parse_augment
 from distill.files import whole_file
-from distill.preprocess import Preprocess
+from distill.images.augment import parse_augment
+from distill.images.preprocess import Preprocess
 
 FORMAT = 1
 KEY = "ftdnas"

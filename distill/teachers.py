@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from distill.flat import FlatNetwork, Network
+from distill.training.flat import FlatNetwork, Network
 
 BATCH = 500  # images per forward pass
 

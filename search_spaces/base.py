@@ -50,11 +50,11 @@ NETWORKS: dict[str, Architecture] = {name: ClassicNetwork(name) for name in BUIL
 def find_space(spec: str) -> SearchSpace:
     """The space of a name: built in, of an installed package, or "file.py:attribute" or "space.json+file.py:builder".
 
-    Raises LookupError for a name that nobody has, and what `search_spaces.outside.load_space` raises.
+    Raises LookupError for a name that nobody has, and what `search_spaces.outside.load.load_space` raises.
     """
     if spec in SPACES:
         return SPACES[spec]
-    from search_spaces.outside import installed_spaces, is_file_space, load_space
+    from search_spaces.outside.load import installed_spaces, is_file_space, load_space
 
     if is_file_space(spec):
         return load_space(spec)

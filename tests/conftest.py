@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from distill.datasets import ImageDataset, load_dataset
+from distill.images.datasets import ImageDataset, load_dataset
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

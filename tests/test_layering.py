@@ -23,11 +23,16 @@ ONLY_IN = {
     # package: where it may be imported
     "click": {"ftdnas.cli"},
     "rich": {"ftdnas.cli"},
-    "optuna": {"ftdnas.study", "ftdnas.storage", "ftdnas.samplers", "search_spaces.optuna"},
-    "sqlalchemy": {"ftdnas.storage", "ftdnas.leases", "ftdnas.service.queue"},
+    "optuna": {
+        "ftdnas.ranking.study",
+        "ftdnas.runtime.database",
+        "ftdnas.ranking.samplers",
+        "search_spaces.outside.optuna",
+    },
+    "sqlalchemy": {"ftdnas.runtime.database", "ftdnas.runtime.leases", "ftdnas.service.queue"},
     "psycopg": set(),
-    "nni": {"search_spaces.nni", "search_spaces.nni_nas", "ftdnas.nni_tuners"},
-    "ray": {"ftdnas.ray_executor"},
+    "nni": {"search_spaces.outside.nni_json", "search_spaces.outside.nni_nas", "ftdnas.ranking.nni_brain"},
+    "ray": {"ftdnas.runtime.ray"},
     "fastapi": {"ftdnas.service"},
     "pydantic": {"ftdnas.service"},
     "uvicorn": {"ftdnas.service"},
@@ -43,7 +48,7 @@ LEAVES = {
     "distill": {"torch", "torchvision", "numpy", "scipy", "safetensors", "pyarrow", "PIL", "sklearn"},
     "search_spaces": {"torch", "torchvision", "numpy", "scipy", "safetensors", "pyarrow", "optuna", "nni"},
 }
-TORCH_LOAD = "ftdnas.published"  # the tensors that the field publishes are .pt files
+TORCH_LOAD = "ftdnas.sets.published"  # the tensors that the field publishes are .pt files
 HEAVY = {"torch", "torchvision", "optuna", "nni", "pandas", "scipy", "sklearn", "matplotlib", "numpy", "pyarrow"}
 
 
@@ -124,7 +129,14 @@ def test_torch_load_occurs_once_and_reads_weights_only() -> None:
 def test_the_shell_starts_without_heavy_libraries() -> None:
     """What `ftdnas.cli.main` imports at its top, followed through our own modules, is light."""
     seen: set[str] = set()
-    waiting = ["ftdnas", "ftdnas.__main__", "ftdnas.cli", "ftdnas.cli.main", "ftdnas.cli.recipes", "ftdnas.library"]
+    waiting = [
+        "ftdnas",
+        "ftdnas.__main__",
+        "ftdnas.cli",
+        "ftdnas.cli.main",
+        "ftdnas.cli.recipes",
+        "ftdnas.sets.library",
+    ]
     while waiting:
         module = waiting.pop()
         if module in seen:

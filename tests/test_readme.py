@@ -28,12 +28,12 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from distill.datasets import DATASETS
+from distill.images.datasets import DATASETS
 from distill.methods import METHODS
 from distill.synthetic import SyntheticSet
 from ftdnas.cli.main import cli
-from ftdnas.config import load_recipe, recipe_keys, recipe_names
-from ftdnas.library import Library
+from ftdnas.sets.library import Library
+from ftdnas.sets.recipes import load_recipe, recipe_keys, recipe_names
 
 
 def free_port() -> int:

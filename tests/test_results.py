@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 
 from distill.synthetic import SyntheticSet
-from ftdnas.comparison import Table, compare
-from ftdnas.config import load_recipe
-from ftdnas.rows import RowFile
+from ftdnas.agreement.comparison import Table, compare
+from ftdnas.runtime.rows import RowFile
+from ftdnas.sets.recipes import load_recipe
 from search_spaces.base import parse_architecture
 
 ROOT = Path(__file__).parents[1]

@@ -15,7 +15,7 @@ from streams import Stream
 from torch import Tensor, nn
 
 from distill.randomness import seeded
-from distill.training import SCHEDULES
+from distill.training.loop import SCHEDULES
 from search_spaces.base import parse_architecture
 
 PARTS = 100  # of a curve

@@ -18,8 +18,8 @@ from scores import value
 from settings import SETTINGS
 from study import half
 
-from ftdnas.proxies.combined import mean_ranks
-from ftdnas.rows import RowFile
+from ftdnas.proxies.rank_sum import mean_ranks
+from ftdnas.runtime.rows import RowFile
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from scipy.stats import rankdata, spearmanr
 from scores import SCORES, value
 from settings import SETTINGS
 
-from ftdnas.rows import RowFile
+from ftdnas.runtime.rows import RowFile
 from search_spaces.base import parameter_count, parse_architecture
 
 SHOWN = ["late loss", "late third", "sum of losses", "full pass", "accuracy", "held-out loss", "taught loss"]

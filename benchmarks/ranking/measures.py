@@ -15,7 +15,7 @@ from run import _table
 from sample import HALVES, sample
 
 from ftdnas.proxies.measures import Measurement
-from ftdnas.rows import RowFile
+from ftdnas.runtime.rows import RowFile
 from search_spaces.base import parse_architecture
 
 SHAPE, CLASSES = (3, 16, 16), 10  # of the images that candidates are screened on

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 from study import Half, half
 
-from ftdnas.proxies.combined import mean_ranks
+from ftdnas.proxies.rank_sum import mean_ranks
 from search_spaces.base import parse_architecture
 
 Floats = NDArray[np.float64]

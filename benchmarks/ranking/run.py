@@ -21,7 +21,7 @@ from sample import HALVES, sample
 from settings import SETTINGS, Setting
 from streams import Stream, Workshop
 
-from ftdnas.rows import RowFile
+from ftdnas.runtime.rows import RowFile
 
 _shared: dict[str, Any] = {}
 

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from ftdnas.truth_table import Columns, TruthTable, read_table, stratified_by_truth
+from ftdnas.candidates.truth_table import Columns, TruthTable, read_table, stratified_by_truth
 from search_spaces.base import SPACES, parse_architecture
 
 HALVES = ("tuning", "reporting")

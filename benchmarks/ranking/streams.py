@@ -12,19 +12,19 @@ import torch.nn.functional as F
 from settings import Setting
 from torch import Tensor
 
-from distill.augment import augment, draw, parse_augment
 from distill.coresets import CORESETS
-from distill.datasets import ImageDataset
-from distill.examples import Examples
 from distill.experts import train_experts
-from distill.flat import FlatNetwork
+from distill.images.augment import augment, draw, parse_augment
+from distill.images.datasets import ImageDataset
 from distill.methods import fitted_preprocess
 from distill.randomness import derive_seed, generator
 from distill.run import Run
-from distill.training import batches
-from ftdnas.config import load_recipe
-from ftdnas.library import Library, home
-from ftdnas.real_images import Source
+from distill.training.examples import Examples
+from distill.training.flat import FlatNetwork
+from distill.training.loop import batches
+from ftdnas.sets.images import Source
+from ftdnas.sets.library import Library, home
+from ftdnas.sets.recipes import load_recipe
 from search_spaces.base import parse_architecture
 
 HELD_OUT = 1000  # images of the half of validation that scores

@@ -28,12 +28,12 @@ from scipy.stats import rankdata
 from scores import SCORES, value
 from settings import SETTINGS, Setting
 
-from ftdnas.agreement import better_half, regret_at, spearman, spearman_difference
-from ftdnas.intervals import Bootstrap
+from ftdnas.agreement.bootstrap import Bootstrap
+from ftdnas.agreement.estimates import better_half, regret_at, spearman, spearman_difference
 from ftdnas.proxies.calibration import calibrate
-from ftdnas.proxies.combined import mean_ranks
-from ftdnas.proxies.training_free import rank_product
-from ftdnas.rows import RowFile
+from ftdnas.proxies.rank_sum import mean_ranks
+from ftdnas.proxies.untrained import rank_product
+from ftdnas.runtime.rows import RowFile
 from search_spaces.base import flops, parameter_count, parse_architecture
 from search_spaces.nasbench201 import OPERATIONS
 

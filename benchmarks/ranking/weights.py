@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata, spearmanr
 from study import Half, half, judged
 
-from ftdnas.proxies.combined import mean_ranks
+from ftdnas.proxies.rank_sum import mean_ranks
 
 Floats = NDArray[np.float64]
 SETTING = "random500 teacher 8 pixels"

@@ -17,13 +17,13 @@ from ftdnas.cli.options import (
     seed_option,
 )
 from ftdnas.cli.progress import duration, progress
-from ftdnas.config import load_recipe, override
-from ftdnas.library import sheet_of
-from ftdnas.real_images import Source
+from ftdnas.sets.images import Source
+from ftdnas.sets.library import sheet_of
+from ftdnas.sets.recipes import load_recipe, override
 
 if TYPE_CHECKING:
     from distill.recipe import Recipe
-    from ftdnas.distillation import Distilled
+    from ftdnas.sets.making import Distilled
 
 METHODS = ("ftd", "mtt", "random", "herding", "kmeans")
 
@@ -44,7 +44,7 @@ def distill(as_json: bool, ipc: int | None, recipe: str | None, settings: Sequen
     Chooses a recipe that fits the data set and this machine, and says what it chose and about how long it takes.
     Interrupted at any moment, the same command goes on where it was.
     """
-    from ftdnas.distillation import Request, distil
+    from ftdnas.sets.making import Request, distil
 
     with progress(as_json) as report:
         chosen = resolve_recipe(asked["source"], recipe, ipc, settings, asked["device"], report)
@@ -65,7 +65,7 @@ def experts(as_json: bool, ipc: int | None, recipe: str | None, settings: Sequen
 
     Several processes may share the work: each takes an expert that no other is training.
     """
-    from ftdnas.distillation import Request, train_experts
+    from ftdnas.sets.making import Request, train_experts
 
     with progress(as_json) as report:
         chosen = resolve_recipe(asked["source"], recipe, ipc, settings, asked["device"], report)
@@ -86,8 +86,8 @@ def resolve_recipe(
 ) -> Recipe:
     """The recipe that was asked for, or the sensible one, said."""
     from distill.run import Progress
-    from ftdnas.distillation import choose_recipe
-    from ftdnas.machine import pick_device
+    from ftdnas.runtime.device import pick_device
+    from ftdnas.sets.making import choose_recipe
 
     if name is not None:
         return override(load_recipe(name), [*([] if ipc is None else [f"ipc={ipc}"]), *settings])

@@ -10,11 +10,11 @@ import click
 
 from ftdnas.cli.options import data_options, json_option, machine_options, recipe_options
 from ftdnas.cli.progress import duration, progress
-from ftdnas.real_images import Source
+from ftdnas.sets.images import Source
 
 if TYPE_CHECKING:
     from distill.evaluation import Evaluation
-    from ftdnas.judgement import Judgement
+    from ftdnas.sets.judging import Judgement
 
 
 @click.command()
@@ -43,7 +43,7 @@ def evaluate(
     Fresh networks are trained on the set and read once on the test images; random, herding and kmeans are as many real
     images, full is all of them. What was measured before is not measured again.
     """
-    from ftdnas.judgement import Question, judge
+    from ftdnas.sets.judging import Question, judge
 
     kinds = tuple(kind.strip() for kind in against.split(",") if kind.strip())
     with progress(as_json) as report:

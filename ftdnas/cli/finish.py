@@ -12,14 +12,14 @@ import click
 
 from ftdnas.cli.options import data_options, json_option, machine_options, seed_option
 from ftdnas.cli.progress import duration, progress
-from ftdnas.real_images import Source
+from ftdnas.sets.images import Source
 
 if TYPE_CHECKING:
-    from distill.datasets import ImageDataset
+    from distill.images.datasets import ImageDataset
     from distill.recipe import TrainingRecipe
     from distill.run import Progress
-    from ftdnas.finish import Finished
-    from ftdnas.standing import Standing
+    from ftdnas.finishing.run import Finished
+    from ftdnas.ranking.standing import Standing
 
 
 @click.command()
@@ -52,10 +52,10 @@ def finish(
     of the photos, 224 at most). The images are the study's own, unless --dataset names others. Trained finalists are
     kept: interrupted, the same command goes on.
     """
-    from ftdnas.finish import Request
-    from ftdnas.finish import finish as run
-    from ftdnas.machine import use_threads
-    from ftdnas.standing import standing
+    from ftdnas.finishing.run import Request
+    from ftdnas.finishing.run import finish as run
+    from ftdnas.ranking.standing import standing
+    from ftdnas.runtime.device import use_threads
 
     if study is None and not architectures:
         raise click.UsageError("what shall be finished? ftdnas finish STUDY, or --architecture ARCH --dataset NAME")
@@ -108,10 +108,10 @@ def target_images(
 
 def real_recipe(spec: str, recipe: str | None, epochs: int | None, lr: float | None) -> tuple[TrainingRecipe, str]:
     """How finalists train, and the name of the recipe that it is from."""
-    from ftdnas.config import load_recipe
-    from ftdnas.distillation import choose_recipe
-    from ftdnas.machine import pick_device
-    from ftdnas.real_rankings import recipe_of
+    from ftdnas.candidates.real_rankings import recipe_of
+    from ftdnas.runtime.device import pick_device
+    from ftdnas.sets.making import choose_recipe
+    from ftdnas.sets.recipes import load_recipe
 
     chosen = load_recipe(recipe) if recipe else choose_recipe(spec, None, pick_device("auto").type == "cuda")[0]
     return recipe_of(chosen.evaluation.full, epochs, lr), chosen.name
@@ -119,7 +119,7 @@ def real_recipe(spec: str, recipe: str | None, epochs: int | None, lr: float | N
 
 def describe(finished: Finished) -> list[str]:
     """What came of it, as lines of text."""
-    from ftdnas.card import told_accuracy
+    from ftdnas.finishing.card import told_accuracy
 
     card = finished.card
     lines = [f"{card['architecture']}", ""]

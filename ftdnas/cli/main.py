@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from ftdnas import followed
+from ftdnas.runtime import followed
 
 COMMANDS: dict[str, tuple[str, str]] = {
     # name: (module:attribute, what it does)

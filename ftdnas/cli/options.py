@@ -28,7 +28,7 @@ def data_options(default: str | None = None) -> Callable[[Command], Any]:
             offline: bool,
             **others: Any,
         ) -> Any:
-            from ftdnas.real_images import Source  # it imports torch
+            from ftdnas.sets.images import Source  # it imports torch
 
             source = Source(dataset or "", data_root, image_size, validation, split, split_seed, offline)
             return command(source=source, **others)

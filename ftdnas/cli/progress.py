@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as Bars
 
 from distill.run import Progress, ignore
-from ftdnas.followed import following, json_lines
+from ftdnas.runtime.followed import following, json_lines
 
 INTERVAL_S = 5.0  # between plain lines, at first; a log of hours gets one a minute
 

@@ -9,7 +9,7 @@ from dataclasses import asdict
 import click
 
 from ftdnas.cli.options import json_option
-from ftdnas.config import load_recipe, recipe_names, recipe_to_toml
+from ftdnas.sets.recipes import load_recipe, recipe_names, recipe_to_toml
 
 
 @click.group()

@@ -14,7 +14,7 @@ from click.core import ParameterSource
 from ftdnas.cli.progress import duration, progress
 
 if TYPE_CHECKING:
-    from ftdnas.client import Client
+    from ftdnas.service.client import Client
 
 JOBS = ("distill", "search", "truth", "check", "report", "finish")
 OTHERWISE = {
@@ -30,7 +30,7 @@ INTERRUPTED = 130  # exit code, as of any command that Ctrl-C ended
 
 def run_remotely(url: str, token_file: Path | None, command: click.Command, ctx: click.Context) -> int:
     """Submit the command of a parsed context, follow it, print what it printed there; its exit code."""
-    from ftdnas.client import Client
+    from ftdnas.service.client import Client
 
     if ctx.command.name not in JOBS:
         raise click.UsageError(f"--server runs {', '.join(JOBS)}; {command.name} works on this machine")
@@ -61,7 +61,7 @@ def request_of(ctx: click.Context) -> dict[str, Any]:
 
     Raises click.UsageError for an option that only makes sense here, such as a file.
     """
-    from ftdnas.client import told_request
+    from ftdnas.service.client import told_request
 
     given: dict[str, Any] = {}
     for name, value in ctx.params.items():

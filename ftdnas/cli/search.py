@@ -12,16 +12,16 @@ import click
 
 from ftdnas.cli.options import data_options, json_option, machine_options, seed_option, with_options
 from ftdnas.cli.progress import duration, progress
-from ftdnas.library import Library, home
-from ftdnas.real_images import Source, images_of
+from ftdnas.sets.images import Source, images_of
+from ftdnas.sets.library import Library, home
 
 if TYPE_CHECKING:
-    from distill.datasets import ImageDataset
+    from distill.images.datasets import ImageDataset
     from distill.run import Progress
     from distill.synthetic import SyntheticSet
-    from ftdnas.ranking import Ranked, Ranking
-    from ftdnas.screening import Screening
-    from ftdnas.search import Request
+    from ftdnas.candidates.screening import Screening
+    from ftdnas.ranking.loop import Request
+    from ftdnas.ranking.table import Ranked, Ranking
 
 TOP = 10
 UNITS = {"": 60.0, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -110,7 +110,7 @@ def search(source: Source, set_name: str | None, as_json: bool, **asked: Any) ->
     Before it starts it says what each way to a choice would cost here. Interrupted, the same command goes on. How far
     to trust the ranking: ftdnas check before, ftdnas truth and ftdnas report after.
     """
-    from ftdnas.search import search as run
+    from ftdnas.ranking.loop import search as run
 
     request = request_of(asked)
     with progress(as_json) as report:
@@ -122,13 +122,13 @@ def search(source: Source, set_name: str | None, as_json: bool, **asked: Any) ->
 
 def request_of(asked: dict[str, Any]) -> Request:
     """The request that the options make."""
-    from ftdnas.limits import Limits
-    from ftdnas.proxies.registry import DEFAULT
-    from ftdnas.search import Request
+    from ftdnas.candidates.limits import Limits
+    from ftdnas.proxies.names import DEFAULT
+    from ftdnas.ranking.loop import Request
 
     table: dict[str, float] = {}
     if asked.get("latency_table"):
-        from ftdnas.latency import read_latency_table
+        from ftdnas.candidates.latency import read_latency_table
 
         table = dict(read_latency_table(asked["latency_table"]))
     names = ["space", "compare", "sampler", "candidates", "objectives", "calibrate", "seed", "device", "study"]
@@ -150,7 +150,7 @@ def screening_of(asked: dict[str, Any]) -> Screening:
     """The space's own screening, with what was asked for."""
     from dataclasses import replace
 
-    from ftdnas.screening import SET, default_screening
+    from ftdnas.candidates.screening import SET, default_screening
 
     chosen = default_screening(asked["space"]).screening
     named = ("batch_norm", "augment", "labels", "shrink", "pixels", "seeds", "precision")
@@ -173,7 +173,7 @@ def materials_of(
     request: Request, set_name: str | None, source: Source, report: Callable[[Progress], None]
 ) -> tuple[str, SyntheticSet | None, ImageDataset]:
     """(name of the set, set, images); without a set where no proxy needs one and none is named."""
-    from ftdnas.search import choose_set, needs_set
+    from ftdnas.ranking.loop import choose_set, needs_set
 
     if set_name is None and not needs_set(request) and source.spec:
         return "", None, source.load(report)
@@ -188,7 +188,7 @@ def with_proxy(
     from dataclasses import replace
 
     from distill.run import Progress
-    from ftdnas.proxies.registry import default_proxy
+    from ftdnas.proxies.names import default_proxy
 
     if asked.get("proxy"):
         return request
@@ -200,7 +200,7 @@ def with_proxy(
 
 def source_facts(synthetic: SyntheticSet | None, source: Source) -> dict[str, Any]:
     """What finds the same images again."""
-    from ftdnas.real_images import source_of
+    from ftdnas.sets.images import source_of
 
     return (source if synthetic is None else source_of(synthetic, source)).to_json()
 
@@ -261,7 +261,7 @@ def _among(asked: dict[str, Any]) -> tuple[str, ...]:
     """Candidates stratified over the accuracies of a truth table."""
     if not asked.get("among"):
         return ()
-    from ftdnas.truth_table import Columns, read_table, stratified_by_truth
+    from ftdnas.candidates.truth_table import Columns, read_table, stratified_by_truth
     from search_spaces.base import find_space, parse_architecture
 
     columns = Columns(asked["truth_architectures"], asked["truth_column"])

@@ -13,12 +13,12 @@ import click
 from distill.recipe import Recipe, TrainingRecipe
 from ftdnas.cli.options import data_options, json_option
 from ftdnas.cli.progress import progress
-from ftdnas.library import Entry, Library, curve_of, facts, home, sheet_of
+from ftdnas.sets.library import Entry, Library, curve_of, facts, home, sheet_of
 
 if TYPE_CHECKING:
     from distill.synthetic import SyntheticSet
 
-FORMATS = ("set", "tensors", "sheet", "folder")  # of ftdnas.export, which needs torch
+FORMATS = ("set", "tensors", "sheet", "folder")  # of ftdnas.sets.export, which needs torch
 FAILED = 1
 
 
@@ -88,7 +88,7 @@ def verify(ctx: click.Context, names: Sequence[str], as_json: bool) -> None:
 @json_option
 def export(name: str, place: Path, form: str, as_json: bool) -> None:
     """Write a set to PLACE for other programs, or to look at."""
-    from ftdnas.export import export_set
+    from ftdnas.sets.export import export_set
 
     export_set(library().load(name), form, place)
     click.echo(json.dumps({"path": str(place), "form": form}) if as_json else f"written to {place}")
@@ -132,7 +132,7 @@ def import_set(name: str | None, as_json: bool, **told: Any) -> None:
     PATH is the set's file, or images_best.pt and the like (or the folder that holds it) with the labels and the
     learning rate beside it.
     """
-    from ftdnas.published import Published, import_set
+    from ftdnas.sets.published import Published, import_set
 
     with progress(as_json) as report:
         path = import_set(library(), Published(**told), name, report)

@@ -10,7 +10,7 @@ import click
 from ftdnas.cli.options import json_option
 
 if TYPE_CHECKING:
-    from ftdnas.architecture_facts import ArchitectureFacts
+    from ftdnas.candidates.architecture_facts import ArchitectureFacts
 
 
 @click.command()
@@ -27,8 +27,8 @@ def show(architecture: str, code: bool, image_size: int, channels: int, classes:
     """
     import torch
 
-    from ftdnas.architecture_facts import architecture_facts
-    from ftdnas.plain_code import plain_code
+    from ftdnas.candidates.architecture_facts import architecture_facts
+    from ftdnas.finishing.code import plain_code
     from search_spaces.base import parse_architecture
 
     parsed, shape = parse_architecture(architecture), (channels, image_size, image_size)

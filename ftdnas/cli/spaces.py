@@ -31,7 +31,7 @@ def spaces() -> None:
 def list_spaces(as_json: bool) -> None:
     """Every space that is known here, and how many architectures it has."""
     from search_spaces.base import SPACES, find_space
-    from search_spaces.outside import installed_spaces
+    from search_spaces.outside.load import installed_spaces
 
     found = [facts(find_space(name), name in SPACES) for name in dict.fromkeys([*SPACES, *installed_spaces()])]
     if as_json:
@@ -76,7 +76,7 @@ def export(
 
     ftdnas search --latency-table takes the table back. Interrupted, the same command goes on.
     """
-    from ftdnas.latency import export_candidates
+    from ftdnas.candidates.latency import export_candidates
     from search_spaces.base import find_space
 
     shape = (channels, image_size, image_size)

@@ -19,7 +19,7 @@ from ftdnas.cli.search import (
     source_facts,
     with_proxy,
 )
-from ftdnas.real_images import Source
+from ftdnas.sets.images import Source
 
 
 def training_options(command: Any) -> Any:
@@ -67,8 +67,8 @@ def truth(source: Source, as_json: bool, stratified: bool, **asked: Any) -> None
     One pool of trainings, keyed by architecture, images, recipe and seed: what is there is not done again, whoever
     asks. Interrupted, the same command goes on. Read on validation images that chose nothing; test images stay unread.
     """
-    from ftdnas.machine import pick_device, use_processes
-    from ftdnas.real_rankings import Trainings, remember, train
+    from ftdnas.candidates.real_rankings import Trainings, remember, train
+    from ftdnas.runtime.device import pick_device, use_processes
 
     with progress(as_json) as report:
         data, names, full = _subject(asked, source, report)
@@ -123,10 +123,10 @@ def report(
 
     Writes report.html (one file, no network), report.csv, report.json and figures.
     """
-    from ftdnas.real_rankings import find_truth
+    from ftdnas.candidates.real_rankings import find_truth
     from ftdnas.report.page import UNKNOWN
+    from ftdnas.report.study import open_found, write
     from ftdnas.report.terminal import lines
-    from ftdnas.trust import open_found, write
 
     wanted = study or named
     if wanted is None:
@@ -169,9 +169,9 @@ def check(source: Source, set_name: str | None, as_json: bool, real_epochs: int,
 
     Trains a few candidates for real, shortly, holds the proxy and its baselines up to that, and gives the verdict.
     """
-    from ftdnas.check import check as run
+    from ftdnas.ranking.job import set_recipe
+    from ftdnas.report.check import check as run
     from ftdnas.report.terminal import lines
-    from ftdnas.search_job import set_recipe
 
     request = request_of(asked)
     with progress(as_json) as heard:
@@ -204,8 +204,8 @@ def check(source: Source, set_name: str | None, as_json: bool, real_epochs: int,
 @json_option
 def advise(source: Source, set_name: str | None, as_json: bool, **asked: Any) -> None:
     """What each way to a choice costs on this device, from a few timed steps: distil and screen, race, train all."""
-    from ftdnas.advise import describe_advice
-    from ftdnas.search import advice
+    from ftdnas.ranking.advice import describe_advice
+    from ftdnas.ranking.loop import advice
 
     request = request_of(asked)
     with progress(as_json) as heard:
@@ -217,9 +217,9 @@ def advise(source: Source, set_name: str | None, as_json: bool, **asked: Any) ->
 
 def _subject(asked: dict[str, Any], source: Source, heard: Any) -> tuple[Any, list[str], Any]:
     """(images, candidates, recipe of real training)."""
-    from ftdnas.plan import parse_restriction
-    from ftdnas.search_job import set_recipe
-    from ftdnas.trust import open_found
+    from ftdnas.ranking.job import set_recipe
+    from ftdnas.ranking.plan import parse_restriction
+    from ftdnas.report.study import open_found
     from search_spaces.base import find_space, stratified_sample
 
     if asked["study"]:
@@ -241,16 +241,16 @@ def _subject(asked: dict[str, Any], source: Source, heard: Any) -> tuple[Any, li
 
 def _full(source: Source, data: Any) -> Any:
     """How all real images are trained by the recipe that suits them."""
-    from ftdnas.distillation import choose_recipe
-    from ftdnas.machine import pick_device
+    from ftdnas.runtime.device import pick_device
+    from ftdnas.sets.making import choose_recipe
 
     recipe, _ = choose_recipe(source.spec or data.name, None, pick_device("auto").type == "cuda")
     return recipe.evaluation.full
 
 
 def _real_recipe(asked: dict[str, Any], full: Any) -> Any:
-    from ftdnas.config import load_recipe
-    from ftdnas.real_rankings import recipe_of
+    from ftdnas.candidates.real_rankings import recipe_of
+    from ftdnas.sets.recipes import load_recipe
 
     if asked.get("recipe"):
         full = load_recipe(asked["recipe"]).evaluation.full
@@ -258,7 +258,7 @@ def _real_recipe(asked: dict[str, Any], full: Any) -> Any:
 
 
 def _columns(asked: dict[str, Any]) -> Any:
-    from ftdnas.truth_table import Columns
+    from ftdnas.candidates.truth_table import Columns
 
     others = {}
     for text in asked["others"]:

@@ -8,14 +8,21 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
 
-from distill.datasets import ImageDataset
+from distill.images.datasets import ImageDataset
 from distill.recipe import TrainingRecipe
 from distill.synthetic import SyntheticSet
-from ftdnas.candidates import Training, Work
-from ftdnas.materials import CORESET_KINDS, Material, Shelf, coreset_material, held_out_material, set_material
-from ftdnas.rows import Row
-from ftdnas.screening import Screening
-from ftdnas.truth import truth_materials
+from ftdnas.candidates.materials import (
+    CORESET_KINDS,
+    Material,
+    Shelf,
+    coreset_material,
+    held_out_material,
+    set_material,
+)
+from ftdnas.candidates.screening import Screening
+from ftdnas.candidates.training import Training, Work
+from ftdnas.candidates.truth import truth_materials
+from ftdnas.runtime.rows import Row
 from search_spaces.base import parse_architecture
 
 __all__ = ["Column", "Proxy", "Rows", "Work", "Workbench", "settle", "spent"]

@@ -11,7 +11,7 @@ import numpy as np
 
 from distill.randomness import derive_seed
 from ftdnas.proxies.calibration import Calibration, calibrate, describe, fewest
-from ftdnas.proxies.training_free import Bench, Column, Counted, Rows
+from ftdnas.proxies.untrained import Bench, Column, Counted, Rows
 from search_spaces.base import parse_architecture
 
 

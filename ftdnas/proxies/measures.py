@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from distill.randomness import generator, seeded
-from ftdnas.executors import Failure
-from ftdnas.materials import Label, Shelf
+from ftdnas.candidates.materials import Label, Shelf
 from ftdnas.proxies.az_nas import az_nas
 from ftdnas.proxies.jacob_cov import jacob_cov
 from ftdnas.proxies.naswot import naswot
 from ftdnas.proxies.synflow import synflow
-from ftdnas.rows import Row
+from ftdnas.runtime.processes import Failure
+from ftdnas.runtime.rows import Row
 from search_spaces.base import ImageShape, parse_architecture
 
 IMAGES = 64  # of one batch, as in the papers

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from ftdnas.candidates import Training, is_dead
+from ftdnas.candidates.training import Training, is_dead
 from ftdnas.proxies.base import Column, Rows, Workbench, spent
 from ftdnas.proxies.trained import real_recipe, real_seed, within
 

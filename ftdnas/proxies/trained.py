@@ -10,11 +10,11 @@ from typing import Protocol
 
 from distill.randomness import derive_seed
 from distill.recipe import TrainingRecipe
-from ftdnas.candidates import Training, is_dead, score_value
-from ftdnas.materials import Label, Material
+from ftdnas.candidates.materials import Label, Material
+from ftdnas.candidates.screening import SCORES, describe_score, family_of
+from ftdnas.candidates.training import Training, is_dead, score_value
 from ftdnas.proxies.base import Column, Rows, Workbench, spent
-from ftdnas.rows import Row
-from ftdnas.screening import SCORES, describe_score, family_of
+from ftdnas.runtime.rows import Row
 
 DIGITS = 2  # that count of a budget made of measured times, so that a hair does not make all trainings others
 
@@ -40,7 +40,7 @@ class Trainings(Protocol):
 class Trained:
     """The mean of one score over the trainings of a candidate; None where one of them failed.
 
-    `score`: of `ftdnas.screening.SCORES`. Architectures that compute the same are trained once.
+    `score`: of `ftdnas.candidates.screening.SCORES`. Architectures that compute the same are trained once.
     """
 
     name: str

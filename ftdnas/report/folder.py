@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.files import whole_file
-from ftdnas.comparison import Comparison, Table
+from ftdnas.agreement.comparison import Comparison, Table
 from ftdnas.report import views
 from ftdnas.report.page import UNKNOWN, Charts, Extras, page
 

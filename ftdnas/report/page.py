@@ -9,11 +9,11 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from ftdnas.agreement import Estimate
-from ftdnas.comparison import Comparison, Line, Table, failures
-from ftdnas.ledger import ONCE, Stage
+from ftdnas.agreement.comparison import Comparison, Line, Table, failures
+from ftdnas.agreement.estimates import Estimate
 from ftdnas.report import views
 from ftdnas.report.charts import Chart, Forest, number
+from ftdnas.report.ledger import ONCE, Stage
 from ftdnas.report.style import SCRIPT, STYLE, policy
 from ftdnas.report.svg import draw, draw_forest
 from ftdnas.report.terminal import beside, points, seconds_told, told_truth, undefined_or

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ftdnas.agreement import Estimate
-from ftdnas.comparison import Comparison, Line
+from ftdnas.agreement.comparison import Comparison, Line
+from ftdnas.agreement.estimates import Estimate
 
 CHOSEN = 10  # k of the figures that are told
 FAILURES = 10  # of a table that are named

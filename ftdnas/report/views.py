@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from scipy.stats import rankdata
 
-from ftdnas.agreement import Repeated, Values, chance_regret, regret_at
-from ftdnas.comparison import EQUAL_COST, Comparison, Line, Table
-from ftdnas.intervals import Bootstrap
-from ftdnas.report.bias import biases, pareto
+from ftdnas.agreement.bias import biases, pareto
+from ftdnas.agreement.bootstrap import Bootstrap
+from ftdnas.agreement.comparison import EQUAL_COST, Comparison, Line, Table
+from ftdnas.agreement.estimates import Repeated, Values, chance_regret, regret_at
 from ftdnas.report.charts import FAILED, FAINT, MARKED, Axis, Chart, Curve, Dot, Forest, Row, around, number
 from ftdnas.report.terminal import seconds_told
 

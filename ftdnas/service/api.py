@@ -16,8 +16,7 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTex
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import ValidationError
 
-from ftdnas.leases import DatabaseAway
-from ftdnas.library import Library, curve_of, home, sheet_of
+from ftdnas.runtime.leases import DatabaseAway
 from ftdnas.service import studies
 from ftdnas.service.problems import Problem, told_errors
 from ftdnas.service.queue import KeyTaken
@@ -25,6 +24,7 @@ from ftdnas.service.report_page import policy_of
 from ftdnas.service.requests import KINDS, NAME, coming, known_spaces
 from ftdnas.service.server import SPARE_BYTES, Server
 from ftdnas.service.uploads import receive_set
+from ftdnas.sets.library import Library, curve_of, home, sheet_of
 
 EVENT_S = 0.5  # between two looks for news
 PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -339,7 +339,7 @@ def list_spaces() -> dict[str, Any]:
 @router.post("/spaces/validate", tags=["spaces"])
 def validate_space(space: Annotated[dict[str, Any], Body(description="An NNI search space.")]) -> dict[str, Any]:
     """Whether an NNI search space can be searched; its builder must be installed by the operator."""
-    from search_spaces.nni import check_search_space
+    from search_spaces.outside.nni_json import check_search_space
 
     try:
         check_search_space(space)
@@ -357,7 +357,7 @@ def datasets(server: ThisServer) -> dict[str, list[str]]:
 @router.get("/recipes", tags=["server"])
 def recipes() -> dict[str, Any]:
     """The shipped recipes and all their settings."""
-    from ftdnas.config import load_recipe, recipe_names
+    from ftdnas.sets.recipes import load_recipe, recipe_names
 
     return {"recipes": [asdict(load_recipe(name)) for name in recipe_names()]}
 

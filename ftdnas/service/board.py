@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ftdnas.leases import DatabaseAway
+from ftdnas.runtime.leases import DatabaseAway
 from ftdnas.service.queue import Job, Queue
 
 FRESH_S = 0.5

@@ -9,14 +9,14 @@ from fastapi import APIRouter, Request
 from fastapi import Path as InPath
 from fastapi.responses import HTMLResponse
 
-from ftdnas.library import Library, home
-from ftdnas.screening import SCORES
+from ftdnas.candidates.screening import SCORES
 from ftdnas.service import studies
 from ftdnas.service.api import Identity, ThisServer, list_sets, show_set
 from ftdnas.service.forms import fields_of
 from ftdnas.service.queue import OVER
 from ftdnas.service.render import page
 from ftdnas.service.requests import KINDS, NAME, known_spaces
+from ftdnas.sets.library import Library, home
 
 SHOWN = 20  # of each list on the overview
 
@@ -46,7 +46,7 @@ def new(server: ThisServer, kind: str, request: Request) -> HTMLResponse:
     """A form for a job; the query fills fields in."""
     if kind not in KINDS:
         raise LookupError(f"no kind of job {kind!r}: choose from {', '.join(KINDS)}")
-    from ftdnas.config import recipe_names
+    from ftdnas.sets.recipes import recipe_names
 
     choices = {
         "dataset": list(server.bounds.datasets()),

@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from ftdnas.leases import DatabaseAway
+from ftdnas.runtime.leases import DatabaseAway
 from ftdnas.service.paths import without_places
 from ftdnas.service.queue import QueueFull
 from ftdnas.service.render import page

@@ -24,8 +24,8 @@ from sqlalchemy import (
     select,
 )
 
-from ftdnas.leases import DatabaseAway, Leases, insist, now_of
-from ftdnas.storage import JOBS, SCHEMA, Storage
+from ftdnas.runtime.database import JOBS, SCHEMA, Storage
+from ftdnas.runtime.leases import DatabaseAway, Leases, insist, now_of
 
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 OPEN: tuple[State, ...] = ("queued", "running")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from ftdnas.library import Library, check_name, home
+from ftdnas.sets.library import Library, check_name, home
 
 if TYPE_CHECKING:
     from distill.recipe import Recipe
@@ -52,7 +52,7 @@ class Bounds:
 
     def datasets(self) -> dict[str, str]:
         """Name -> spec of every data set that is here: nothing is downloaded for a client."""
-        from distill.datasets import DATASETS
+        from distill.images.datasets import DATASETS
 
         found = {"digits": "digits"}
         for name in DATASETS:
@@ -147,8 +147,8 @@ class Distil(OnData):
     name: Name | None = Field(None, description="Of the set in the library.")
 
     def check(self, bounds: Bounds) -> None:
-        from ftdnas.config import load_recipe, override, recipe_names
-        from ftdnas.distillation import choose_recipe
+        from ftdnas.sets.making import choose_recipe
+        from ftdnas.sets.recipes import load_recipe, override, recipe_names
 
         self._data(bounds)
         if self.recipe is not None:
@@ -213,8 +213,8 @@ class Screened(OnData):
     study: Name | None = Field(None, description="Name of the study.")
 
     def check(self, bounds: Bounds) -> None:
-        from ftdnas.plan import parse_restriction
-        from ftdnas.proxies.registry import DEFAULT, real_epochs
+        from ftdnas.proxies.names import DEFAULT, real_epochs
+        from ftdnas.ranking.plan import parse_restriction
         from search_spaces.base import find_space
 
         if self.epochs is not None and self.steps is not None:
@@ -267,7 +267,7 @@ class Search(Screened):
     calibrate: int | None = Field(None, ge=4, le=1000, description="Real trainings of a hybrid.")
 
     def check(self, bounds: Bounds) -> None:
-        from ftdnas.samplers import SAMPLERS
+        from ftdnas.ranking.samplers import SAMPLERS
 
         super().check(bounds)
         if self.sampler is not None:
@@ -304,7 +304,7 @@ class OfStudy(JobRequest):
     study: Name
 
     def check(self, bounds: Bounds) -> None:  # noqa: ARG002
-        from ftdnas.standing import standing
+        from ftdnas.ranking.standing import standing
 
         standing(self.study, 1)
 
@@ -386,7 +386,7 @@ def command_of(kind: str, request: Mapping[str, Any], bounds: Bounds, threads: i
 def known_spaces() -> list[str]:
     """The built-in search spaces and those of installed packages."""
     from search_spaces.base import SPACES
-    from search_spaces.outside import installed_spaces
+    from search_spaces.outside.load import installed_spaces
 
     return [*SPACES, *installed_spaces()]
 

@@ -14,7 +14,8 @@ from types import FrameType
 
 import uvicorn
 
-from ftdnas.machine import visible_gpus
+from ftdnas.runtime.database import open_storage
+from ftdnas.runtime.device import visible_gpus
 from ftdnas.service import uploads
 from ftdnas.service.app import make_app
 from ftdnas.service.board import Board
@@ -23,7 +24,6 @@ from ftdnas.service.queue import Queue
 from ftdnas.service.requests import Bounds
 from ftdnas.service.server import Server
 from ftdnas.service.workers import Workers
-from ftdnas.storage import open_storage
 
 ANSWER_S = 2.0  # a request waits so long for the database: then it is told that it is away
 

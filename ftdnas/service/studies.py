@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ftdnas.candidates import score_value
-from ftdnas.facts_file import read_facts
-from ftdnas.library import home
-from ftdnas.rows import RowFile
-from ftdnas.screening import SCORES
+from ftdnas.candidates.screening import SCORES
+from ftdnas.candidates.training import score_value
+from ftdnas.runtime.json_file import read_facts
+from ftdnas.runtime.rows import RowFile
 from ftdnas.service.paths import without_places
 from ftdnas.service.requests import NAME
+from ftdnas.sets.library import home
 from search_spaces.architecture import hint
 
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from fastapi.concurrency import run_in_threadpool
 
 from distill.locks import locked
-from ftdnas.library import SUFFIX, Library, home
-from ftdnas.real_images import KEY
 from ftdnas.service.problems import Problem
 from ftdnas.service.requests import check_architecture
+from ftdnas.sets.images import KEY
+from ftdnas.sets.library import SUFFIX, Library, home
 
 if TYPE_CHECKING:
     from distill.synthetic import SyntheticSet

@@ -18,12 +18,12 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import IO, Any
 
-from ftdnas.followed import FLAG, ORPHANED, read_line
-from ftdnas.library import home
+from ftdnas.runtime.database import Storage
+from ftdnas.runtime.followed import FLAG, ORPHANED, read_line
 from ftdnas.service.paths import without_places
 from ftdnas.service.queue import ATTEMPTS, LOG_LINES, SCOPE, Job, Queue
 from ftdnas.service.requests import Bounds, can_begin, command_of
-from ftdnas.storage import Storage
+from ftdnas.sets.library import home
 
 LOOK_S = 0.5  # between two looks at the queue, and at a child
 NOTE_S = 5.0  # between two notes of a job that says nothing

@@ -9,13 +9,13 @@ import reference
 import torch
 from torch import nn
 
-from distill.derivatives import Derivatives
-from distill.examples import Examples
 from distill.experts import _train_epoch
-from distill.flat import FlatNetwork, initial_weights
 from distill.randomness import generator, seeded
 from distill.recipe import ExpertRecipe, TrainingRecipe
-from distill.training import fit, read
+from distill.training.derivatives import Derivatives
+from distill.training.examples import Examples
+from distill.training.flat import FlatNetwork, initial_weights
+from distill.training.loop import fit, read
 from search_spaces.base import parse_architecture
 
 

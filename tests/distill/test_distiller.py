@@ -12,13 +12,13 @@ import torch
 from torch import nn
 
 from distill import distiller
-from distill.datasets import ImageDataset
 from distill.distiller import Distilled, distil, estimate_seconds
-from distill.examples import Examples
 from distill.experts import ExpertBuffer, train_experts
+from distill.images.datasets import ImageDataset
 from distill.methods import fitted_preprocess, initial_images
 from distill.recipe import MatchingRecipe, Recipe
 from distill.run import Progress, Run, ignore
+from distill.training.examples import Examples
 
 BuildTiny = Callable[..., Callable[[], nn.Module]]
 MakeRun = Callable[..., Run]
@@ -96,7 +96,7 @@ def test_an_interrupted_run_ends_in_the_same_set(setting: Setting, make_run: Mak
 def test_a_memory_budget_is_kept_to_after_an_interruption_as_the_run_was_begun(
     setting: Setting, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("distill.derivatives.taken_bytes", lambda device: 0)  # noqa: ARG005
+    monkeypatch.setattr("distill.training.derivatives.taken_bytes", lambda device: 0)  # noqa: ARG005
     seen: list[Progress] = []
 
     def stop(progress: Progress) -> None:

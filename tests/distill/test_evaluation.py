@@ -13,13 +13,13 @@ from torch import nn
 
 from distill import coresets
 from distill.coresets import herding_rows, kmeans_rows, random_rows
-from distill.datasets import ImageDataset, Split
 from distill.evaluation import AGAINST, choose_rate, evaluate_against, evaluate_set
-from distill.examples import Examples
+from distill.images.datasets import ImageDataset, Split
+from distill.images.preprocess import fit_preprocess
 from distill.methods import METHODS
-from distill.preprocess import fit_preprocess
 from distill.recipe import Recipe, TrainingRecipe
 from distill.run import Progress, Run
+from distill.training.examples import Examples
 
 BuildTiny = Callable[..., Callable[[], nn.Module]]
 MakeRun = Callable[..., Run]

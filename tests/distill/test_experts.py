@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from distill import experts
-from distill.datasets import ImageDataset
-from distill.examples import Examples
 from distill.experts import ExpertBuffer, epochs_needed, estimate_seconds, train_experts
-from distill.flat import FlatNetwork, initial_weights
-from distill.preprocess import Preprocess, fit_preprocess
+from distill.images.datasets import ImageDataset
+from distill.images.preprocess import Preprocess, fit_preprocess
 from distill.recipe import Recipe
 from distill.run import Progress, Run
+from distill.training.examples import Examples
+from distill.training.flat import FlatNetwork, initial_weights
 
 BuildTiny = Callable[..., Callable[[], nn.Module]]
 MakeRun = Callable[..., Run]

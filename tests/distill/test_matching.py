@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distill.augment import OPERATIONS
-from distill.derivatives import Derivatives
-from distill.flat import FlatNetwork, initial_weights
+from distill.images.augment import OPERATIONS
 from distill.matching import draw_steps, match
+from distill.training.derivatives import Derivatives
+from distill.training.flat import FlatNetwork, initial_weights
 
 SHAPE = (3, 8, 8)
 COUNT, CLASSES = 12, 4

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from distill.datasets import ImageDataset, Split
 from distill.experts import train_experts
+from distill.images.datasets import ImageDataset, Split
 from distill.methods import METHODS, fitted_preprocess, initial_images
 from distill.recipe import Recipe
 from distill.run import Run

@@ -17,8 +17,8 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from distill.datasets import ImageDataset
-from distill.preprocess import fit_preprocess
+from distill.images.datasets import ImageDataset
+from distill.images.preprocess import fit_preprocess
 from distill.synthetic import SyntheticSet
 
 MakeSet = Callable[..., SyntheticSet]

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from distill.datasets import ImageDataset
+from distill.images.datasets import ImageDataset
 from distill.synthetic import SyntheticSet
-from ftdnas.screening import Screening
-from ftdnas.search import Request, search
+from ftdnas.candidates.screening import Screening
+from ftdnas.ranking.loop import Request, search
 
 SetOf = Callable[..., SyntheticSet]
 

@@ -77,7 +77,7 @@ def test_help_names_every_method() -> None:
 def test_a_memory_budget_cuts_minibatches_and_is_said(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("distill.derivatives.taken_bytes", lambda device: 0)  # noqa: ARG005
+    monkeypatch.setattr("distill.training.derivatives.taken_bytes", lambda device: 0)  # noqa: ARG005
     told = answer(["distill", "--json", "--name", "cut", "--memory", "4M", *small(ipc=20)], capsys)
     provenance = SyntheticSet.load(told["path"]).provenance
     assert not provenance["derivatives"]["compiled"]

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from ftdnas.cli.main import run
-from ftdnas.config import load_recipe
-from ftdnas.distillation import Request, distil
-from ftdnas.judgement import Question, judge, judging_recipe
-from ftdnas.library import Library, home
-from ftdnas.real_images import Source
+from ftdnas.sets.images import Source
+from ftdnas.sets.judging import Question, judge, judging_recipe
+from ftdnas.sets.library import Library, home
+from ftdnas.sets.making import Request, distil
+from ftdnas.sets.recipes import load_recipe
 
 SHORT = ["--set", "evaluation.train.epochs=5", "--set", "evaluation.validation.epochs=3", "--threads", "1"]
 

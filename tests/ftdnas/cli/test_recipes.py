@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ftdnas.cli.main import run
-from ftdnas.config import load_recipe, recipe_names
+from ftdnas.sets.recipes import load_recipe, recipe_names
 
 
 def test_list(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from distill.datasets import ImageDataset
-from distill.preprocess import fit_preprocess
+from distill.images.datasets import ImageDataset
+from distill.images.preprocess import fit_preprocess
 from distill.synthetic import SyntheticSet
 from ftdnas.cli.main import run
-from ftdnas.library import Library, home
+from ftdnas.sets.library import Library, home
 
 TINY = {"name": "tiny", "evaluation": {"train": {"epochs": 5}, "full": {"epochs": 2, "lr": 0.05}}}
 SMALL = ["--where", "width=32", "--where", "depth=1", "--jobs", "1", "--device", "cpu", "--epochs", "5"]

@@ -14,7 +14,7 @@ from PIL import Image
 from distill.synthetic import SyntheticSet
 from ftdnas.cli.main import run
 from ftdnas.cli.sets import shown
-from ftdnas.library import Library
+from ftdnas.sets.library import Library
 
 MakeSet = Callable[..., SyntheticSet]
 Ftdnas = Callable[..., tuple[int, str, str]]

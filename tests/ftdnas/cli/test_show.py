@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from ftdnas.candidates.latency import read_latency_table
 from ftdnas.cli.main import WRONG_INPUT, run
-from ftdnas.latency import read_latency_table
 from search_spaces.base import SPACES, parse_architecture
 
 CELL = "nasbench201:|skip_connect~0|+|none~0|none~1|+|none~0|nor_conv_3x3~1|none~2|"

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from distill.datasets import ImageDataset
+from distill.images.datasets import ImageDataset
 from distill.recipe import TrainingRecipe
 from distill.synthetic import SyntheticSet
-from ftdnas.executors import Failure, outcome_of
+from ftdnas.candidates.screening import Screening
 from ftdnas.proxies.base import Proxy, Workbench
-from ftdnas.screening import Screening
+from ftdnas.runtime.processes import Failure, outcome_of
 
 MakeBench = Callable[..., Workbench]
 Carry = Callable[..., dict[str, Any]]

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from distill.datasets import ImageDataset
+from distill.images.datasets import ImageDataset
 from distill.recipe import TrainingRecipe
-from ftdnas.candidates import Training
-from ftdnas.materials import Material
+from ftdnas.candidates.materials import Material
+from ftdnas.candidates.training import Training
+from ftdnas.candidates.truth import truth_materials
 from ftdnas.proxies.hybrid import Hybrid
-from ftdnas.proxies.training_free import Bench, Counted
-from ftdnas.truth import truth_materials
+from ftdnas.proxies.untrained import Bench, Counted
 from search_spaces.base import SPACES, parameter_count, parse_architecture, stratified_sample
 
 SHAPE = (1, 8, 8)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ftdnas.candidates import Training
+from ftdnas.candidates.training import Training
 from ftdnas.proxies import find_proxy
 from ftdnas.proxies.base import Workbench
 from ftdnas.proxies.promotion import Promotion, asked_of

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from ftdnas.candidates import Training
+from ftdnas.candidates.training import Training
 from ftdnas.proxies import find_proxy
 from ftdnas.proxies.base import Workbench
-from ftdnas.proxies.combined import mean_ranks
 from ftdnas.proxies.race import Race
+from ftdnas.proxies.rank_sum import mean_ranks
 
 Rows = dict[str, Any]
 CANDIDATES = [

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ftdnas.candidates import Training
-from ftdnas.executors import Failure
+from ftdnas.candidates.training import Training
 from ftdnas.proxies import find_proxy
 from ftdnas.proxies.base import Proxy, Workbench
-from ftdnas.proxies.combined import by_seed, mean_ranks
+from ftdnas.proxies.rank_sum import by_seed, mean_ranks
+from ftdnas.runtime.processes import Failure
 
 Rows = dict[str, Any]
 BASE = "convnet:width=32,depth=1,norm={},activation=relu,pooling=avg"

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ftdnas.comparison import PROXY, REFERENCE, Column, Comparison, Table, compare
-from ftdnas.ledger import EACH, ONCE, Stage
+from ftdnas.agreement.bias import biases, pareto, percentiles
+from ftdnas.agreement.comparison import PROXY, REFERENCE, Column, Comparison, Table, compare
 from ftdnas.report import views
-from ftdnas.report.bias import biases, pareto, percentiles
 from ftdnas.report.charts import Axis, around
 from ftdnas.report.folder import write_report
+from ftdnas.report.ledger import EACH, ONCE, Stage
 from ftdnas.report.page import UNKNOWN, Charts, Extras
 from ftdnas.report.style import SCRIPT, STYLE, policy
 

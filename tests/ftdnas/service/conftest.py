@@ -16,14 +16,14 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from ftdnas.library import home
+from ftdnas.runtime.database import open_storage
 from ftdnas.service.app import make_app
 from ftdnas.service.board import Board
 from ftdnas.service.guard import Access
 from ftdnas.service.queue import Queue
 from ftdnas.service.requests import Bounds
 from ftdnas.service.server import Server
-from ftdnas.storage import open_storage
+from ftdnas.sets.library import home
 
 
 @dataclass

@@ -15,7 +15,7 @@ import schemathesis
 from hypothesis import HealthCheck, given, settings
 from starlette.testclient import TestClient
 
-from ftdnas.library import Library, home
+from ftdnas.runtime.database import open_storage
 from ftdnas.service.app import make_app
 from ftdnas.service.board import Board, expected_starts
 from ftdnas.service.guard import Access
@@ -23,7 +23,7 @@ from ftdnas.service.paths import without_places
 from ftdnas.service.queue import Queue
 from ftdnas.service.requests import Bounds, can_begin
 from ftdnas.service.server import Server
-from ftdnas.storage import open_storage
+from ftdnas.sets.library import Library, home
 
 HEALTH = list(HealthCheck)
 EITHER = pytest.mark.parametrize("inside", ["sqlite", "postgresql"], indirect=True)

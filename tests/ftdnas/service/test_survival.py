@@ -16,8 +16,8 @@ import pytest
 
 from distill.synthetic import SyntheticSet
 from ftdnas.cli.main import run
-from ftdnas.client import Client
-from ftdnas.library import home
+from ftdnas.service.client import Client
+from ftdnas.sets.library import home
 
 # A distillation in seconds, slow enough to be killed in its middle.
 TINY = {
@@ -149,7 +149,7 @@ def test_killed_and_started_again_jobs_end_as_if_undisturbed(
 def test_two_workers_on_postgresql_lose_nothing(
     start: Start, postgresql: Any, database: str, set_of: Any, digits: Any
 ) -> None:
-    from ftdnas.library import Library
+    from ftdnas.sets.library import Library
 
     url = database
     Library(home() / "sets").add(set_of(digits, provenance={"data": {"spec": "digits", "validation": 0.2}}), "digits")
@@ -181,7 +181,7 @@ def test_two_workers_on_postgresql_lose_nothing(
 
 def test_a_search_through_ray(start: Start, set_of: Any, digits: Any) -> None:
     pytest.importorskip("ray")
-    from ftdnas.library import Library
+    from ftdnas.sets.library import Library
 
     Library(home() / "sets").add(set_of(digits, provenance={"data": {"spec": "digits", "validation": 0.2}}), "digits")
     server = start("serve", "--port=0", "--executor=ray")

@@ -1,0 +1,226 @@
+"""All images of a data set, decoded once into one memory-mapped uint8 file and reused ever after.
+
+The file holds the images in the order of their split (test, validation, train), so every split is one contiguous piece
+of it and nothing is ever copied into memory. Another order of the same images (another seed, another fraction) is taken
+from a file that is there instead of being decoded again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import warnings
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distill.images.listing import Encoded, Listing
+from distill.images.photos import ColourFoundError, decode
+from distill.locks import locked
+from distill.run import Progress
+
+FORMAT = 1
+COPY_ROWS = 256
+
+
+@dataclass(frozen=True)
+class CacheEntry:
+    """What is known of one decoded order of images."""
+
+    shape: tuple[int, int, int, int]  # (N, C, H, W)
+    digest: str  # hex sha256 of the pixels of all images but the first `skipped`
+    skipped: int
+    short_side: int  # median of the originals
+    encodings: dict[str, int]  # "JPEG-75" -> number of images
+    format: int = FORMAT
+
+
+def cached_pixels(
+    listing: Listing,
+    order: NDArray[np.int64],
+    skipped: int,
+    size: int,
+    cache: Path,
+    report: Callable[[Progress], None],
+) -> tuple[NDArray[np.uint8], CacheEntry]:
+    """The images in the given order of rows, (N, C, size, size) uint8, read-only, with what is known of them.
+
+    The first `skipped` images (those of the test split) stay out of the digest. Raises ValueError naming an image that
+    cannot be read. A half-written file is never used; a second process waits for the first one.
+    """
+    key = hashlib.sha256(json.dumps([FORMAT, listing.content, size, listing.photos]).encode()).hexdigest()[:16]
+    arrangement = hashlib.sha256(order.astype("<i8").tobytes() + str(skipped).encode()).hexdigest()[:8]
+    stem = f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', listing.name)}-{size}px-{key}"
+    home = cache / "images"
+    folder = home / f"{stem}-{arrangement}"
+    entry = _entry(folder)
+    if entry is None:
+        with locked(home / f"{stem}.lock"):
+            entry = _entry(folder)
+            if entry is None:
+                entry = _build(listing, order, skipped, size, folder, home.glob(f"{stem}-*"), report)
+    return np.memmap(folder / "pixels.u8", dtype=np.uint8, mode="r", shape=entry.shape), entry
+
+
+def _entry(folder: Path) -> CacheEntry | None:
+    """The entry in `folder` if it is whole."""
+    try:
+        fields = json.loads((folder / "entry.json").read_text(encoding="utf-8"))
+        entry = CacheEntry(**{**fields, "shape": tuple(fields["shape"])})
+        whole = (folder / "pixels.u8").stat().st_size == int(np.prod(entry.shape))
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return entry if whole and entry.format == FORMAT else None
+
+
+def _build(
+    listing: Listing,
+    order: NDArray[np.int64],
+    skipped: int,
+    size: int,
+    folder: Path,
+    others: Iterator[Path],
+    report: Callable[[Progress], None],
+) -> CacheEntry:
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    pixels = partial / "pixels.u8"
+    source = next(filter(None, map(_arranged, others)), None)
+    if source is not None:
+        facts = _copy(*source, order, pixels, report)
+    else:
+        try:
+            facts = _decode(listing, order, size, 3 if listing.photos else 1, pixels, report)
+        except ColourFoundError:
+            facts = _decode(listing, order, size, 3, pixels, report)
+    shape, short_side, encodings = facts
+    entry = CacheEntry(shape, _digest(pixels, skipped * int(np.prod(shape[1:]))), skipped, short_side, encodings)
+    np.save(partial / "order.npy", order)
+    (partial / "entry.json").write_text(json.dumps(asdict(entry), sort_keys=True), encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)  # one that is not whole
+    partial.replace(folder)
+    return entry
+
+
+Facts = tuple[tuple[int, int, int, int], int, dict[str, int]]
+
+
+def _decode(
+    listing: Listing,
+    order: NDArray[np.int64],
+    size: int,
+    channels: int,
+    path: Path,
+    report: Callable[[Progress], None],
+) -> Facts:
+    """Decode every row to its place in the file, in as many threads as there are cores."""
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    shape = (len(order), channels, size, size)
+    row_bytes = channels * size * size
+    sides = np.zeros(len(order), np.int64)
+    encodings: Counter[str] = Counter()
+    done = 0
+    with path.open("wb") as file, _quiet_decoders(), ThreadPoolExecutor(_threads()) as pool:
+        file.truncate(len(order) * row_bytes)
+        descriptor = file.fileno()
+
+        def work(batch: Sequence[tuple[int, Encoded]]) -> list[tuple[int, int, str]]:
+            facts = []
+            for row, encoded in batch:
+                image = decode(encoded, size, channels, listing.describe(row))
+                # Written by position instead of through a mapping, whose dirty pages would count as our memory.
+                os.pwrite(descriptor, image.pixels.tobytes(), int(place[row]) * row_bytes)
+                facts.append((row, image.short_side, image.encoding))
+            return facts
+
+        waiting: deque[Future[list[tuple[int, int, str]]]] = deque()
+
+        def settle() -> None:
+            nonlocal done
+            facts = waiting.popleft().result()
+            for row, short_side, encoding in facts:
+                sides[row] = short_side
+                encodings[encoding] += 1
+            done += len(facts)
+            report(Progress("images", done, len(order)))
+
+        try:
+            for batch in listing.fetch():
+                waiting.append(pool.submit(work, batch))
+                if len(waiting) >= 2 * _threads():
+                    settle()
+            while waiting:
+                settle()
+        except BaseException:
+            for future in waiting:
+                future.cancel()
+            raise
+        file.flush()
+        os.fsync(descriptor)
+    encodings.pop("", None)
+    return shape, int(np.median(sides)), dict(sorted(encodings.items()))
+
+
+def _arranged(folder: Path) -> tuple[Path, CacheEntry, NDArray[np.int64]] | None:
+    """The entry in `folder` with the order of its rows, if it is whole."""
+    entry = None if folder.suffix == ".partial" else _entry(folder)
+    if entry is None:
+        return None
+    try:
+        return folder, entry, np.load(folder / "order.npy")
+    except (OSError, ValueError, EOFError):
+        return None
+
+
+def _copy(
+    source: Path,
+    entry: CacheEntry,
+    there: NDArray[np.int64],
+    order: NDArray[np.int64],
+    path: Path,
+    report: Callable[[Progress], None],
+) -> Facts:
+    """Rearrange the rows of an entry that is there."""
+    rows: NDArray[Any] = np.memmap(source / "pixels.u8", dtype=np.uint8, mode="r", shape=entry.shape)
+    place = np.empty(len(there), np.int64)
+    place[there] = np.arange(len(there))
+    with path.open("wb") as file:
+        for start in range(0, len(order), COPY_ROWS):
+            file.write(rows[place[order[start : start + COPY_ROWS]]].tobytes())
+            report(Progress("images", min(start + COPY_ROWS, len(order)), len(order)))
+        file.flush()
+        os.fsync(file.fileno())
+    return entry.shape, entry.short_side, entry.encodings
+
+
+def _digest(path: Path, offset: int) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        file.seek(offset)
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _threads() -> int:
+    return min(len(os.sched_getaffinity(0)), 16)
+
+
+@contextmanager
+def _quiet_decoders() -> Iterator[None]:
+    """Pillow warns of odd metadata in images that it reads perfectly well."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL(\..*)?")
+        yield

@@ -1,0 +1,303 @@
+"""What candidates are trained on and scored on, and how it reaches the processes that train them."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from distill.coresets import CORESETS
+from distill.images.datasets import ImageDataset, Split
+from distill.images.preprocess import Preprocess
+from distill.randomness import derive_seed, generator
+from distill.synthetic import SyntheticSet
+from distill.teachers import Teachers
+from distill.training.examples import Examples
+from distill.training.loop import Targets
+from search_spaces.base import parse_architecture
+
+CHUNK = 1000  # images that are averaged down at once
+FEATURE_SIDE = 8  # pixels of the images that herding and k-means choose by
+SUBSETS = {"random": "random", "herding": "herding", "kmeans": "k-means"}  # in words
+CORESET_KINDS = tuple(CORESETS)
+
+
+@dataclass(frozen=True)
+class Label:
+    """The name of a material for people and its identity; `images` is N, `classes` K."""
+
+    name: str
+    fingerprint: str
+    images: int
+    classes: int
+
+
+@dataclass(eq=False)
+class Taught:
+    """The teachers of a set, by the name of their architecture; what they said of shared batches is remembered."""
+
+    backbone: str
+    weights: Tensor
+    image_shape: tuple[int, int, int]
+    classes: int
+    _said: dict[tuple[Any, ...], Tensor] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.all = Teachers(self._build, self.weights)
+
+    def _build(self) -> nn.Module:
+        return parse_architecture(self.backbone).build(self.image_shape, self.classes)
+
+    @staticmethod
+    def of(synthetic: SyntheticSet) -> Taught | None:
+        if synthetic.teachers is None:
+            return None
+        return Taught(synthetic.backbone, synthetic.teachers, synthetic.image_shape, synthetic.num_classes)
+
+    def targets(self, batches: str | None) -> Targets:
+        """Labels of augmented batches; `batches` names an order and augmentation that come again, None none that do."""
+
+        def labels(step: int, images: Tensor) -> Tensor:
+            if batches is None:
+                return self.all(images)
+            if (batches, step) not in self._said:
+                self._said[batches, step] = self.all(images)
+            return self._said[batches, step]
+
+        return labels
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """Labelled images under their label; with `teachers` they are labelled anew whenever they have been augmented.
+
+    `side`: in pixels, of what a network is shown of them then; None shows them as they are.
+    """
+
+    label: Label
+    examples: Examples
+    teachers: Taught | None = None
+    side: int | None = None
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of what a network is shown."""
+        channels, height, width = self.examples.image_shape
+        return (channels, height, width) if self.side is None else (channels, self.side, self.side)
+
+    def seen(self, images: Tensor) -> Tensor:
+        """What a network is shown of augmented images (N, C, H, W)."""
+        return images if self.side is None else F.adaptive_avg_pool2d(images, self.side)
+
+    def part(self, rows: Tensor) -> Examples:
+        """The images at `rows`, int64 on the CPU."""
+        examples = self.examples
+        chosen = examples.images[rows.to(examples.device) if isinstance(examples.images, Tensor) else rows.numpy()]
+        return Examples(chosen, examples.labels[rows.to(examples.device)], examples.preprocess)
+
+    def resized(self, side: int) -> Material:
+        """The same images averaged down to `side` x `side` pixels, in preprocessed space; itself where they are.
+
+        Teachers know images of their own size alone: with them the images stay, and are made smaller for the network
+        when they have been augmented and labelled. Raises ValueError where they are smaller.
+        """
+        _, height, width = self.examples.image_shape
+        if (height, width) == (side, side):
+            return self
+        if side > min(height, width):
+            raise ValueError(f"{self.label.name}: {height} x {width} pixels cannot be averaged down to {side}")
+        name, fingerprint = f"{self.label.name} at {side} pixels", f"{self.label.fingerprint}/{side} pixels"
+        label = Label(name, fingerprint, self.label.images, self.label.classes)
+        if self.teachers is not None:
+            return replace(self, label=label, side=side)
+        pieces = [
+            F.adaptive_avg_pool2d(self.examples.take(rows)[0], side)
+            for rows in torch.split(torch.arange(len(self.examples)), CHUNK)
+        ]
+        return Material(label, Examples(torch.cat(pieces), self.examples.labels))
+
+
+Shelf = Mapping[str, Material]  # by fingerprint
+
+
+def set_material(synthetic: SyntheticSet, name: str, taught: bool = False) -> Material:
+    """The synthetic images themselves; `taught`: labelled by the set's teachers, if it has any."""
+    teachers = Taught.of(synthetic) if taught else None
+    fingerprint = f"set/{synthetic.identity}"
+    if synthetic.teachers is not None and teachers is None:
+        fingerprint += "/own labels"  # its identity counts the teachers in
+    label = Label(f"the set {name}", fingerprint, len(synthetic.images), synthetic.num_classes)
+    return Material(label, Examples(synthetic.images, synthetic.labels), teachers)
+
+
+def coreset_material(
+    kind: str, data: ImageDataset, synthetic: SyntheticSet, seed: int, draw: int, taught: bool = False
+) -> Material:
+    """As many real training images of each class as the set has, chosen as `kind` of `CORESETS`, preprocessed as it.
+
+    Herding and k-means go by preprocessed pixels averaged down to 8 x 8 at most (the features of an expert, which they
+    go by elsewhere, would cost an expert). Soft labels are counted by their largest entry; the real images have their
+    own, hard labels, or, if `taught`, those of the set's teachers, where it has any. A class with too few images gives
+    all it has. Herding draws nothing: all its draws are one.
+    """
+    labels = synthetic.labels if synthetic.hard_labels else synthetic.labels.argmax(1)
+    wanted = torch.bincount(labels, minlength=data.num_classes).tolist()
+    rows = []
+    for of_class, count in enumerate(wanted):
+        members = np.flatnonzero(data.train.labels == of_class)
+        if count and kind == "random":
+            order = torch.randperm(len(members), generator=generator(seed, "random subset", draw, of_class)).numpy()
+            rows.append(members[order[:count]])
+        elif count:
+            split = data.train.take(members)
+            features = partial(_features, split, synthetic.preprocess)
+            own_seed = derive_seed(seed, "subset", draw)
+            rows.append(members[CORESETS[kind](features, split, count, own_seed).numpy()])
+    taken = np.sort(np.concatenate(rows))
+    identity = f"{data.fingerprint}/{synthetic.preprocess.fingerprint}/{hashlib.sha256(taken.tobytes()).hexdigest()}"
+    name = f"{SUBSETS[kind]} subset" + (f" {draw + 1}" if kind != "herding" else "")
+    teachers = Taught.of(synthetic) if taught else None
+    if teachers is not None:
+        identity += f"/taught {hashlib.sha256(teachers.weights.numpy().tobytes()).hexdigest()}"
+    label = Label(name, f"{kind}/{_digest(identity)}", len(taken), data.num_classes)
+    return Material(label, Examples.from_split(data.train.take(taken), synthetic.preprocess), teachers)
+
+
+def _features(split: Split, preprocess: Preprocess) -> NDArray[np.float32]:
+    """(N, F): small pictures of the images, which tell them apart about as their pixels do and cost nothing."""
+    side = min(FEATURE_SIDE, *split.images.shape[2:])
+    pieces = [
+        F.adaptive_avg_pool2d(preprocess.apply(split.images[start : start + CHUNK]), side).flatten(1)
+        for start in range(0, len(split), CHUNK)
+    ]
+    features: NDArray[np.float32] = torch.cat(pieces).numpy()
+    return features
+
+
+def held_out_material(data: ImageDataset, preprocess: Preprocess) -> Material:
+    """The half of validation that scores candidates, which chose nothing.
+
+    Raises ValueError where no validation images were held back.
+    """
+    check_held_out(data)
+    split: Split = data.score()
+    identity = f"{data.fingerprint}/{preprocess.fingerprint}"
+    label = Label(
+        "validation images (the half that scores)", f"score/{_digest(identity)}", len(split), data.num_classes
+    )
+    return Material(label, Examples.from_split(split, preprocess))
+
+
+def check_held_out(data: ImageDataset) -> None:
+    """Raises ValueError where no validation images were held back."""
+    if len(data.score()) == 0:
+        raise ValueError(
+            f"{data.name} was loaded without validation images, and candidates are not scored on test images: "
+            "hold some back (--validation 0.1)"
+        )
+
+
+def hand_over(materials: Sequence[Material], folder: Path, device: str) -> Callable[[], Shelf]:
+    """A picklable function that finds the materials again in another process, on `device`.
+
+    Images become files in `folder`, which all processes map into one memory; decoded photos that lie in a file already
+    stay there. The folder is emptied first and must outlive the processes.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    parcels = [_pack(material, folder / str(number)) for number, material in enumerate(materials)]
+    return partial(_receive, parcels, device)
+
+
+@dataclass(frozen=True)
+class _Array:
+    """An array that lies in a file."""
+
+    path: Path
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+
+    def open(self) -> NDArray[Any]:
+        # Copy on write, because torch warns of arrays that it may not write to; nothing here does.
+        return np.memmap(self.path, dtype=self.dtype, mode="c", shape=self.shape, offset=self.offset)
+
+
+@dataclass(frozen=True)
+class _Parcel:
+    label: Label
+    images: _Array
+    labels: _Array
+    preprocess: tuple[str, Mapping[str, NDArray[np.float32]]] | None
+    teachers: tuple[_Array, str, tuple[int, int, int], int] | None
+    side: int | None
+
+
+def _pack(material: Material, stem: Path) -> _Parcel:
+    examples = material.examples
+    preprocess = None
+    if examples.preprocess is not None:
+        tensors = {name: tensor.numpy() for name, tensor in examples.preprocess.to_tensors().items()}
+        preprocess = (examples.preprocess.kind, tensors)
+    images = examples.images.numpy() if isinstance(examples.images, torch.Tensor) else examples.images
+    return _Parcel(
+        material.label,
+        _lay_down(images, stem.with_suffix(".images")),
+        _lay_down(examples.labels.numpy(), stem.with_suffix(".labels")),
+        preprocess,
+        _pack_teachers(material.teachers, stem.with_suffix(".teachers")),
+        material.side,
+    )
+
+
+def _pack_teachers(taught: Taught | None, path: Path) -> tuple[_Array, str, tuple[int, int, int], int] | None:
+    if taught is None:
+        return None
+    return _lay_down(taught.weights.numpy(), path), taught.backbone, taught.image_shape, taught.classes
+
+
+def _lay_down(array: NDArray[Any], path: Path) -> _Array:
+    """Where the array lies in a file: the one that it is mapped from, else a new one."""
+    if isinstance(array, np.memmap) and array.flags.c_contiguous:
+        whole = array
+        while isinstance(whole.base, np.memmap):
+            whole = whole.base
+        if whole.filename is not None:
+            offset = whole.offset + array.ctypes.data - whole.ctypes.data
+            return _Array(Path(whole.filename), array.dtype.str, array.shape, offset)
+    array.tofile(path)
+    return _Array(path, array.dtype.str, array.shape, 0)
+
+
+def _receive(parcels: Sequence[_Parcel], device: str) -> Shelf:
+    torch.set_num_threads(1)  # there are as many processes as cores
+    shelf = {}
+    for parcel in parcels:
+        images, labels = parcel.images.open(), torch.from_numpy(parcel.labels.open()).to(device)
+        if parcel.preprocess is None:
+            examples = Examples(torch.from_numpy(images).to(device), labels)
+        else:
+            kind, arrays = parcel.preprocess
+            channels, height, width = images.shape[1:]
+            tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+            examples = Examples(images, labels, Preprocess.from_tensors(kind, tensors, (channels, height, width)))
+        taught = None
+        if parcel.teachers is not None:
+            weights, backbone, shape, classes = parcel.teachers
+            taught = Taught(backbone, torch.from_numpy(weights.open()).to(device), shape, classes)
+        shelf[parcel.label.fingerprint] = Material(parcel.label, examples, taught, parcel.side)
+    return shelf
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

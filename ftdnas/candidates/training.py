@@ -1,0 +1,404 @@
+"""Candidates trained from scratch and scored on held-out real images: one JSON row per evaluation.
+
+A row is the record of one training, whatever it was on: a synthetic set, a random real subset, all real images. `score`
+does one training of anybody's network: what an Optuna objective, a Ray task or a notebook needs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from distill.images.datasets import Split
+from distill.randomness import generator, seeded
+from distill.recipe import TrainingRecipe
+from distill.recipe import identity as recipe_identity
+from distill.synthetic import SyntheticSet
+from distill.training.examples import Examples
+from distill.training.loop import Fitted, Reading, Targets, fit
+from ftdnas.candidates.materials import Label, Material, Shelf, Taught
+from ftdnas.candidates.screening import Screening, norm_family
+from ftdnas.runtime.processes import Failure, one_line
+from ftdnas.runtime.rows import Row
+from search_spaces.base import parse_architecture
+
+LATE = 0.1  # the late loss is the mean training loss of this last part of the steps
+PARTS = 200  # that a curve of training losses is kept in, at most
+
+
+class Work(Protocol):
+    """What can be done in any process or machine, by pickling it; its row is the record.
+
+    `key`: of the row; a digest of all that its result depends on. `architecture`: what is trained or measured. `needs`:
+    fingerprints of the materials that must lie on the shelf.
+    """
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def architecture(self) -> str: ...
+
+    @property
+    def needs(self) -> tuple[str, ...]: ...
+
+    def __call__(self, shelf: Shelf, /) -> Row:
+        """Do it. The row is a JSON object with "key", "architecture", "error", "crashed", "seconds" and "device"."""
+        ...
+
+    def failed(self, failure: Failure) -> Row:
+        """The row of one without a result."""
+        ...
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training to be done: an architecture's canonical name, what it learns from, what scores it, and how.
+
+    `recipe.lr` is a number. Weights and batches are drawn from `seed`, the architecture and what it is trained on.
+    `code`: of a space from outside, see `Architecture`. `part`: so many images, drawn by the seed, of what it is
+    trained on; None takes all. `reads`: of what scores it, the last at the end; no part of the identity. `shared`:
+    batches and augmentation are the same for every architecture, which compares them more closely.
+    """
+
+    architecture: str
+    trained_on: Label
+    scored_on: Label
+    recipe: TrainingRecipe
+    seed: int
+    code: str = ""
+    part: int | None = None
+    reads: int = 1
+    shared: bool = False
+
+    @property
+    def key(self) -> str:
+        """Hex digest of all that the score depends on, but for device and versions."""
+        identity: list[Any] = [
+            self.architecture,
+            self.trained_on.fingerprint,
+            self.scored_on.fingerprint,
+            recipe_identity(self.recipe),
+            self.seed,
+        ]
+        identity += [["code", self.code]] if self.code else []
+        identity += [["part", self.part]] if self.part is not None else []
+        identity += ["shared batches"] if self.shared else []
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Fingerprints of the materials that must lie on the shelf."""
+        return self.trained_on.fingerprint, self.scored_on.fingerprint
+
+    @property
+    def images_seen(self) -> int:
+        """By the training itself, an image counted as often as it is seen."""
+        return (self.part or self.trained_on.images) * self.recipe.epochs
+
+    def __call__(self, shelf: Shelf) -> Row:
+        """Do it, in a process that holds the materials. Errors of the network are the caller's to record."""
+        return self.trained(shelf)[0]
+
+    def trained(self, shelf: Shelf) -> tuple[Row, nn.Module]:
+        """The row, and the network as it is after the training."""
+        begun = time.perf_counter()
+        material, held_out = shelf[self.trained_on.fingerprint], shelf[self.scored_on.fingerprint]
+        examples = self._examples(material)
+        path = ("candidate", self.architecture, self.trained_on.fingerprint)
+        architecture = parse_architecture(self.architecture)
+        build = lambda: architecture.build(material.image_shape, self.trained_on.classes)  # noqa: E731
+        network = _built(build, material.seen(examples.take(torch.arange(min(2, len(examples))))[0]), self.seed, path)
+        batches = f"{recipe_identity(self.recipe)}/{self.seed}/{self.part}" if self.shared else None
+        targets = None if material.teachers is None else material.teachers.targets(batches)
+        outcome = _outcome(
+            network,
+            examples,
+            held_out.examples,
+            self.recipe,
+            self.reads,
+            self.seed,
+            path,
+            shared=self.shared,
+            targets=targets,
+            seen=material.seen,
+        )
+        seconds, device = time.perf_counter() - begun, _device_name(examples.device)
+        return self._record(**outcome, seconds=seconds, device=device).to_row(), network
+
+    def failed(self, failure: Failure) -> Row:
+        """The row of a training without a result."""
+        return self._record(error=failure.error, crashed=failure.crashed, seconds=failure.seconds).to_row()
+
+    def _examples(self, material: Material) -> Examples:
+        if self.part is None:
+            return material.examples
+        draws = generator(self.seed, "part", self.trained_on.fingerprint)  # the same images for every architecture
+        return material.part(torch.randperm(len(material.examples), generator=draws)[: self.part].sort().values)
+
+    def _record(self, **outcome: Any) -> Score:
+        return Score(
+            key=self.key,
+            architecture=self.architecture,
+            trained_on=self.trained_on,
+            scored_on=self.scored_on,
+            recipe=self.recipe,
+            seed=self.seed,
+            code=self.code,
+            part=self.part,
+            shared=self.shared,
+            torch=torch.__version__,
+            **outcome,
+        )
+
+
+@dataclass(frozen=True)
+class Score:
+    """The row of one training.
+
+    `score`: accuracy, a fraction, on what `scored_on` names; None with an `error` where there is none. `held_out_loss`:
+    mean loss there. `held_out`: both whenever they were read, as (fraction of training done, accuracy, loss). `losses`:
+    mean training loss of up to 200 equal parts of the steps, each taken before its update, None where not finite;
+    `late_loss`: of the last tenth. `seconds`: of one thread (or of `device`). `crashed`: the process ended, so another
+    attempt may succeed.
+    """
+
+    key: str
+    architecture: str
+    trained_on: Label
+    scored_on: Label
+    recipe: TrainingRecipe
+    seed: int
+    score: float | None = None
+    error: str | None = None
+    crashed: bool = False
+    late_loss: float | None = None
+    losses: tuple[float | None, ...] = ()
+    held_out_loss: float | None = None
+    held_out: tuple[tuple[float, float, float], ...] = ()
+    seconds: float = 0.0
+    device: str = ""
+    torch: str = ""
+    code: str = ""
+    part: int | None = None
+    shared: bool = False
+
+    def value(self, kind: str = "late_loss", window: float = LATE) -> float | None:
+        """One of `ftdnas.candidates.screening.SCORES`; larger is better; None where it failed or was not read.
+
+        `window`: the last part of the training whose mean loss is the late loss.
+        """
+        return score_value(self.to_row(), kind, window)
+
+    @property
+    def dead(self) -> bool:
+        """Whether the network ended at chance level: see `is_dead`."""
+        return is_dead(self.to_row())
+
+    def to_row(self) -> dict[str, Any]:
+        """A JSON object."""
+        return {**asdict(self), "losses": list(self.losses), "held_out": [list(reading) for reading in self.held_out]}
+
+    @classmethod
+    def from_row(cls, row: Row) -> Score:
+        """The inverse of `to_row`; members that are not ours are left out, those of an older row take their default."""
+        known = {field.name: row[field.name] for field in fields(cls) if field.name in row}
+        return cls(
+            **{
+                **known,
+                "trained_on": Label(**row["trained_on"]),
+                "scored_on": Label(**row["scored_on"]),
+                "recipe": TrainingRecipe(**row["recipe"]),
+                "losses": tuple(row["losses"]),
+                "held_out": tuple(tuple(reading) for reading in row.get("held_out", ())),
+            }
+        )
+
+
+def score(
+    build: Callable[[], nn.Module],
+    synthetic_set: SyntheticSet,
+    recipe: TrainingRecipe | Screening | None = None,
+    seed: int = 0,
+    *,
+    held_out: Split | None = None,
+    device: str = "cpu",
+) -> Score:
+    """Train what `build` makes, (N, C, H, W) -> (N, K), on the set, and say how well that went.
+
+    The default recipe is that of `Screening()`; a `TrainingRecipe` without a learning rate takes the set's step size.
+    `held_out` are real images (uint8), `data.score()` say, for the accuracy; without them there is only the training
+    loss, which ranks well (METHOD 6). Nothing that the network does is raised: see the score's `error`. Initial weights
+    and batches are those of `seed`. An Optuna search of one's own, from a notebook:
+
+        synthetic = SyntheticSet.load("cifar10.safetensors")
+
+        def objective(trial):
+            width = trial.suggest_int("width", 16, 64)
+            return score(lambda: my_network(width), synthetic).value("late_loss")
+
+        optuna.create_study(direction="maximize").optimize(objective, n_trials=100)
+    """
+    begun = time.perf_counter()
+    trained_on = Label("the set", f"set/{synthetic_set.identity}", len(synthetic_set.images), synthetic_set.num_classes)
+    read_on = Label("held-out images", "", 0 if held_out is None else len(held_out), synthetic_set.num_classes)
+    examples = Examples(synthetic_set.images.to(device), synthetic_set.labels.to(device))
+    scored_on = None if held_out is None else Examples.from_split(held_out, synthetic_set.preprocess, device)
+    given, reads = recipe or Screening(), 1
+    outcome: dict[str, Any]
+    used = given if isinstance(given, TrainingRecipe) else TrainingRecipe()
+    name = ""
+    try:
+        network = _built(build, examples.take(torch.arange(min(2, len(examples))))[0], seed, ("score",))
+        name = type(network).__qualname__
+        if isinstance(given, Screening):
+            used = given.recipe(len(examples), synthetic_set, norm_family(network))
+            reads = given.reads
+        used = replace(used, lr=used.lr or synthetic_set.step_size)
+        taught = Taught.of(synthetic_set) if isinstance(given, Screening) and given.labels == "teachers" else None
+        targets = None if taught is None else taught.targets(None)
+        outcome = _outcome(network, examples, scored_on, used, reads, seed, ("score",), targets=targets)
+    except Exception as error:
+        outcome = {"error": one_line(error)}
+    seconds = time.perf_counter() - begun
+    record = Score("", name, trained_on, read_on, used, seed, torch=torch.__version__, **outcome)
+    return replace(record, seconds=seconds, device=_device_name(examples.device))
+
+
+def score_value(row: Row, kind: str, window: float = LATE) -> float | None:
+    """One of `screening.SCORES` of a training's row; larger is better; None where it failed or was not read.
+
+    A loss counts negatively. `window`: the last part of the training whose mean loss is the late loss. Raises
+    LookupError for an unknown kind.
+    """
+    if row["error"] is not None:
+        return None
+    losses = row["losses"]
+    if kind == "accuracy":
+        return _plain(row["score"])
+    if kind == "loss":
+        return _negative(row.get("held_out_loss"))
+    if kind == "auc":
+        return None if None in losses else _negative(float(np.mean(losses)))
+    if kind == "late_loss":
+        if window == LATE:
+            return _negative(row["late_loss"])
+        last = losses[-max(1, round(len(losses) * window)) :]
+        return None if None in last else _negative(float(np.mean(last)))
+    raise LookupError(f"unknown score {kind!r}: choose from accuracy, loss, auc, late_loss")
+
+
+def is_dead(row: Row) -> bool:
+    """Whether a network ended at chance level: within 3 binomial deviations of 1 / K, or below it.
+
+    `row`: of a training; one that failed, or was read on nothing, is not dead.
+    """
+    images, classes = row["scored_on"]["images"], row["scored_on"]["classes"]
+    if row["score"] is None or not images:
+        return False
+    return bool(row["score"] <= chance_bound(images, classes))
+
+
+def chance_bound(images: int, classes: int) -> float:
+    """The largest accuracy on so many images that counts as chance."""
+    chance = 1 / classes
+    return chance + 3 * math.sqrt(chance * (1 - chance) / images)
+
+
+def late_loss(losses: Sequence[float]) -> float:
+    """Mean of the last tenth of the losses, of one at least."""
+    return float(np.mean(losses[-max(1, round(len(losses) * LATE)) :]))
+
+
+def _built(build: Callable[[], nn.Module], images: Tensor, seed: int, path: tuple[str, ...]) -> nn.Module:
+    """The network on the device of some images, with the initial weights of the seed, those of lazy modules too."""
+    with seeded(seed, *path, "weights"):
+        network = build().to(images.device)
+        if any(nn.parameter.is_lazy(weights) for weights in network.parameters()):
+            with torch.no_grad():
+                network.eval()(images)
+    return network
+
+
+def _outcome(
+    network: nn.Module,
+    examples: Examples,
+    held_out: Examples | None,
+    recipe: TrainingRecipe,
+    reads: int,
+    seed: int,
+    path: tuple[str, ...],
+    *,
+    shared: bool = False,
+    targets: Targets | None = None,
+    seen: Callable[[Tensor], Tensor] | None = None,
+) -> dict[str, Any]:
+    """What a score says of the training of this network."""
+    assert recipe.lr is not None
+    draws = generator(seed, "shared batches") if shared else generator(seed, *path, "batches")
+    with seeded(seed, *path, "dropout"):  # what a network draws by itself
+        fitted = fit(
+            network,
+            examples,
+            recipe,
+            lr=recipe.lr,
+            generator=draws,
+            held_out=held_out,
+            reads=reads,
+            targets=targets,
+            seen=seen,
+        )
+    error = _problem(network, fitted, recipe)
+    last = None if error or not fitted.readings else fitted.readings[-1]
+    return {
+        "score": last and last.accuracy,
+        "held_out_loss": last and _finite(last.loss),
+        "held_out": tuple(_rounded(reading) for reading in fitted.readings if math.isfinite(reading.loss)),
+        "error": error,
+        "losses": tuple(_curve(fitted.losses)),
+        "late_loss": None if error else late_loss(fitted.losses),
+    }
+
+
+def _problem(network: nn.Module, fitted: Fitted, recipe: TrainingRecipe) -> str | None:
+    if fitted.diverged:
+        return f"the training loss was not finite in epoch {len(fitted.epochs)} of {recipe.epochs}"
+    if not all(bool(torch.isfinite(weights).all()) for weights in network.parameters()):
+        return f"weights were not finite after {recipe.epochs} epochs"
+    return None
+
+
+def _curve(losses: Sequence[float]) -> list[float | None]:
+    parts = np.array_split(np.array(losses), min(PARTS, len(losses)))
+    return [_finite(float(part.mean())) for part in parts]
+
+
+def _finite(value: float) -> float | None:
+    return round(value, 6) if math.isfinite(value) else None
+
+
+def _rounded(reading: Reading) -> tuple[float, float, float]:
+    return round(reading.done, 6), reading.accuracy, round(reading.loss, 6)
+
+
+def _plain(value: float | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def _negative(value: float | None) -> float | None:
+    return None if value is None else -float(value)
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return "CPU, 1 thread"

@@ -1,0 +1,91 @@
+"""The works of finishing: trainings that leave their weights in a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from distill.files import whole_file
+from distill.recipe import TrainingRecipe
+from ftdnas.candidates.materials import Shelf
+from ftdnas.candidates.training import Training
+from ftdnas.runtime.device import use_processes
+from ftdnas.runtime.processes import Failure
+from ftdnas.runtime.rows import Row
+from search_spaces.base import parse_architecture
+
+
+@dataclass(frozen=True)
+class Finishing:
+    """The training of one finalist; its weights are in `weights` before its row is known. `threads`: of a CPU."""
+
+    training: Training
+    weights: Path
+    threads: int = 1
+
+    @property
+    def key(self) -> str:
+        return self.training.key
+
+    @property
+    def architecture(self) -> str:
+        return self.training.architecture
+
+    @property
+    def recipe(self) -> TrainingRecipe:
+        return self.training.recipe
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return self.training.needs
+
+    def __call__(self, shelf: Shelf) -> Row:
+        torch.set_num_threads(self.threads)
+        row, network = self.training.trained(shelf)
+        if row["error"] is None:
+            save_weights(network, self.weights)
+        return on_threads(row, self.threads)
+
+    def failed(self, failure: Failure) -> Row:
+        return self.training.failed(failure)
+
+    def network(self, image_shape: tuple[int, int, int]) -> nn.Module:
+        """With its weights, in evaluation mode, on the CPU."""
+        with torch.random.fork_rng(devices=[]):
+            network = parse_architecture(self.architecture).build(image_shape, self.training.trained_on.classes)
+        with torch.no_grad():  # lazy layers take their shapes
+            network.eval()(torch.zeros(2, *image_shape))
+        network.load_state_dict(load_file(self.weights))
+        return network
+
+
+def on_threads(row: Row, threads: int) -> Row:
+    """The row, with the number of threads that its seconds are of."""
+    return {**row, "device": f"CPU, {threads} threads"} if threads > 1 and row["device"].startswith("CPU") else row
+
+
+def save_weights(network: nn.Module, path: Path) -> None:
+    """Its state_dict as a whole .safetensors file."""
+    with whole_file(path) as beside:
+        beside.write_bytes(save(plain_tensors(network.state_dict())))  # save_file lets nobody else read it
+
+
+def plain_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Each with memory of its own, on the CPU, as safetensors asks for."""
+    return {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in state.items()}
+
+
+def shares(works: int, jobs: int | None, device: str) -> tuple[int, int]:
+    """(processes, threads of each) for so many works: at most one a GPU, or one a core.
+
+    PyTorch's own threads are shared out among them, so that OMP_NUM_THREADS and --threads hold.
+    """
+    if device == "cuda":  # as many full trainings on one would be in each other's way, whatever `jobs` says
+        return max(1, min(works, use_processes(None, device))), 1
+    processes = max(1, min(works, use_processes(jobs, device)))
+    return processes, max(1, torch.get_num_threads() // processes)

@@ -1,0 +1,270 @@
+"""Pretrained networks of torchvision, fine-tuned: what a searched network has to beat."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from distill.images.datasets import ImageDataset, Split
+from distill.images.preprocess import Preprocess
+from distill.randomness import generator, seeded
+from distill.recipe import TrainingRecipe
+from distill.recipe import identity as recipe_identity
+from distill.training.examples import Examples
+from distill.training.loop import fit
+from ftdnas.candidates.materials import Label, Material, Shelf
+from ftdnas.finishing.finalist import on_threads, save_weights
+from ftdnas.runtime.processes import Failure, one_line
+from ftdnas.runtime.rows import Row
+from ftdnas.sets.published import read_torch
+
+# Those with one state_dict layout, a last linear layer and 224 pixels of input; in the order in which they are tried.
+NETWORKS = (
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "mobilenet_v2",
+    "mobilenet_v3_small",
+    "mobilenet_v3_large",
+    "efficientnet_b0",
+    "shufflenet_v2_x1_0",
+    "densenet121",
+)
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, which all of them expect
+PIXELS = 224
+RATE = 0.01  # of fine-tuning: a tenth of what suits fresh weights
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A file of weights, whose they are, and a digest of it."""
+
+    file: Path
+    network: str
+    digest: str
+
+
+def recognise(file: Path) -> Pretrained:
+    """Whose weights a state_dict is: a .safetensors file, or .pth as torch.save writes plain tensors.
+
+    Raises FileNotFoundError, and ValueError in one line for a file that is not of a network of `NETWORKS`.
+    """
+    state = _read(file)
+    missing = {}
+    for name in NETWORKS:
+        with torch.device("meta"):
+            network = _network(name)
+        head = _head_name(network)
+        wrong = [
+            key
+            for key, tensor in network.state_dict().items()
+            if not key.startswith(f"{head}.")
+            and not key.endswith("num_batches_tracked")
+            and (key not in state or state[key].shape != tensor.shape)
+        ]
+        if not wrong:
+            return Pretrained(file, name, hashlib.sha256(file.read_bytes()).hexdigest())
+        missing[name] = wrong
+    nearest = min(missing, key=lambda name: len(missing[name]))
+    raise ValueError(
+        f"{file} is not the state_dict of a network known here ({', '.join(NETWORKS)}): "
+        f"the nearest, {nearest}, has another {missing[nearest][0]}"
+    )
+
+
+class Adapted(nn.Module):
+    """A pretrained network with a fresh last layer, behind what it expects of its input.
+
+    Takes pixels in [0, 1], (N, C, H, W) of one or three channels; they are resized to `pixels` and normalised inside.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, network: nn.Module, num_classes: int, pixels: int) -> None:
+        super().__init__()
+        self.network = network
+        self.pixels = pixels
+        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1))
+        self.register_buffer("deviation", torch.tensor(DEVIATION).view(1, 3, 1, 1))
+        name = _head_name(network)
+        parent, _, attribute = name.rpartition(".")
+        owner = network.get_submodule(parent)
+        old = network.get_submodule(name)
+        assert isinstance(old, nn.Linear)
+        setattr(owner, attribute, nn.Linear(old.in_features, num_classes))
+
+    def forward(self, images: Tensor) -> Tensor:
+        # A grey image broadcasts against three channels of constants.
+        resized = F.interpolate(images, size=(self.pixels, self.pixels), mode="bilinear", align_corners=False)
+        scores: Tensor = self.network((resized - self.mean) / self.deviation)
+        return scores
+
+
+def adapted(pretrained: Pretrained, num_classes: int, pixels: int) -> Adapted:
+    """With the pretrained weights and a last layer from the global generator."""
+    network = _network(pretrained.network)
+    state, head = _read(pretrained.file), _head_name(network)
+    kept = {key: tensor for key, tensor in state.items() if not key.startswith(f"{head}.")}
+    network.load_state_dict(kept, strict=False)
+    return Adapted(network, num_classes, pixels)
+
+
+def check_fits(pretrained: Pretrained, data: ImageDataset) -> None:
+    """Raise ValueError where such images are nothing for it."""
+    if data.image_shape[0] not in (1, 3):
+        raise ValueError(
+            f"{pretrained.network} sees grey or colour images, {data.name} has {data.image_shape[0]} channels: "
+            "leave --pretrained-weights out"
+        )
+
+
+def pixel_labels(data: ImageDataset) -> tuple[Label, Label]:
+    """Of all real training images and those that score, as `pixel_materials` gives them."""
+    train = Label("real training images", f"pixels/train/{data.fingerprint}", len(data.train), data.num_classes)
+    score = f"pixels/score/{data.fingerprint}"
+    return train, Label("validation images (the half that scores)", score, len(data.score()), data.num_classes)
+
+
+def pixel_materials(data: ImageDataset) -> tuple[Material, Material]:
+    """All real training images and those that score, in [0, 1]: the network does the rest."""
+    train, score = pixel_labels(data)
+    return Material(train, pixel_examples(data.train)), Material(score, pixel_examples(data.score()))
+
+
+def pixel_examples(split: Split, device: str = "cpu") -> Examples:
+    """In [0, 1], made of the bytes batch by batch."""
+    return Examples(split.images, torch.from_numpy(split.labels.copy()).to(device), Preprocess("none", {}))
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """The fine-tuning of a pretrained network: all its weights, by the finalists' recipe at its own rate."""
+
+    pretrained: Pretrained
+    trained_on: Label
+    scored_on: Label
+    recipe: TrainingRecipe
+    seed: int
+    pixels: int
+    folder: Path  # for the weights
+    threads: int = 1
+
+    @property
+    def architecture(self) -> str:
+        return f"torchvision:{self.pretrained.network}"
+
+    @property
+    def key(self) -> str:
+        identity = [
+            self.pretrained.digest,
+            self.trained_on.fingerprint,
+            self.scored_on.fingerprint,
+            recipe_identity(self.recipe),
+            self.seed,
+            self.pixels,
+        ]
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / f"{self.key}.safetensors"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return self.trained_on.fingerprint, self.scored_on.fingerprint
+
+    def __call__(self, shelf: Shelf) -> Row:
+        torch.set_num_threads(self.threads)
+        begun = time.perf_counter()
+        examples, held_out = (shelf[fingerprint].examples for fingerprint in self.needs)
+        path = ("fine-tuning", self.pretrained.digest, self.trained_on.fingerprint)
+        with seeded(self.seed, *path, "weights"):
+            network = adapted(self.pretrained, self.trained_on.classes, self.pixels).to(examples.device)
+        assert self.recipe.lr is not None
+        draws = generator(self.seed, *path, "batches")
+        with seeded(self.seed, *path, "dropout"):
+            fitted = fit(network, examples, self.recipe, lr=self.recipe.lr, generator=draws, held_out=held_out)
+        error = "the training loss was not finite" if fitted.diverged else None
+        if error is None:
+            save_weights(network, self.weights)
+        device = torch.cuda.get_device_name(examples.device) if examples.device.type == "cuda" else "CPU, 1 thread"
+        outcome = {
+            "score": None if error else fitted.readings[-1].accuracy,
+            "error": error,
+            "crashed": False,
+            "seconds": time.perf_counter() - begun,
+            "device": device,
+        }
+        return on_threads(self._row(outcome), self.threads)
+
+    def failed(self, failure: Failure) -> Row:
+        return self._row(
+            {
+                "score": None,
+                "error": failure.error,
+                "crashed": failure.crashed,
+                "seconds": failure.seconds,
+                "device": "",
+            }
+        )
+
+    def network(self, image_shape: tuple[int, int, int]) -> nn.Module:  # noqa: ARG002
+        """With its weights, in evaluation mode, on the CPU."""
+        with torch.random.fork_rng(devices=[]):
+            network = Adapted(_network(self.pretrained.network), self.trained_on.classes, self.pixels)
+        network.load_state_dict(load_file(self.weights))
+        return network.eval()
+
+    def _row(self, outcome: Mapping[str, Any]) -> Row:
+        return {
+            "key": self.key,
+            "architecture": self.architecture,
+            "pretrained": self.pretrained.digest,
+            "trained_on": asdict(self.trained_on),
+            "scored_on": asdict(self.scored_on),
+            "recipe": asdict(self.recipe),
+            "seed": self.seed,
+            "pixels": self.pixels,
+            "torch": torch.__version__,
+            **outcome,
+        }
+
+
+def _network(name: str) -> nn.Module:
+    from torchvision.models import get_model
+
+    network: nn.Module = get_model(name, weights=None)
+    return network
+
+
+def _head_name(network: nn.Module) -> str:
+    names: list[str] = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
+    return names[-1]
+
+
+def _read(file: Path) -> dict[str, Tensor]:
+    if file.suffix == ".safetensors":
+        try:
+            return load_file(file)
+        except FileNotFoundError:
+            raise FileNotFoundError(f"no file {file}") from None
+        except SafetensorError as error:
+            raise ValueError(f"{file} is not a .safetensors file: {one_line(error)}") from None
+    found = read_torch(file)
+    if isinstance(found, Mapping) and isinstance(found.get("state_dict"), Mapping):
+        found = found["state_dict"]
+    if not isinstance(found, Mapping) or not all(isinstance(tensor, Tensor) for tensor in found.values()):
+        raise ValueError(f"{file} is not a state_dict, which is a mapping from names to tensors")
+    return dict(found)

@@ -1,0 +1,194 @@
+"""The trainings of a finish, and the readings of the networks that come of them."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from distill.images.datasets import ImageDataset, Split
+from distill.images.preprocess import Preprocess, fit_preprocess
+from distill.run import Progress
+from distill.training.examples import Examples
+from distill.training.loop import read
+from ftdnas.candidates.cost import TimedStep
+from ftdnas.candidates.materials import Material, Shelf, hand_over
+from ftdnas.candidates.training import Training
+from ftdnas.candidates.truth import PREPROCESS, TruthPool, truth_materials
+from ftdnas.finishing.card import accuracy_facts
+from ftdnas.finishing.finalist import Finishing, shares
+from ftdnas.finishing.pretrained import FineTuning, Pretrained, pixel_examples, pixel_labels, pixel_materials
+from ftdnas.runtime.device import visible_gpus
+from ftdnas.runtime.processes import Failure, LocalProcesses
+from ftdnas.runtime.rows import Row, RowFile
+from ftdnas.runtime.shared import Record, carry_out
+from ftdnas.sets.library import home
+from ftdnas.sets.making import rough
+from search_spaces.base import flops, parse_architecture
+
+if TYPE_CHECKING:
+    from ftdnas.finishing.run import Request
+
+PROBED = 8  # images that an ONNX file is tried on
+Work = Finishing | FineTuning
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A request with everything looked up."""
+
+    request: Request
+    data: ImageDataset
+    device: str
+    base: Path
+    place: Path
+    names: tuple[str, ...]
+    rival: Pretrained | None
+    report: Callable[[Progress], None]
+
+    def works(self) -> list[Work]:
+        """The finalists' trainings, and the fine-tuning last."""
+        request, data = self.request, self.data
+        images, held_out = (material.label for material in self.materials)
+        weights = self.base / "weights"
+        _, threads = shares(len(self.names), request.jobs, self.device)
+        works: list[Work] = []
+        for name in self.names:
+            code = parse_architecture(name).code
+            training = Training(name, images, held_out, request.recipe, request.seed, code=code)
+            works.append(Finishing(training, weights / f"{training.key}.safetensors", threads))
+        if self.rival is not None:
+            train, score = pixel_labels(data)
+            recipe = replace(request.recipe, lr=request.pretrained_lr)
+            _, threads = shares(1, request.jobs, self.device)
+            pixels = request.pretrained_pixels
+            works.append(FineTuning(self.rival, train, score, recipe, request.seed, pixels, weights, threads))
+        return works
+
+    def rows(self, works: Sequence[Work]) -> dict[str, Row]:
+        """Key -> row of each; what has its row is not trained again."""
+        rows: dict[str, Row] = {}
+        for group in ([w for w in works if isinstance(w, Finishing)], [w for w in works if isinstance(w, FineTuning)]):
+            rows |= self._carry_out(group, self._record(group[0])) if group else {}
+        return rows
+
+    def with_weights(self, work: Work, row: Row) -> Row:
+        """The row of a work whose weights lie there: trained once more where only its row was known."""
+        if work.weights.exists():
+            return row
+        self.report(
+            Progress(
+                "finish", 0, 0, message=f"{work.architecture} was trained before without keeping weights: once more"
+            )
+        )
+        _, threads = shares(1, self.request.jobs, self.device)
+        again = replace(work, threads=threads)
+        with self._processes(1) as processes:
+            for _, outcome in processes.map([again]):
+                row = work.failed(outcome) if isinstance(outcome, Failure) else outcome
+        if row["error"] is not None:
+            raise ValueError(f"{work.architecture} could not be trained again: {row['error']}")
+        self._record(work).append(row)
+        return row
+
+    def read_test(self, work: Work) -> dict[str, Any]:
+        """Accuracy on the test images: read once for these weights, whoever asks again."""
+        digest = hashlib.sha256(work.weights.read_bytes()).hexdigest()
+        readings = RowFile(self.base / "test_readings.jsonl")
+        known = readings.read().get(digest)
+        if known is None:
+            self.report(Progress("finish", 0, 0, message="reading the test images, once"))
+            test = self._examples(work, self.data.test)
+            reached = read(work.network(self.data.image_shape).to(self.device), test)[0]
+            known = {"key": digest, "architecture": work.architecture, **accuracy_facts(reached, len(self.data.test))}
+            known["data"] = self.data.fingerprint
+            readings.append(known)
+        return {name: known[name] for name in ("accuracy", "images", "interval")}
+
+    def readings(self) -> int:
+        """How often the test images of these data were read in this study."""
+        rows = RowFile(self.base / "test_readings.jsonl").read().values()
+        return sum(row["data"] == self.data.fingerprint for row in rows)
+
+    def probe(self, work: Work) -> Tensor:
+        """A few validation images as the network takes them, on the CPU."""
+        split = self.data.score().take(np.arange(min(PROBED, len(self.data.score()))))
+        return self._examples(work, split, "cpu").take(torch.arange(len(split)))[0]
+
+    def _examples(self, work: Work, split: Split, device: str | None = None) -> Examples:
+        device = device or self.device
+        if isinstance(work, FineTuning):
+            return pixel_examples(split, device)
+        return Examples.from_split(split, self.preprocess, device)
+
+    @functools.cached_property
+    def preprocess(self) -> Preprocess:
+        return fit_preprocess(PREPROCESS, self.data.train.images)
+
+    @functools.cached_property
+    def materials(self) -> tuple[Material, Material]:
+        """All real training images and those that score, standardised."""
+        return truth_materials(self.data)
+
+    def _record(self, work: Work) -> RowFile:
+        """Where the rows of such a work are."""
+        if isinstance(work, FineTuning):
+            return RowFile(self.base / "pretrained.jsonl")
+        return TruthPool(home() / "truth").file(self.data.fingerprint)
+
+    def _processes(self, jobs: int) -> LocalProcesses[Shelf]:
+        def lay_out() -> Callable[[], Shelf]:
+            pixels = pixel_materials(self.data) if self.rival is not None else ()
+            return hand_over([*self.materials, *pixels], self.place / "materials", self.device)
+
+        return LocalProcesses(lay_out, jobs, visible_gpus(self.device))
+
+    def _carry_out(self, works: Sequence[Work], file: RowFile) -> dict[str, Row]:
+        record = Record(file)
+        record.exchange()
+        todo = [work for work in works if record.row(work.key) is None]
+        jobs, _ = shares(len(works), self.request.jobs, self.device)
+        stage = "fine-tuning" if isinstance(works[0], FineTuning) else "finalists"
+        done = 0
+
+        def finished(row: Row) -> None:
+            nonlocal done
+            done += 1
+            reached = {} if row["score"] is None else {"validation_accuracy": float(row["score"])}
+            told = f"failed: {row['error']}" if row["error"] else f"{100 * row['score']:.1f} % in validation"
+            self.report(Progress(stage, done, len(works), reached, message=f"{row['architecture']}: {told}"))
+
+        with self._processes(jobs) as processes:
+            if todo:
+                about = self._about(todo, jobs, processes)
+                kept = f"; {len(works) - len(todo)} done before" if len(todo) < len(works) else ""
+                self.report(
+                    Progress(
+                        stage, 0, len(works), message=f"{len(todo)} trainings to do, {about}{kept}; Ctrl-C is safe"
+                    )
+                )
+            return carry_out(works, record, processes, finished)
+
+    def _about(self, todo: Sequence[Work], jobs: int, processes: LocalProcesses[Shelf]) -> str:
+        """How long that takes, from a few steps of each finalist."""
+        finalists = [work for work in todo if isinstance(work, Finishing)]
+        if not finalists:
+            return "beginning with pretrained weights"
+        size, material = (self.data.image_shape, self.data.num_classes), self.materials[0].label
+        steps = []
+        for work in finalists:
+            try:
+                count = flops(parse_architecture(work.architecture), *size)
+            except Exception:  # what cannot be built fails soon, and says why
+                continue
+            steps.append(TimedStep(work.architecture, material.fingerprint, count, work.training.recipe))
+        timed = [outcome for _, outcome in processes.map(steps) if not isinstance(outcome, Failure)]
+        seconds = sum(timed) * material.images * self.request.recipe.epochs / (jobs * finalists[0].threads)
+        return f"about {rough(seconds)}" if timed else "for who knows how long"

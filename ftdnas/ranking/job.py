@@ -1,0 +1,274 @@
+"""A search with everything looked up: the request, the proxies on their workbench, the study's folder."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from distill.images.datasets import ImageDataset
+from distill.recipe import Recipe, TrainingRecipe
+from distill.recipe import facts as recipe_facts
+from distill.run import Progress
+from distill.synthetic import SyntheticSet
+from distill.training.precision import multiplies_bfloat16
+from ftdnas.candidates.limits import Limits
+from ftdnas.candidates.materials import Shelf, hand_over
+from ftdnas.candidates.real_rankings import recipe_of
+from ftdnas.candidates.screening import Screening, default_screening
+from ftdnas.proxies.base import CALIBRATION, Proxy, Workbench
+from ftdnas.proxies.names import DEFAULT, find_proxy, known_proxy
+from ftdnas.ranking.evidence import limits
+from ftdnas.ranking.plan import parse_restriction
+from ftdnas.ranking.samplers import SAMPLERS, Sampler, Settings, make_sampler
+from ftdnas.ranking.study import StudyFolder
+from ftdnas.runtime.device import pick_device, use_processes, visible_gpus
+from ftdnas.runtime.processes import LocalProcesses
+from ftdnas.sets.library import home
+from ftdnas.sets.making import choose_recipe
+from ftdnas.sets.recipes import recipe_from_dict
+from search_spaces.architecture import hint
+from search_spaces.base import (
+    Restriction,
+    SearchSpace,
+    find_space,
+)
+
+Report = Callable[[Progress], None]
+
+TYPICAL = 24  # architectures that stand for all when costs are estimated
+MINUTES = 30.0  # of a search without a GPU
+DRAWS = {"cpu": 2, "cuda": 5}  # of random subsets
+ADAPTIVE = ("tpe", "nsga2", "gp", "nni-tpe", "nni-evolution")  # samplers that learn from the scores
+BASELINES = (
+    "random1.late_loss+params",
+    "random2.late_loss+params",
+    "set.late_loss",
+    "set.accuracy",
+    "random1.accuracy",
+    "early.late_loss+params",
+    "early.accuracy",
+    "params",
+    "flops",
+    "synflow",
+    "jacob_cov",
+    "az_nas",
+)  # what `compare=("all",)` scores beside the proxy; naswot refuses sigmoids and is left to be asked for
+REAL = ("race", "hybrid", "real:")  # proxies that train as the truth does
+OBJECTIVES = {"params": "minimize", "flops": "minimize", "latency": "minimize"}
+FACTS = {"params": "parameters", "flops": "flops", "latency": "latency_ms"}  # of a candidate, by objective
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to rank and how thoroughly; None leaves the choice to the search, which says what it chose.
+
+    `where`: texts such as "width=32,64", the choices of the space that are looked at. `proxy`: how candidates are
+    scored; `compare`: what is scored beside it on the same ones, "all" for the usual baselines. `names`: exactly these
+    candidates. `objectives`: costs beside the score, of `OBJECTIVES`. `join`: other processes work on this study too.
+    `truth`: how real trainings go, where a proxy needs them. `limit_s`: seconds for one evaluation.
+    """
+
+    space: str = "convnet"
+    where: tuple[str, ...] = ()
+    proxy: str = DEFAULT
+    compare: tuple[str, ...] = ()
+    sampler: str = "stratified"
+    names: tuple[str, ...] = ()
+    candidates: int | None = None
+    minutes: float | None = None
+    limits: Limits = field(default_factory=Limits)
+    objectives: tuple[str, ...] = ()
+    screening: Screening | None = None
+    truth: TrainingRecipe | None = None
+    truth_seeds: tuple[int, ...] = (0,)
+    calibrate: int = CALIBRATION
+    seed: int = 0
+    jobs: int | None = None
+    device: str = "auto"
+    study: str | None = None
+    storage: str | None = None
+    join: bool = False
+    executor: str = "local"
+    ray_address: str | None = None
+    limit_s: float | None = None
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """The proxies beside the one that ranks, each once."""
+        named = [one for text in self.compare for one in (BASELINES if text == "all" else (text,))]
+        return tuple(name for name in dict.fromkeys(named) if name != self.proxy)
+
+
+def set_recipe(synthetic: SyntheticSet | None) -> Recipe:
+    """The recipe that the set was made by; the default one where it does not say, as sets from elsewhere."""
+    stored = synthetic.provenance.get("recipe") if synthetic is not None else None
+    return recipe_from_dict(stored, "the set's recipe") if isinstance(stored, Mapping) else Recipe()
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A request with everything looked up."""
+
+    request: Request
+    space: SearchSpace
+    restrict: Restriction
+    bench: Workbench
+    proxy: Proxy
+    compared: tuple[Proxy, ...]
+    folder: StudyFolder
+    materials: Path
+    jobs: int
+    report: Report
+
+    def say(self, message: str) -> None:
+        self.report(Progress("search", 0, 0, message=message))
+
+    @property
+    def size(self) -> tuple[tuple[int, int, int], int]:
+        return self.bench.data.image_shape, self.bench.data.num_classes
+
+    @contextlib.contextmanager
+    def executor(self) -> Iterator[Any]:
+        """With what is on the bench's shelf now."""
+        if self.request.executor == "ray":
+            from ftdnas.runtime.ray import RayCluster
+
+            gpus = 1.0 if self.bench.device == "cuda" else 0.0
+            with RayCluster(
+                lambda: dict(self.bench.shelf), self.jobs, address=self.request.ray_address, gpus=gpus
+            ) as cluster:
+                yield cluster
+        else:
+            with LocalProcesses(self.lay_out, self.jobs, visible_gpus(self.bench.device)) as processes:
+                yield processes
+
+    def lay_out(self) -> Callable[[], Shelf]:
+        return hand_over(list(self.bench.shelf.values()), self.materials, self.bench.device)
+
+
+def prepare(
+    request: Request,
+    synthetic: SyntheticSet | None,
+    set_name: str,
+    data: ImageDataset,
+    report: Report,
+    source: Mapping[str, Any],
+) -> Job:
+    space = find_space(request.space)
+    for text in (request.proxy, *request.compared):
+        known_proxy(text)
+    if request.sampler not in SAMPLERS:
+        raise LookupError(f"unknown sampler {request.sampler!r}: {hint(request.sampler, SAMPLERS)}")
+    if request.executor not in ("local", "ray"):
+        raise LookupError(f"unknown executor {request.executor!r}: choose from local, ray")
+    for name in request.objectives:
+        if name not in OBJECTIVES:
+            raise LookupError(f"unknown objective {name!r}: {hint(name, OBJECTIVES)}")
+    if request.sampler in ADAPTIVE and any(kind in request.proxy for kind in ("race", "hybrid", "promote")):
+        raise ValueError(
+            f"sampler {request.sampler} asks for one candidate after another, and {request.proxy} ranks all at once: "
+            "take stratified, random or exhaustive"
+        )
+    if request.sampler in ADAPTIVE and request.proxy.partition("+")[0] == "az_nas":
+        raise ValueError(
+            f"az_nas ranks candidates beside each other, and sampler {request.sampler} asks for one after another: "
+            "take stratified, random or exhaustive"
+        )
+    device = pick_device(request.device).type
+    request = replace(request, truth=_truth_of(request, synthetic, str(source.get("spec") or data.name), device))
+    screening = request.screening or default_screening(request.space).screening
+    bench = Workbench(
+        data,
+        screening,
+        seed=request.seed,
+        synthetic=synthetic,
+        set_name=set_name,
+        device=device,
+        draws=DRAWS[device],
+        truth=request.truth,
+        truth_seeds=request.truth_seeds,
+        calibration=request.calibrate,
+    )
+    restrict = parse_restriction(space, request.where)
+    settings = {
+        "space": request.space,
+        "code": space.code,
+        "restrict": {key: sorted(values, key=str) for key, values in sorted(restrict.items())},
+        "proxy": request.proxy,
+        "sampler": request.sampler,
+        "objectives": list(request.objectives),
+        "set": synthetic.identity if synthetic is not None else None,
+        "set name": set_name,
+        "data": data.fingerprint,
+        "title": data.source,
+        "source": dict(source),
+        "screening": screening.to_json(),
+        "limits": request.limits.describe(),
+        "seed": request.seed,
+    }
+    if request.calibrate != CALIBRATION:
+        settings["calibrate"] = request.calibrate
+    if request.truth is not None:  # so that a report finds the scores of a race, which depend on it
+        settings["truth"] = {"recipe": recipe_facts(request.truth), "seeds": list(request.truth_seeds)}
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    plain = request.space if request.space.isalnum() else "space"
+    name = request.study or f"{set_name or data.name}-{plain}-{digest[:6]}"
+    if Path(name).name != name or name.startswith("."):
+        raise ValueError(f"study name {name!r} cannot name a folder: leave out slashes and a leading dot")
+    folder = StudyFolder(home() / "studies" / name, settings)
+    jobs = use_processes(request.jobs, device)
+    proxy = find_proxy(request.proxy, bench)
+    compared = tuple(find_proxy(text, bench) for text in request.compared)
+    materials = folder.materials / str(os.getpid())  # of this process, for others may work on the study
+    return Job(request, space, restrict, bench, proxy, compared, folder, materials, jobs, report)
+
+
+def _truth_of(request: Request, synthetic: SyntheticSet | None, spec: str, device: str) -> TrainingRecipe | None:
+    """How real trainings go: as asked for, or by the recipe of the set or the data where a proxy cannot do without."""
+    if request.truth is not None or not any(
+        kind in text for text in (request.proxy, *request.compared) for kind in REAL
+    ):
+        return request.truth
+    made_by = set_recipe(synthetic) if synthetic is not None else choose_recipe(spec, None, device == "cuda")[0]
+    return recipe_of(made_by.evaluation.full, None, None)
+
+
+def known_limits(job: Job) -> list[str]:
+    """What was measured before of the proxy on the space, a line each."""
+    synthetic, screening = job.bench.synthetic, job.bench.screening
+    taught = screening.labels == "teachers" and synthetic is not None and synthetic.teachers is not None
+    # Under labels of its own a set was measured with the rest of the screening as it is by default.
+    own = replace(screening, labels="set") == replace(default_screening(job.space.name).screening, labels="set")
+    return limits(job.space.name, job.proxy.name, "teachers" if taught else "set", as_measured=own)
+
+
+def precision_notes(job: Job) -> list[str]:
+    """What is to be said of the precision of the trainings, a line each."""
+    lines, own = [], job.bench.screening.precision
+    if own == "float32" and job.bench.device == "cpu" and multiplies_bfloat16():
+        lines.append("this processor has units for bfloat16: --precision bfloat16 trains sooner and ranks as well")
+    real = (job.request.truth or set_recipe(job.bench.synthetic).evaluation.full).precision
+    if own != real:
+        lines.append(f"trainings on all real images are {real}: they take another time than is estimated from {own}")
+    return lines
+
+
+def sampler_of(job: Job, name: str) -> Sampler:
+    limits, objectives = job.request.limits, job.request.objectives
+    return make_sampler(
+        name,
+        job.space,
+        Settings(
+            job.request.seed,
+            *job.size,
+            restrict=job.restrict,
+            fits=lambda architecture: limits.obstacle(architecture, *job.size),
+            directions=("maximize", *(OBJECTIVES[name] for name in objectives)),
+        ),
+    )

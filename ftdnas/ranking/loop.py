@@ -1,0 +1,302 @@
+"""A search: candidates of a space scored by a proxy and ranked, in a study that goes on where it stopped.
+
+The record is one JSON row per evaluation; an Optuna study of the same name holds one trial per architecture. Several
+processes and machines can work on one study: who does what is claimed in the storage that they share.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import math
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from distill.images.datasets import ImageDataset
+from distill.run import Progress, ignore
+from distill.synthetic import SyntheticSet
+from ftdnas.candidates.cost import CostModel
+from ftdnas.proxies.base import Proxy, Work, settle
+from ftdnas.proxies.rank_sum import guide_of
+from ftdnas.ranking.advice import Advice
+from ftdnas.ranking.job import (
+    FACTS,
+    OBJECTIVES,
+    TYPICAL,
+    Job,
+    Report,
+    Request,
+    known_limits,
+    precision_notes,
+    prepare,
+    sampler_of,
+)
+from ftdnas.ranking.plan import Plan
+from ftdnas.ranking.search_plan import advice_of, first_training, measured, plan_of, price
+from ftdnas.ranking.study import Evaluated, Study, open_study
+from ftdnas.ranking.table import Ranking, rank, write_ranking
+from ftdnas.runtime.database import open_storage
+from ftdnas.runtime.leases import Leases
+from ftdnas.runtime.rows import Row
+from ftdnas.runtime.shared import Record, carry_out
+from ftdnas.sets.library import Library, home
+from ftdnas.sets.making import rough
+from search_spaces.architecture import hint
+from search_spaces.base import (
+    flops,
+    parameter_count,
+    parse_architecture,
+)
+
+__all__ = ["Report", "Request", "advice", "choose_set", "needs_set", "search", "top"]
+
+
+def search(
+    request: Request,
+    synthetic: SyntheticSet | None,
+    set_name: str,
+    data: ImageDataset,
+    report: Report = ignore,
+    source: Mapping[str, Any] | None = None,
+) -> Ranking:
+    """Rank architectures of a space. `synthetic` was made from `data`; proxies that need no set do without.
+
+    `source`: what finds the data again, for those who go on with the study. Raises LookupError for an unknown space,
+    proxy or sampler; ValueError for a request that cannot be met, a limit that no candidate meets, a study name that is
+    taken by other settings, and a study that another process is working on without `join`.
+    """
+    job = prepare(request, synthetic, set_name, data, report, source or {})
+    with contextlib.ExitStack() as stack:
+        storage = stack.enter_context(open_storage(request.storage))
+        stack.enter_context(job.folder.locked() if not request.join else job.folder.shared())
+        leases = stack.enter_context(storage.leases(f"rows/{job.folder.name}")) if request.join else None
+        objectives = {"score": "maximize"} | {name: OBJECTIVES[name] for name in request.objectives}
+        study = stack.enter_context(open_study(storage, job.folder.name, job.space, objectives))
+        try:
+            ranking = _run(job, leases, study)
+        finally:
+            shutil.rmtree(job.materials, ignore_errors=True)
+    return ranking
+
+
+def advice(
+    request: Request, synthetic: SyntheticSet | None, set_name: str, data: ImageDataset, report: Report = ignore
+) -> Advice:
+    """What each way to a choice would cost, from a few timed steps.
+
+    Raises ValueError for a proxy that trains nothing.
+    """
+    job = prepare(request, synthetic, set_name, data, report, {})
+    first = first_training(job)
+    if first is None:
+        raise ValueError(f"{request.proxy} trains nothing, so there is nothing to time: it takes seconds")
+    try:
+        cost = measured(job, first)
+    finally:
+        shutil.rmtree(job.materials, ignore_errors=True)
+    for line in (*known_limits(job), *precision_notes(job)):
+        job.say(line)
+    sampler = sampler_of(job, "stratified")
+    sample = [
+        one.name for one in itertools.islice(iter(sampler.ask, None), min(TYPICAL, request.candidates or TYPICAL))
+    ]
+    return advice_of(job, sample, request.candidates or len(sample), cost)
+
+
+def choose_set(library: Library, name: str | None, spec: str) -> tuple[str, SyntheticSet]:
+    """The set of that name, or else the newest sound one of the library, of the data set `spec` where that is given.
+
+    Raises LookupError where there is none, and what `Library.load` raises.
+    """
+    if name is None:
+        place = Path(spec.partition(":")[2]).expanduser().resolve()
+        wanted = {place.name, place.stem} if ":" in spec else {spec}
+        entries = [entry for entry in library.list() if not entry.problem]
+        fitting = [entry for entry in entries if not spec or entry.facts["dataset"] in wanted]
+        if not fitting:
+            what, where = (f"set of {spec}", f" --dataset {spec}") if spec else ("set", " --dataset digits")
+            raise LookupError(
+                f"the library has no {what} yet: make one (ftdnas distill{where}), or do without "
+                f"(ftdnas search{where} --proxy race)"
+            )
+        name = max(fitting, key=lambda entry: entry.path.stat().st_mtime).name
+    path = library.path(name)
+    return path.stem, library.load(path)
+
+
+def needs_set(request: Request) -> bool:
+    """Whether any of its proxies trains on a set or on as many real images."""
+    kinds = ("set", "random", "herding", "kmeans", "early")
+    parts = [part for text in (request.proxy, *request.compared) for part in re.split(r"[+(),]", text)]
+    return any(part.startswith(kinds) and not part.startswith("early:") for part in parts)
+
+
+def top(study: str, k: int) -> list[str]:
+    """The `k` best architectures of a study that was ranked. Raises LookupError where there is no such ranking."""
+    path = home() / "studies" / study / "ranking.json"
+    if not path.is_file():
+        known = sorted(folder.parent.name for folder in (home() / "studies").glob("*/ranking.json"))
+        raise LookupError(
+            f"no study {study!r} was ranked: {hint(study, known) if known else 'ftdnas search makes one'}"
+        )
+    ranked = json.loads(path.read_text(encoding="utf-8"))["candidates"]
+    return [one["architecture"] for one in ranked if one["score"] is not None][:k]
+
+
+def _run(job: Job, leases: Leases | None, study: Study) -> Ranking:
+    request = job.request
+    job.say(
+        f"study {job.folder.name}; evaluations run in {job.jobs} process{'es' * (job.jobs > 1)} on {job.bench.device}"
+    )
+    job.say(f"screening: {job.bench.screening.describe()}; ranked by {job.proxy.title}")
+    if job.bench.synthetic is not None and job.bench.synthetic.target_size:
+        side, target = job.bench.synthetic.image_shape[1], job.bench.synthetic.target_size
+        job.say(f"the set is of {side} pixels, the target of {target}: candidates are screened at {side}")
+    for line in known_limits(job):
+        job.say(line)
+    plan, cost, names = plan_of(job)
+    record = Record(job.folder.rows, leases)
+    record.exchange()
+    rows: dict[str, Row] = {}
+    if names is None:
+        names = _adaptive(job, plan, record, rows, study)
+        plan = Plan(**{**plan.__dict__, "candidates": tuple(names)})
+        job.folder.keep(plan, cost)
+    facts = facts_of(names, job)
+    _settle(job, [job.proxy], names, record, rows, cost, "screening")
+    _settle(job, job.compared, names, record, rows, cost, "baselines")
+    ranking = rank(job, plan, names, facts, rows)
+    study.add(_evaluated(ranking, request))
+    write_ranking(ranking)
+    return ranking
+
+
+def facts_of(names: Sequence[str], job: Job) -> dict[str, dict[str, Any]]:
+    """Parameters, FLOPs and, where it is asked for, latency of every candidate."""
+    request = job.request
+    timed = "latency" in request.objectives or request.limits.latency_ms is not None
+    facts: dict[str, dict[str, Any]] = {}
+    for name in names:
+        architecture = parse_architecture(name)
+        facts[name] = {
+            "parameters": parameter_count(architecture, *job.size),
+            "flops": flops(architecture, *job.size),
+            "latency_ms": request.limits.latency(architecture, *job.size) if timed else None,
+        }
+    return facts
+
+
+def _settle(
+    job: Job,
+    proxies: Sequence[Proxy],
+    names: Sequence[str],
+    record: Record,
+    rows: dict[str, Row],
+    cost: CostModel,
+    stage: str,
+) -> None:
+    """Do what the proxies ask for, round after round; `rows` collects it."""
+    rows |= {key: row for key, row in record.file.settled().items() if key not in rows}
+
+    def a_round(todo: Mapping[str, Work]) -> Mapping[str, Row]:
+        # The dearest first: the last process then has not long to go when the others are done.
+        priced = sorted(((price(work, cost, job), key) for key, work in todo.items()), reverse=True)
+        seconds = max(priced[0][0], sum(price for price, _ in priced) / job.jobs)
+        about = f", about {rough(seconds)}" if seconds > 1 else ""
+        job.say(f"{len(todo)} evaluations to do{about}; Ctrl-C is safe, the same command goes on")
+        job.report(Progress(stage, 0, len(todo)))  # the first may take long
+        done = 0
+
+        def finished(row: Row) -> None:
+            nonlocal done
+            done += 1
+            values = {} if row.get("score") is None else {"validation_accuracy": float(row["score"])}
+            job.report(Progress(stage, done, len(todo), values))
+
+        with job.executor() as processes:
+            works = [todo[key] for _, key in priced]
+            return carry_out(works, record, processes, finished, limit_s=job.request.limit_s)
+
+    settle(proxies, names, rows, a_round)
+
+
+def _adaptive(job: Job, plan: Plan, record: Record, rows: dict[str, Row], study: Study) -> list[str]:
+    """Candidates of a sampler that learns: proposed while others are evaluated, and told of each that is done.
+
+    It is told of the proxy's first part alone, for a sum of ranks changes with every candidate.
+    """
+    request, wanted = job.request, len(plan.candidates)
+    sampler, guide = sampler_of(job, request.sampler), guide_of(job.proxy)
+    names: list[str] = []
+    waiting: dict[str, str] = {}  # key of a work -> candidate
+    missing: dict[str, set[str]] = {}
+    rows |= record.file.settled()
+
+    def tell(name: str) -> None:
+        value = guide.column([name], rows)[0]
+        costs = facts_of([name], job)[name]
+        others = [costs[FACTS[one]] for one in request.objectives]
+        failed = value is None or not math.isfinite(value) or None in others
+        sampler.tell(parse_architecture(name), None if failed else [value, *others])  # type: ignore[list-item]
+
+    for name in study.evaluated():
+        if not guide.todo([name], rows):
+            names.append(name)
+            tell(name)
+
+    def ask() -> Iterator[Work | None]:
+        while len(names) < wanted:
+            architecture = sampler.ask()
+            if architecture is None:
+                job.say(sampler.reason)
+                return
+            names.append(architecture.name)
+            works = list(job.proxy.todo([architecture.name], rows))
+            if not works:
+                tell(architecture.name)
+                continue
+            missing[architecture.name] = {work.key for work in works}
+            for work in works:
+                waiting[work.key] = architecture.name
+                yield work
+
+    def finished(row: Row) -> None:
+        rows[row["key"]] = row
+        name = waiting[row["key"]]
+        missing[name].discard(row["key"])
+        job.report(Progress("screening", sum(not left for left in missing.values()), wanted))
+        if not missing[name]:
+            tell(name)
+
+    job.report(Progress("screening", 0, wanted))
+    first = next(iter(job.request.names), None) or plan.candidates[0]
+    job.proxy.todo([first], {})  # so that all materials are on the shelf
+    with job.executor() as processes:
+        carry_out(ask(), record, processes, finished, limit_s=request.limit_s)
+    return names
+
+
+def _evaluated(ranking: Ranking, request: Request) -> list[Evaluated]:
+    """The ranking as trials. Ranks change with every candidate: a trial's score is that of the proxy's first part."""
+    found = []
+    for one in ranking.candidates:
+        figures = [one.guide, *(getattr(one, FACTS[name]) for name in request.objectives)]
+        values = tuple(float(value) for value in figures if value is not None)
+        missing = one.error or ("no score" if one.guide is None else "an objective of it is not known")
+        whole = len(values) == len(figures)
+        found.append(
+            Evaluated(
+                architecture=one.architecture,
+                values=values if whole else None,
+                scores={"accuracy": one.accuracy, "late_loss": one.late_loss},
+                seconds=one.seconds,
+                parameters=one.parameters,
+                flops=one.flops,
+                error=None if whole else missing,
+            )
+        )
+    return found

@@ -1,0 +1,157 @@
+"""The database of studies: SQLite in the home folder, or PostgreSQL by its URL."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distill.locks import locked
+from ftdnas.runtime.leases import PATIENCE_S, TABLE, Leases, insist
+from ftdnas.sets.library import home
+
+if TYPE_CHECKING:
+    import optuna
+    from sqlalchemy import Engine
+
+BUSY_S = 60  # a process waits so long for another's write
+OPENING_S = 3.0  # a database that is not there when it is opened is more likely a wrong URL than a restart
+JOBS, SCHEMA = "ftdnas_jobs", "ftdnas_schema"  # tables of the service
+OURS = {TABLE, JOBS, "studies"}  # a database of ours holds one of these tables, or none at all
+
+
+@dataclass(frozen=True, eq=False)
+class Storage:
+    """An open database. Leases need SQLAlchemy alone; Optuna's tables are made when they are first asked for."""
+
+    engine: Engine
+    patience_s: float = PATIENCE_S
+
+    @property
+    def url(self) -> str:
+        """Without its password."""
+        return self.engine.url.render_as_string(hide_password=True)
+
+    def leases(self, scope: str) -> Leases:
+        return Leases(self.engine, scope, patience_s=self.patience_s)
+
+    @functools.cached_property
+    def optuna(self) -> optuna.storages.RDBStorage:
+        """Optuna's storage in this database. Raises ValueError where it is another Optuna version's."""
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)  # else it announces every study on stderr
+        url = self.engine.url.render_as_string(hide_password=False)
+        with _one_at_a_time(self.engine):
+            try:
+                storage = insist(
+                    lambda: optuna.storages.RDBStorage(url, engine_kwargs=_engine_options(url)),
+                    self.engine,
+                    self.patience_s,
+                )
+            except RuntimeError as error:
+                raise ValueError(f"{self.url} is another Optuna version's: {_first_line(error)}") from error
+            _be_quick(storage.engine)
+        return storage
+
+
+@contextlib.contextmanager
+def open_storage(url: str | None = None, *, patience_s: float = PATIENCE_S) -> Iterator[Storage]:
+    """The database at an SQLAlchemy URL, by default studies.db in the home folder; closed after the block.
+
+    Raises ValueError for a URL that cannot be opened, and for a file that is damaged or not ours, which is left as it
+    is.
+    """
+    from sqlalchemy import create_engine, exc
+
+    given = url or f"sqlite:///{home() / 'studies.db'}"
+    if given.startswith(("postgres://", "postgresql://")):
+        given = "postgresql+psycopg://" + given.partition("://")[2]
+    elif "://" not in given:
+        given = f"sqlite:///{given}"
+    try:
+        engine = create_engine(given, **_engine_options(given))
+    except (exc.ArgumentError, exc.NoSuchModuleError, ValueError) as error:
+        raise ValueError(f"--storage {url}: {_first_line(error)}; write sqlite:///FILE or postgresql://...") from error
+    except ModuleNotFoundError as error:
+        raise ValueError(f"--storage {url} needs {error.name}: pip install 'ftdnas[postgres]'") from error
+    if engine.dialect.name not in ("sqlite", "postgresql"):
+        raise ValueError(f"--storage {url}: only SQLite and PostgreSQL hold studies")
+    path = _file_of(engine)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        check_file(path)
+    _be_quick(engine)
+    storage = Storage(engine, patience_s)
+    try:
+        insist(lambda: engine.connect().close(), engine, OPENING_S)
+        yield storage
+    finally:
+        if "optuna" in vars(storage):
+            storage.optuna.remove_session()
+            storage.optuna.engine.dispose()
+        engine.dispose()
+
+
+def check_file(path: Path) -> None:
+    """Raise ValueError where an SQLite file is damaged or another program's; it is only read."""
+    if not path.exists() or path.stat().st_size == 0:
+        return
+    way_out = f"move it away and repeat the command: {path.name} is made anew from the rows beside it"
+    address = f"{path.resolve().as_uri()}?mode=ro"
+    try:
+        with contextlib.closing(sqlite3.connect(address, uri=True, timeout=BUSY_S)) as file:
+            tables = {name for (name,) in file.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            (verdict,) = file.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.DatabaseError as error:
+        raise ValueError(f"{path} is damaged or no SQLite file ({error}): {way_out}") from error
+    if verdict != "ok":
+        raise ValueError(f"{path} is damaged ({' '.join(verdict.split())}): {way_out}")
+    if tables and not tables & OURS:
+        raise ValueError(f"{path} is another program's database (it holds {sorted(tables)[0]}): take another --storage")
+
+
+def _engine_options(url: str) -> dict[str, Any]:
+    if url.startswith("sqlite"):
+        return {"connect_args": {"timeout": BUSY_S}}
+    return {"pool_pre_ping": True, "connect_args": {"connect_timeout": 10}}
+
+
+def _file_of(engine: Engine) -> Path | None:
+    if engine.dialect.name != "sqlite" or not engine.url.database or engine.url.database == ":memory:":
+        return None
+    return Path(engine.url.database)
+
+
+def _be_quick(engine: Engine) -> None:
+    """A write-ahead log makes a trial ten times cheaper than SQLite's own journal, and as safe from a kill."""
+    from sqlalchemy import event
+
+    if engine.dialect.name != "sqlite":
+        return
+
+    def on_connect(connection: Any, record: object) -> None:  # noqa: ARG001
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+
+    event.listen(engine, "connect", on_connect)
+    engine.dispose()  # connections from before the listener
+
+
+@contextlib.contextmanager
+def _one_at_a_time(engine: Engine) -> Iterator[None]:
+    """Two processes must not both make Optuna's tables; of a server's, a retry takes care."""
+    path = _file_of(engine)
+    if path is None:
+        yield
+        return
+    with locked(path.with_name(f"{path.stem}.lock")):
+        yield
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

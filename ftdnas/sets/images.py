@@ -1,0 +1,117 @@
+"""Which real images a command works on, and how those behind a synthetic set are found again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distill.recipe import DataRecipe, Recipe
+from distill.run import Progress, ignore
+from ftdnas.sets.library import home
+
+if TYPE_CHECKING:
+    from distill.images.datasets import ImageDataset
+    from distill.synthetic import SyntheticSet
+
+KEY = "data"  # of a set's provenance
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set and how it is brought in; None leaves the choice to the recipe."""
+
+    spec: str  # a registered name, folder:PATH or parquet:PATH
+    root: Path | None = None  # folder with <name>/train.parquet
+    image_size: int | None = None
+    validation: float | None = None
+    split_file: Path | None = None
+    split_seed: int = 0  # the same for every seed of a distillation, so that all share the experts
+    offline: bool = False
+
+    def within(self, recipe: Recipe) -> Recipe:
+        """`recipe` with what was asked for here."""
+        data = DataRecipe(
+            image_size=recipe.data.image_size if self.image_size is None else self.image_size,
+            validation=recipe.data.validation if self.validation is None else self.validation,
+        )
+        return replace(recipe, data=data)
+
+    def load(self, report: Callable[[Progress], None] = ignore) -> ImageDataset:
+        """The images. Raises what `distill.images.datasets.load_dataset` raises."""
+        from distill.images.datasets import load_dataset
+
+        return load_dataset(
+            self.spec,
+            root=self.root,
+            cache=home() / "cache",
+            downloads=home() / "data",
+            image_size=self.image_size,
+            validation=DataRecipe().validation if self.validation is None else self.validation,
+            split_file=self.split_file,
+            seed=self.split_seed,
+            offline=self.offline,
+            report=report,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """What finds the same images again, for a set's provenance; without where the user keeps known data sets."""
+        return {
+            "spec": self.spec,
+            "image_size": self.image_size,
+            "validation": self.validation,
+            "split_file": None if self.split_file is None else str(self.split_file),
+            "split_seed": self.split_seed,
+        }
+
+
+def source_of(synthetic: SyntheticSet, given: Source | None = None) -> Source:
+    """Where the images behind a set are, by its provenance; `given` (a spec, a root, a split file) comes first.
+
+    Raises ValueError for a set that does not say where it came from, as imported ones, where no spec is given.
+    """
+    given = given or Source("")
+    recorded: Mapping[str, Any] = synthetic.provenance.get(KEY) or {}
+    if not recorded and not given.spec:
+        raise ValueError("this set does not say which real images it was made from: name them by --dataset")
+    height = synthetic.image_shape[1]
+    split_file = given.split_file or (Path(recorded["split_file"]) if recorded.get("split_file") else None)
+    return Source(
+        spec=given.spec or str(recorded["spec"]),
+        root=given.root,
+        image_size=height,
+        validation=recorded.get("validation") if given.validation is None else given.validation,
+        split_file=split_file,
+        split_seed=int(recorded.get("split_seed", given.split_seed)),
+        offline=given.offline,
+    )
+
+
+def images_of(
+    synthetic: SyntheticSet, given: Source | None = None, report: Callable[[Progress], None] = ignore
+) -> ImageDataset:
+    """The real images that a set was made from, checked by their fingerprint.
+
+    Raises ValueError where the images found are others: a set must not be judged on images that it may have seen.
+    """
+    source = source_of(synthetic, given)
+    try:
+        data = source.load(report)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{error} (--dataset and --data-root say where the set's images are now)") from error
+    if data.class_names != synthetic.class_names:
+        raise ValueError(
+            f"{source.spec} has {data.num_classes} classes ({', '.join(data.class_names[:3])}, ...), "
+            f"the set {synthetic.num_classes} ({', '.join(synthetic.class_names[:3])}, ...)"
+        )
+    if data.image_shape != synthetic.image_shape:
+        raise ValueError(f"images of {source.spec} are {data.image_shape}, those of the set {synthetic.image_shape}")
+    expected = synthetic.provenance.get("data_fingerprint")
+    if expected is not None and data.fingerprint != expected:
+        raise ValueError(
+            f"the images of {source.spec} are not those that the set was made from "
+            f"(fingerprint {data.fingerprint[:12]}, not {str(expected)[:12]}): "
+            "give the same files, --split and --split-seed"
+        )
+    return data

@@ -1,0 +1,296 @@
+"""From a request to a set in the library: choose the recipe, load the images, run the method, go on where it stopped.
+
+Each run has a folder named by the hash of everything that determines its set; see `ftdnas.sets.runs`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distill.recipe import Recipe
+from distill.recipe import identity as recipe_identity
+from distill.run import Progress, Run, ignore
+from ftdnas.runtime.device import pick_device, use_threads
+from ftdnas.sets.images import KEY, Source
+from ftdnas.sets.library import Library, home
+from ftdnas.sets.recipes import load_recipe, override, recipe_names
+from ftdnas.sets.runs import Machine, RunFolder
+
+if TYPE_CHECKING:
+    from distill.experts import ExpertBuffer
+    from distill.images.datasets import ImageDataset
+    from distill.synthetic import SyntheticSet
+    from distill.training.flat import Network
+
+Report = Callable[[Progress], None]
+RUN = "run"  # key of a set's provenance: the identity of the run that made it
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be distilled, how, and on what."""
+
+    source: Source
+    recipe: Recipe
+    method: str = "ftd"
+    seed: int = 0
+    name: str | None = None  # of the set; None: made of data set, ipc, method, recipe and identity
+    device: str = "auto"
+    threads: int | None = None
+    memory: int | None = None  # bytes for the derivatives of a minibatch, and what the process holds beside them
+    compiled: bool | None = None  # None: where it pays
+
+
+@dataclass(frozen=True, eq=False)
+class Distilled:
+    """A set in the library; `new` is False where it had been made before."""
+
+    name: str
+    path: Path
+    synthetic: SyntheticSet
+    new: bool
+    seconds: float
+
+
+def choose_recipe(spec: str, ipc: int | None, on_gpu: bool) -> tuple[Recipe, str]:
+    """The sensible recipe for a data set and a machine, and a clause that says why it was chosen."""
+    if ":" in spec or spec.startswith("image"):
+        name, why = "photos", "the recipe for one's own images"
+    elif spec == "digits":
+        name, why = "quick", "the recipe of the demo"
+    elif not on_gpu:
+        name, why = "cpu", "there is no GPU"
+    else:
+        name = _paper_recipe(spec, ipc or Recipe().ipc)
+        why = "there is a GPU" if f"-{spec}-" in name else f"there is a GPU; no paper gives settings for {spec}"
+    recipe = load_recipe(name)
+    return (recipe if ipc is None else override(recipe, [f"ipc={ipc}"])), why
+
+
+def distil(request: Request, report: Report = ignore) -> Distilled:
+    """Make the set, or go on with it where it was interrupted, or find it finished.
+
+    Raises LookupError for an unknown method, ValueError for settings that cannot be used and for a set that another
+    process is making, and what loading the images raises.
+    """
+    begun = time.perf_counter()
+    job = prepare(request, report)
+    folder = RunFolder(home() / "runs" / job.identity)
+    library = Library(home() / "sets")
+    with folder.locked():
+        finished = _finished(folder, job.identity, library)
+        if finished is not None:
+            name, path, synthetic = finished
+            report(Progress("distill", 1, 1, message=f"{name} was made before with these settings"))
+            return Distilled(name, path, synthetic, new=False, seconds=0.0)
+        if request.name is not None:
+            _check_name(request.name, job.identity, library)
+        machine = _settled(request, folder, report)
+        run = _run(request, machine.device, folder.checkpoints, report)
+        announce(job, run)
+        synthetic = job.method(job.data, job.network, job.recipe, run)
+        synthetic = synthetic.with_provenance(**{KEY: job.source.to_json(), RUN: job.identity})
+        path = library.add(synthetic, request.name)
+        folder.finish(path.stem)
+    return Distilled(path.stem, path, synthetic, new=True, seconds=time.perf_counter() - begun)
+
+
+def train_experts(request: Request, report: Report = ignore) -> ExpertBuffer:
+    """Train the experts of a distillation alone: those that are missing, in the library's own folder."""
+    from distill import experts
+    from distill.methods import MATCHED, fitted_preprocess
+
+    if request.method not in MATCHED:
+        raise ValueError(f"method {request.method} has no experts: choose from {', '.join(MATCHED)}")
+    job = prepare(request, report)
+    use_threads(request.threads)
+    run = _run(request, pick_device(request.device).type, home() / "experts", report)
+    preprocess = fitted_preprocess(job.data, job.recipe, run)
+    recipe = MATCHED[request.method](job.recipe)
+    report(Progress("experts", 0, 0, message=_summary(job, run)))
+    seconds = experts.estimate_seconds(job.data, preprocess, job.network, recipe, run)
+    if seconds:
+        report(Progress("experts", 0, 0, message=f"this takes about {rough(seconds)}"))
+    return experts.train_experts(job.data, preprocess, job.network, recipe, run)
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A request with its images loaded and its names looked up."""
+
+    request: Request
+    source: Source  # with what the recipe decides
+    recipe: Recipe
+    data: ImageDataset
+    network: Network
+    method: Callable[[ImageDataset, Network, Recipe, Run], SyntheticSet]
+    identity: str
+
+
+def prepare(request: Request, report: Report = ignore) -> Job:
+    """Look up and check everything that could be wrong before hours are spent, and load the images."""
+    from distill.images.augment import parse_augment
+    from distill.methods import METHODS
+    from search_spaces.base import parse_architecture
+
+    if request.method not in METHODS:
+        raise LookupError(f"unknown method {request.method!r}: choose from {', '.join(METHODS)}")
+    recipe = request.source.within(request.recipe)
+    architecture = parse_architecture(recipe.backbone)
+    recipe = dataclasses.replace(recipe, backbone=architecture.name)
+    evaluation = recipe.evaluation
+    for part in (recipe.experts, recipe.matching, evaluation.train, evaluation.validation, evaluation.full):
+        parse_augment(part.augment)
+    source = dataclasses.replace(request.source, image_size=recipe.data.image_size, validation=recipe.data.validation)
+    data = source.load(report)
+    obstacle = architecture.obstacle(data.image_shape)
+    if obstacle:
+        _, height, width = data.image_shape
+        raise ValueError(
+            f"the backbone {architecture.name} cannot carry images of {height} x {width} pixels: {obstacle} "
+            "(--set backbone=... or --image-size)"
+        )
+
+    def network() -> Any:
+        return architecture.build(data.image_shape, data.num_classes)
+
+    return Job(request, source, recipe, data, network, METHODS[request.method], _identity(request, recipe, data))
+
+
+def announce(job: Job, run: Run) -> None:
+    """Say what was chosen and, for a method that learns, about how long it will take, from a few timed steps."""
+    from distill.methods import MATCHED
+
+    run.report(Progress("distill", 0, 0, message=_summary(job, run)))
+    if job.request.method not in MATCHED:
+        return
+    if run.folder.exists():
+        run.report(Progress("distill", 0, 0, message="this run was begun before: it goes on where it was"))
+        return
+    first, second = estimate(job, run)
+    parts = f"experts {rough(first) if first else 'are there'}, matching {rough(second)}"
+    message = f"this takes about {rough(first + second)} ({parts}); Ctrl-C is safe, the same command goes on"
+    run.report(Progress("distill", 0, 0, message=message))
+
+
+def estimate(job: Job, run: Run) -> tuple[float, float]:
+    """Seconds of the experts that are missing and of the matching, from a few timed steps."""
+    from distill import distiller, experts
+    from distill.methods import MATCHED, fitted_preprocess, initial_images
+
+    preprocess = fitted_preprocess(job.data, job.recipe, run)
+    first = experts.estimate_seconds(job.data, preprocess, job.network, MATCHED[job.request.method](job.recipe), run)
+    images, labels = initial_images(job.data, preprocess, job.recipe, run)
+    return first, distiller.estimate_seconds(images, labels, job.network, job.recipe, run)
+
+
+def rough(seconds: float) -> str:
+    """A duration as one says it: "40 seconds", "12 minutes", "5.5 hours", "3.0 days"."""
+    if seconds < 90:
+        return f"{max(2, round(seconds))} seconds"
+    if seconds < 90 * 60:
+        return f"{max(2, round(seconds / 60))} minutes"
+    if seconds < 48 * 3600:
+        return f"{seconds / 3600:.1f} hours"
+    return f"{seconds / 86400:.1f} days"
+
+
+def _summary(job: Job, run: Run) -> str:
+    data, recipe, threads = job.data, job.recipe, use_threads(None)
+    side = "x".join(map(str, data.image_shape[1:]))
+    where = f"the CPU, {threads} thread{'s' * (threads > 1)}" if run.device.type == "cpu" else "the GPU"
+    made = f"{recipe.ipc} image{'s' * (recipe.ipc > 1)} per class"
+    return (
+        f"{data.source}: {len(data.train):,} training images of {side} pixels in {data.num_classes} classes; "
+        f"{job.request.method} by recipe {recipe.name}, {made}, on {where}"
+    )
+
+
+def _paper_recipe(spec: str, ipc: int) -> str:
+    own = [name for name in recipe_names() if name.startswith(f"paper-{spec}-ipc")]
+    known = own or [name for name in recipe_names() if name.startswith("paper-cifar10-ipc")]
+    return min(known, key=lambda name: abs(math.log(int(name.rpartition("ipc")[2]) / ipc)))
+
+
+def _identity(request: Request, recipe: Recipe, data: ImageDataset) -> str:
+    settings = recipe_identity(recipe)
+    for prose in ("description", "hardware"):
+        del settings[prose]
+    determined = {
+        "data": data.fingerprint,
+        "dataset": data.name,
+        "method": request.method,
+        "recipe": settings,
+        "seed": request.seed,
+    }
+    return hashlib.sha256(json.dumps(determined, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _run(request: Request, device: str, folder: Path, report: Report) -> Run:
+    import torch
+
+    return Run(
+        seed=request.seed,
+        folder=folder,
+        shared=home(),
+        device=torch.device(device),
+        report=report,
+        compiled=request.compiled,
+        memory_bytes=request.memory,
+    )
+
+
+def _finished(folder: RunFolder, identity: str, library: Library) -> tuple[str, Path, SyntheticSet] | None:
+    name = folder.finished()
+    if name is None:
+        return None
+    if name not in library.names():
+        return None  # removed since: it is made again
+    synthetic = library.load(name)
+    if synthetic.provenance.get(RUN) != identity:
+        return None  # removed, and the name is another set's by now
+    return name, library.path(name), synthetic
+
+
+def _check_name(name: str, identity: str, library: Library) -> None:
+    """Refuse, before the work, a name that another set has; a kill may have left ours there, unfinished business."""
+    if name in library.names() and library.load(name).provenance.get(RUN) == identity:
+        return
+    library.check_free(name)
+
+
+def _settled(request: Request, folder: RunFolder, report: Report) -> Machine:
+    """What the machine decides: as it was when the run began, else as it is now; written down before the work."""
+    from distill.methods import versions
+
+    earlier = folder.machine()
+    elsewhere = earlier is not None and request.device not in ("auto", earlier.device)
+    if earlier is None or (elsewhere and not folder.begun):
+        device = pick_device(request.device).type
+        machine = Machine(device, use_threads(request.threads), versions())
+        folder.begin(machine)
+        return machine
+    if elsewhere:
+        raise ValueError(
+            f"this run was begun on {earlier.device}, and its set depends on it: "
+            f"leave --device out, or remove {folder.path} to start again on {request.device}"
+        )
+    pick_device(earlier.device)
+    messages = []
+    if request.threads not in (None, earlier.threads):
+        messages.append(f"going on with {earlier.threads} threads, as the run was begun")
+    changed = [name for name, version in versions().items() if earlier.versions.get(name) != version]
+    if changed:
+        messages.append(f"begun with other versions of {', '.join(changed)}: the set may differ in its last bits")
+    for message in messages:
+        report(Progress("distill", 0, 0, message=message))
+    use_threads(earlier.threads)
+    return earlier

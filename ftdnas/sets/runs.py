@@ -1,0 +1,80 @@
+"""The folder of one run: its checkpoints, a lock, and what was chosen by the machine when it began.
+
+`run.json` keeps what is not determined by the request (device, threads), so that an interrupted run ends
+in the set that an undisturbed one would have made. Once the set is in the library its name is all that stays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distill.locks import locked
+from ftdnas.runtime.json_file import read_facts, write_facts
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a run was begun on."""
+
+    device: str  # "cpu" or "cuda"
+    threads: int
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    path: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        """For the method alone."""
+        return self.path / "checkpoints"
+
+    @property
+    def begun(self) -> bool:
+        """Whether a run was interrupted here after its first checkpoint."""
+        return self.checkpoints.exists()
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run inside the block; the system lets go when the process ends, however it ends.
+
+        Raises ValueError where another process holds it.
+        """
+        with locked(self.path / "lock", wait=False) as ours:
+            if not ours:
+                raise ValueError(
+                    "another process is making this very set: let it finish, or give another --seed or setting"
+                )
+            yield
+
+    def machine(self) -> Machine | None:
+        """What an unfinished run was begun on; None where there is none."""
+        facts = self._read()
+        return Machine(**facts["machine"]) if facts.get("machine") else None
+
+    def finished(self) -> str | None:
+        """The name of the set that this run ended in."""
+        name = self._read().get("set")
+        return None if name is None else str(name)
+
+    def begin(self, machine: Machine) -> None:
+        """Write down, before the first step, what the run is made on."""
+        self._write({"machine": dataclasses.asdict(machine)})
+
+    def finish(self, name: str) -> None:
+        """Write down the set's name, then drop the checkpoints."""
+        self._write({"set": name})
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+
+    def _read(self) -> dict[str, Any]:
+        return read_facts(self.path / "run.json", f"remove {self.path} to start again")
+
+    def _write(self, facts: Mapping[str, Any]) -> None:
+        write_facts(self.path / "run.json", facts)

@@ -1,0 +1,206 @@
+"""Search spaces from outside: a Python file, an NNI JSON file with a builder, an installed package.
+
+Loading one runs its code, so a spec may come from the user's own command line and never from the network.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import importlib.metadata
+import importlib.util
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from search_spaces.architecture import SearchSpace, hint
+from search_spaces.outside.definition import DefinedSpace, Definition, one_line, positional
+from search_spaces.outside.nni_json import JsonDefinition, read_search_space
+from search_spaces.outside.nni_nas import ModelSpaceDefinition, is_model_space, prepare, quiet
+from search_spaces.outside.plain import ClassDefinition, is_plain
+from search_spaces.outside.renamed import RenamedSpace
+
+GROUP = "ftdnas.spaces"
+KINDS = (
+    "an Optuna function build(trial), an nni.nas ModelSpace class or a function of no argument or two that returns one,"
+    " a class with choices and build, or a SearchSpace"
+)
+
+
+def is_file_space(spec: str) -> bool:
+    """Whether a spec names a file: what must not be taken from the network."""
+    return ".py:" in spec
+
+
+def load_space(spec: str) -> SearchSpace:
+    """The space of "path/to/file.py:attribute", of "space.json+path/to/file.py:builder", or of an installed package.
+
+    The attribute is an Optuna function `build(trial)` or `build(trial, image_shape, num_classes)`; an nni.nas
+    ModelSpace class, or a function of () or (image_shape, num_classes) that returns one; a class (or object) with
+    `choices`, a mapping from names to values, and `build(choices)` or `build(choices, image_shape, num_classes)`; or a
+    SearchSpace. The builder beside a JSON file gets NNI's configuration: `builder(params)` or
+    `builder(params, image_shape, num_classes)`. Relative paths start at the working directory. Runs the file: a spec
+    must never come from the network.
+
+    Raises FileNotFoundError, or ValueError with one line that says what is wrong where.
+    """
+    if not is_file_space(spec):
+        installed = installed_spaces()
+        if spec not in installed:
+            raise ValueError(f"unknown search space {spec!r}: {hint(spec, [*installed, 'path/to/file.py:attribute'])}")
+        return installed[spec]()
+    place, _, attribute = spec.rpartition(":")
+    json_name, plus, python_name = place.rpartition("+")
+    files = [Path(os.path.normpath(name)) for name in ((json_name, python_name) if plus else (place,))]
+    name = "+".join(file.as_posix() for file in files) + f":{attribute}"
+    if not files[-1].is_file():
+        raise FileNotFoundError(f"no file {files[-1]} (of the search space {spec})")
+    if not files[0].is_file():
+        raise FileNotFoundError(f"no search-space file {files[0]} (of the search space {spec})")
+    code = _digest(*(file.read_bytes() for file in (*files[:-1], *_sources(files[-1]))))
+    # What was loaded stays loaded as long as the files say the same.
+    return _of_files(name, code, Path.cwd(), tuple(files), attribute)
+
+
+def installed_spaces() -> dict[str, Callable[[], SearchSpace]]:
+    """The spaces of installed packages (entry points of the group "ftdnas.spaces") by name, each loaded when called.
+
+    A call raises ValueError, one line that names the package, where its code is broken; the others are not touched.
+    """
+    found = sorted(importlib.metadata.entry_points(group=GROUP), key=lambda point: point.name)
+    return {point.name: functools.partial(_of_package, point) for point in found}
+
+
+@functools.lru_cache(maxsize=64)
+def _of_files(name: str, code: str, folder: Path, files: tuple[Path, ...], attribute: str) -> SearchSpace:
+    search_space = read_search_space(folder / files[0]) if len(files) > 1 else None
+    module = _run(folder / files[-1], f"ftdnas_space_{code}")
+    if not hasattr(module, attribute):
+        own = [key for key, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
+        raise ValueError(f"{files[-1]} has no {attribute!r}: {hint(attribute, own)}")
+    found = getattr(module, attribute)
+    try:
+        if search_space is not None:
+            return DefinedSpace(name, code, JsonDefinition(search_space, _function(found)), load_space)
+        return _space(name, code, found)
+    except Exception as error:
+        raise ValueError(f"{name}: {_said(error)}") from None
+
+
+def _of_package(point: importlib.metadata.EntryPoint) -> SearchSpace:
+    try:
+        with quiet():
+            file = _module_file(point.module)
+            if file is not None and _mentions_nni_nas(file):
+                prepare()
+            found = point.load()
+        package = f"{point.dist.name} {point.dist.version}" if point.dist else ""
+        code = _digest(package.encode(), *(source.read_bytes() for source in (_sources(file) if file else ())))
+        return _space(point.name, code, found)
+    except Exception as error:
+        origin = f" of {point.dist.name} {point.dist.version}" if point.dist else ""
+        raise ValueError(f"the search space {point.name}{origin} ({point.value}) is broken: {_said(error)}") from None
+
+
+def _space(name: str, code: str, found: Any) -> SearchSpace:
+    if isinstance(found, DefinedSpace):
+        return DefinedSpace(name, code, found.definition, load_space)
+    if all(hasattr(found, key) for key in ("name", "size", "suggest", "architectures", "neighbours", "parse")):
+        if isinstance(found, type):
+            found = found()
+        return RenamedSpace(name, code, found, load_space)
+    return DefinedSpace(name, code, _definition(found), load_space)
+
+
+def _definition(found: Any) -> Definition:
+    if is_model_space(found):
+        return ModelSpaceDefinition(found)
+    if is_plain(found):
+        return ClassDefinition(found() if isinstance(found, type) else found)
+    if inspect.isfunction(found):
+        if positional(found) in (0, 2):
+            return ModelSpaceDefinition(found)
+        if positional(found) in (1, 3):
+            from search_spaces.outside.optuna import TrialDefinition
+
+            return TrialDefinition(found)
+    raise ValueError(f"it is a {type(found).__name__}, not {KINDS}")
+
+
+def _function(found: Any) -> Callable[..., Any]:
+    if not callable(found):
+        raise ValueError(f"the builder is a {type(found).__name__}, not a function of params")
+    return found  # type: ignore[no-any-return]
+
+
+def _run(path: Path, name: str) -> ModuleType:
+    """The module of a file, which may import the files beside it."""
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{path} is not a Python file")
+    if _mentions_nni_nas(path):
+        prepare()
+    for beside in _sources(path)[1:]:
+        left = sys.modules.get(beside.stem)
+        if left is not None and str(Path(getattr(left, "__file__", None) or "").parent) not in sys.path:
+            del sys.modules[beside.stem]  # another space's file of that name, or an older version of this one's
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look there
+    sys.path.insert(0, str(path.parent))
+    try:
+        with quiet():
+            spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        raise ValueError(f"{path} cannot be run: {_said(error)}") from None
+    finally:
+        sys.path.remove(str(path.parent))
+    return module
+
+
+def _sources(file: Path) -> list[Path]:
+    """The file and those beside it that it imports, directly or not."""
+    found = [file]
+    for source in found:
+        try:
+            tree = ast.parse(source.read_bytes())
+        except (SyntaxError, ValueError):
+            continue  # running it says so
+        for node in ast.walk(tree):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module]
+            for name in names:
+                beside = file.parent / f"{name.partition('.')[0]}.py"
+                if beside.is_file() and beside not in found:
+                    found.append(beside)
+    return found
+
+
+def _mentions_nni_nas(file: Path) -> bool:
+    return any(
+        b"nni.nas" in source.read_bytes() or b"from nni import nas" in source.read_bytes() for source in _sources(file)
+    )
+
+
+def _module_file(name: str) -> Path | None:
+    found = importlib.util.find_spec(name)
+    file = Path(found.origin) if found and found.origin else None
+    return file if file is not None and file.is_file() else None
+
+
+def _digest(*contents: bytes) -> str:
+    whole = hashlib.sha256()
+    for content in contents:
+        whole.update(len(content).to_bytes(8, "big") + content)
+    return whole.hexdigest()[:16]
+
+
+def _said(error: BaseException) -> str:
+    """What is wrong, in one line; where in the file, for a mistake in its syntax."""
+    return str(error) if type(error) is ValueError and "\n" not in str(error) else one_line(error)

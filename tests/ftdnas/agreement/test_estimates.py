@@ -1,0 +1,560 @@
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import stats
+
+from ftdnas.agreement.bootstrap import Bootstrap, Draws, bonett_wright
+from ftdnas.agreement.estimates import (
+    Estimate,
+    Repeated,
+    Values,
+    better_half,
+    chance_regret,
+    kendall,
+    partial_spearman,
+    precision_at,
+    regret_at,
+    seed_agreement,
+    spearman,
+    spearman_difference,
+    top_by_scores,
+    top_by_truth,
+)
+from ftdnas.agreement.ranks import Pair
+
+QUICK = Bootstrap(seed=0, resamples=400)
+Figure = Callable[[Values, Values, Bootstrap], Estimate]
+FIGURES: dict[str, Figure] = {
+    "spearman": spearman,
+    "kendall": kendall,
+    "partial": lambda scores, truth, bootstrap: partial_spearman(
+        scores, truth, [math.sin(5 * i) for i in range(len(truth))], bootstrap
+    ),
+    "precision": lambda scores, truth, bootstrap: precision_at(3, scores, truth, bootstrap),
+    "regret": lambda scores, truth, bootstrap: regret_at(3, scores, truth, bootstrap),
+    "difference": lambda scores, truth, bootstrap: spearman_difference(
+        scores, [math.sin(5 * i) for i in range(len(truth))], truth, bootstrap
+    ),
+}
+every_figure = pytest.mark.parametrize("figure", FIGURES.values(), ids=FIGURES)
+
+
+def drawn(n: int, levels: int | None, seed: int = 0) -> tuple[list[float], list[float]]:
+    """Correlated scores and truths, rounded to that many values."""
+    rng = np.random.default_rng(seed)
+    scores, truth = rng.standard_normal(n), rng.standard_normal(n)
+    truth += scores
+    if levels is not None:
+        scores, truth = (np.floor(stats.norm.cdf(values / values.std()) * levels) for values in (scores, truth))
+    return scores.tolist(), truth.tolist()
+
+
+def value(estimate: Estimate) -> float:
+    assert estimate.value is not None
+    return estimate.value
+
+
+def interval(estimate: Estimate) -> tuple[float, float]:
+    assert estimate.low is not None
+    assert estimate.high is not None
+    return estimate.low, estimate.high
+
+
+# ---- what every figure promises
+
+
+@every_figure
+@pytest.mark.parametrize(("n", "levels"), [(12, None), (12, 4), (40, None), (40, 5)])
+def test_the_interval_holds_the_value_and_depends_on_the_seed_alone(figure: Figure, n: int, levels: int | None) -> None:
+    scores, truth = drawn(n, levels)
+    estimate = figure(scores, truth, QUICK)
+    low, high = interval(estimate)
+    assert low <= value(estimate) <= high
+    assert low < high
+    assert (estimate.n, estimate.failed) == (n, 0)
+    assert figure(scores, truth, QUICK) == estimate
+    if "bootstrap" in estimate.method:
+        assert figure(scores, truth, Bootstrap(seed=1, resamples=101)).value == estimate.value
+    else:
+        assert n < 20
+
+
+@every_figure
+def test_only_the_order_of_the_scores_counts(figure: Figure) -> None:
+    scores, truth = drawn(30, None)
+    assert figure([math.exp(score) for score in scores], truth, QUICK) == figure(scores, truth, QUICK)
+
+
+@every_figure
+def test_constant_scores_or_truths_are_undefined(figure: Figure) -> None:
+    varied, _ = drawn(25, None)
+    for scores, truth, name in (([0.1] * 25, varied, "scores"), (varied, [0.1] * 25, "truth")):
+        estimate = figure(scores, truth, QUICK)
+        assert (estimate.value, estimate.low, estimate.high) == (None, None, None)
+        assert estimate.method == f"undefined: constant {name}"
+        assert str(estimate) == "undefined"
+
+
+@every_figure
+def test_too_few_architectures_are_undefined(figure: Figure) -> None:
+    for n in (0, 1, 2):
+        estimate = figure([0.1, 0.2][:n], [0.3, 0.4][:n], QUICK)
+        assert estimate.value is None
+        assert (estimate.n, estimate.method) == (n, f"undefined: {n} architectures")
+
+
+@every_figure
+def test_an_architecture_without_truth_is_left_out_and_counted(figure: Figure) -> None:
+    scores, truth = drawn(30, None)
+    missing: list[float | None] = [*truth[:10], None, *truth[11:20], math.nan, *truth[21:]]
+    rest = [row for row in range(30) if row not in (10, 20)]
+    estimate = figure(scores, missing, QUICK)
+    assert (estimate.n, estimate.failed) == (28, 2)
+    if figure not in (FIGURES["partial"], FIGURES["difference"]):  # theirs depends on the position
+        expected = figure([scores[row] for row in rest], [truth[row] for row in rest], QUICK)
+        assert (estimate.value, estimate.low, estimate.high) == (expected.value, expected.low, expected.high)
+
+
+@every_figure
+def test_columns_of_unequal_length_are_refused(figure: Figure) -> None:
+    with pytest.raises(ValueError, match=r"columns of unequal length: .*5"):
+        figure([1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 3.0, 4.0, 5.0], QUICK)
+
+
+# ---- failed scores
+
+
+def test_correlations_leave_failed_scores_out() -> None:
+    scores, truth = drawn(30, None)
+    failing: list[float | None] = [None, math.nan, *scores[2:]]
+    for figure in (spearman, kendall):
+        estimate = figure(failing, truth, QUICK)
+        assert estimate.value == figure(scores[2:], truth[2:], QUICK).value
+        assert (estimate.n, estimate.failed) == (28, 2)
+
+
+def test_a_user_does_not_train_what_failed() -> None:
+    truth = [0.9, 0.8, 0.7, 0.6, 0.5]
+    scores: list[float | None] = [None, 4.0, 3.0, 2.0, 1.0]
+    regret = regret_at(2, scores, truth, QUICK)
+    assert regret.value == pytest.approx(0.1)  # the best failed, the second best is found
+    assert (regret.n, regret.failed) == (5, 1)
+    assert precision_at(2, scores, truth, QUICK).value == 0.5
+
+
+def test_minus_infinity_is_a_last_place() -> None:
+    scores = [-math.inf, 1.0, 2.0, 3.0, -math.inf]
+    truth = [0.1, 0.3, 0.2, 0.4, 0.0]
+    assert spearman(scores, truth, QUICK).value == spearman([0.0, 1.0, 2.0, 3.0, 0.0], truth, QUICK).value
+    with pytest.raises(ValueError, match="infinite"):
+        regret_at(2, truth, scores, QUICK)
+
+
+# ---- values against scipy and by hand
+
+
+@pytest.mark.parametrize("levels", [2, 3, 7, None])
+@pytest.mark.parametrize("n", [5, 19, 60, 300])
+def test_correlations_equal_scipys_with_and_without_ties(n: int, levels: int | None) -> None:
+    scores, truth = drawn(n, levels, seed=2)
+    assert value(spearman(scores, truth, QUICK)) == pytest.approx(stats.spearmanr(scores, truth)[0], abs=1e-12)
+    assert value(kendall(scores, truth, QUICK)) == pytest.approx(stats.kendalltau(scores, truth)[0], abs=1e-12)
+
+
+def test_kendall_in_blocks_equals_scipys() -> None:
+    scores, truth = drawn(1100, 50)
+    estimate = kendall(scores, truth, Bootstrap(0, resamples=100))
+    assert value(estimate) == pytest.approx(stats.kendalltau(scores, truth)[0], abs=1e-12)
+
+
+def test_partial_equals_the_correlation_of_what_the_ranks_leave() -> None:
+    scores, truth = drawn(50, 6)
+    given, _ = drawn(50, 9, seed=4)
+    given = [a + b for a, b in zip(given, truth, strict=True)]
+    x, y, z = (stats.rankdata(values) for values in (scores, truth, given))
+    design = np.stack([np.ones(50), z], axis=1)
+    left_x, left_y = (v - design @ np.linalg.lstsq(design, v, rcond=None)[0] for v in (x, y))
+    expected = np.corrcoef(left_x, left_y)[0, 1]
+    assert value(partial_spearman(scores, truth, given, QUICK)) == pytest.approx(expected, abs=1e-12)
+
+
+def test_parameters_say_nothing_beyond_parameters() -> None:
+    parameters, truth = drawn(40, None)
+    estimate = partial_spearman([-p for p in parameters], truth, parameters, QUICK)
+    assert estimate.value is None
+    assert estimate.method == "undefined: one ranking determines another"
+
+
+def test_the_best_two_of_six_by_hand() -> None:
+    truth = [0.6, 0.5, 0.4, 0.3, 0.2, 0.1]
+    assert precision_at(2, truth, truth, QUICK).value == 1
+    assert regret_at(2, truth, truth, QUICK).value == 0
+    backwards = truth[::-1]
+    assert precision_at(2, backwards, truth, QUICK).value == 0
+    assert regret_at(2, backwards, truth, QUICK).value == pytest.approx(0.4)
+    # 0.6 sure, then one of the three tied
+    assert precision_at(2, [9, 5, 5, 5, 1, 1], truth, QUICK).value == pytest.approx((1 + 1 / 3) / 2)
+    # two of the four tied: the best is 0.5, 0.4, 0.3 in 3, 2, 1 of the 6 ways
+    assert regret_at(2, [1, 5, 5, 5, 5, 1], truth, QUICK).value == pytest.approx(0.6 - (3 * 0.5 + 2 * 0.4 + 0.3) / 6)
+    # as good as the second best belongs to the best two
+    assert precision_at(2, [1, 2, 3, 0, 0, 0], [0.5, 0.4, 0.4, 0.3, 0.2, 0.1], QUICK).value == 1
+
+
+@pytest.mark.parametrize("k", [5, 6, 50])
+def test_choosing_all_is_no_choice(k: int) -> None:
+    scores, truth = drawn(5, None)
+    for figure in (precision_at, regret_at):
+        estimate = figure(k, scores, truth, QUICK)
+        assert estimate.value is None
+        assert estimate.method == f"undefined: k = {k} of 5 architectures is no choice"
+    with pytest.raises(ValueError, match="k = 0"):
+        precision_at(0, scores, truth, QUICK)
+
+
+# ---- resamples as counts equal resamples written out
+
+
+def rows_and_counts(n: int, resamples: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    rows = np.random.default_rng(seed).integers(0, n, (resamples, n))
+    return rows, np.array([np.bincount(row, minlength=n) for row in rows], dtype=float)
+
+
+@pytest.mark.parametrize("levels", [3, 8, None])
+def test_counted_correlations_equal_those_of_the_resample_written_out(levels: int | None) -> None:
+    scores, truth = (np.array(values) for values in drawn(24, levels, seed=5))
+    rows, counts = rows_and_counts(24, 60, seed=6)
+    pair = Pair(scores, truth)
+    for statistic, reference in ((pair.spearman, stats.spearmanr), (pair.kendall, stats.kendalltau)):
+        expected = [reference(scores[row], truth[row])[0] for row in rows]
+        np.testing.assert_allclose(statistic(counts), expected, atol=1e-12)
+
+
+def best_choices(scores: list[float], k: int) -> list[tuple[int, ...]]:
+    """All ways to take the k best, by trying every set."""
+    ordered = sorted(scores, reverse=True)
+    return [
+        rows
+        for rows in itertools.combinations(range(len(scores)), k)
+        if sorted((scores[row] for row in rows), reverse=True) == ordered[:k]
+    ]
+
+
+@pytest.mark.parametrize("levels", [2, 4, None])
+@pytest.mark.parametrize("k", [1, 3, 5])
+def test_counted_choices_equal_the_mean_over_all_ways_to_choose(levels: int | None, k: int) -> None:
+    n = 8
+    scores, truth = (np.array(values) for values in drawn(n, levels, seed=7))
+    rows, counts = rows_and_counts(n, 25, seed=8)
+    pair = Pair(scores, truth)
+    precisions, regrets = [], []
+    for row in rows:
+        own = truth[row]
+        choices = best_choices(scores[row].tolist(), k)
+        bar = np.sort(own)[-k]
+        precisions.append(np.mean([np.mean(own[list(choice)] >= bar) for choice in choices]))
+        regrets.append(np.mean([own.max() - own[list(choice)].max() for choice in choices]))
+    np.testing.assert_allclose(pair.precision(counts, k), precisions, atol=1e-12)
+    np.testing.assert_allclose(pair.regret(counts, k), regrets, atol=1e-9)
+
+
+# ---- intervals
+
+
+@pytest.mark.parametrize(
+    ("correlation", "n", "low", "high"),
+    [
+        (0.87, 5, -0.29, 0.99),
+        (0.68, 10, 0.01, 0.93),
+        (0.54, 20, 0.10, 0.81),
+        (0.41, 5, -0.76, 0.95),
+        (0.36, 10, -0.37, 0.81),
+        (-0.04, 20, -0.47, 0.41),
+    ],
+)
+def test_bonett_wright_intervals_of_the_published_correlations(
+    correlation: float, n: int, low: float, high: float
+) -> None:
+    found = bonett_wright(correlation, n)
+    assert found is not None
+    assert [round(end, 2) for end in found] == [low, high]
+
+
+def test_small_samples_take_bonett_wright_and_larger_ones_the_bootstrap() -> None:
+    scores, truth = drawn(20, None)
+    small = spearman(scores[:19], truth[:19], QUICK)
+    assert small.method == "Bonett-Wright"
+    assert interval(small) == bonett_wright(value(small), 19)
+    assert spearman(scores, truth, QUICK).method == "bootstrap, 400 resamples"
+    wider = spearman(scores[:19], truth[:19], Bootstrap(0, resamples=400, level=0.99))
+    assert interval(wider)[0] < interval(small)[0]
+
+
+@pytest.mark.parametrize("n", [6, 19, 40])
+def test_perfect_agreement_is_not_certainty(n: int) -> None:
+    scores, _ = drawn(n, None)
+    for figure in (spearman, kendall):
+        low, high = interval(figure(scores, scores, QUICK))
+        assert 0 < low < high == 1
+        low, high = interval(figure(scores, [-score for score in scores], QUICK))
+        assert -1 == low < high < 0
+
+
+def test_three_architectures_have_a_value_but_no_interval() -> None:
+    estimate = spearman([1, 2, 3], [1, 3, 2], QUICK)
+    assert estimate == Estimate(0.5, None, None, 3, "no interval: Bonett-Wright undefined at n = 3")
+    assert str(estimate) == "0.50"
+
+
+def test_resamples_that_lose_the_only_difference_leave_no_interval() -> None:
+    scores = [0.0] * 24 + [1.0]  # absent from 36 % of the resamples
+    estimate = spearman(scores, drawn(25, None)[1], QUICK)
+    assert estimate.value is not None
+    assert (estimate.low, estimate.high) == (None, None)
+    assert estimate.method.startswith("no interval: bootstrap")
+
+
+@pytest.mark.parametrize("level", [0.0, 1.0, 95])
+def test_an_unusable_bootstrap_is_refused(level: float) -> None:
+    with pytest.raises(ValueError, match=r"level .* is not between 0 and 1"):
+        Bootstrap(0, level=level)
+    with pytest.raises(ValueError, match="10 resamples are too few"):
+        Bootstrap(0, resamples=10)
+
+
+COVARIANCE = np.array([[1, 0.8, 2 * math.sin(math.pi / 12)], [0.8, 1, 0.3], [2 * math.sin(math.pi / 12), 0.3, 1]])
+TRUE = 6 / math.pi * np.arcsin(COVARIANCE / 2)  # Spearman's correlation of normal variables; scores and truth: 0.5
+
+
+COVERED: dict[str, Callable[[Values, Values, Values, Bootstrap], Estimate]] = {
+    "spearman": lambda scores, _, truth, bootstrap: spearman(scores, truth, bootstrap),
+    "kendall": lambda scores, _, truth, bootstrap: kendall(scores, truth, bootstrap),
+    "partial": lambda scores, other, truth, bootstrap: partial_spearman(scores, truth, other, bootstrap),
+    "difference": spearman_difference,
+}
+
+
+@pytest.mark.parametrize(
+    ("n", "names"), [(12, ["spearman", "kendall", "partial", "difference"]), (36, ["spearman", "difference"])]
+)
+def test_intervals_cover_the_true_correlation_as_often_as_they_say(n: int, names: list[str]) -> None:
+    rng = np.random.default_rng(11)
+    factor = np.linalg.cholesky(COVARIANCE)
+    xy, xz, zy = TRUE[0, 2], TRUE[0, 1], TRUE[1, 2]
+    true = {
+        "spearman": xy,
+        "kendall": 2 / math.pi * math.asin(COVARIANCE[0, 2]),
+        "partial": (xy - xz * zy) / math.sqrt((1 - xz**2) * (1 - zy**2)),
+        "difference": xy - zy,
+    }
+    hits = dict.fromkeys(names, 0)
+    for repetition in range(300):
+        scores, other, truth = (factor @ rng.standard_normal((3, n))).tolist()
+        bootstrap = Bootstrap(repetition, resamples=400)
+        for name in names:
+            low, high = interval(COVERED[name](scores, other, truth, bootstrap))
+            hits[name] += low <= true[name] <= high
+    assert all(0.92 <= count / 300 <= 0.98 for count in hits.values()), hits
+
+
+# ---- paired difference
+
+
+def test_the_difference_is_that_of_the_two_correlations_over_what_all_share() -> None:
+    scores, truth = drawn(40, None)
+    baseline, _ = drawn(40, 8, seed=9)
+    failing: list[float | None] = [None, *scores[1:]]
+    estimate = spearman_difference(failing, baseline, truth, QUICK)
+    parts = [value(spearman(column[1:], truth[1:], QUICK)) for column in (scores, baseline)]
+    assert value(estimate) == pytest.approx(parts[0] - parts[1], abs=1e-12)
+    assert (estimate.n, estimate.failed) == (39, 1)
+    swapped = spearman_difference(baseline, failing, truth, QUICK)
+    assert interval(swapped) == pytest.approx(tuple(-end for end in interval(estimate)[::-1]))
+
+
+def test_pairing_narrows_the_interval_of_like_rankings() -> None:
+    scores, truth = drawn(60, None)
+    alike = [score + 0.05 * math.sin(7 * row) for row, score in enumerate(scores)]
+    low, high = interval(spearman_difference(scores, alike, truth, QUICK))
+    alone = interval(spearman(scores, truth, QUICK))
+    assert high - low < (alone[1] - alone[0]) / 5
+    unlike, _ = drawn(15, None, seed=21)
+    widths = []
+    for baseline in (alike[:15], unlike):
+        estimate = spearman_difference(scores[:15], baseline, truth[:15], QUICK)
+        assert estimate.method == "Zou"
+        low, high = interval(estimate)
+        widths.append(high - low)
+    assert widths[0] < widths[1] / 2
+
+
+def test_a_constant_baseline_leaves_no_difference() -> None:
+    scores, truth = drawn(30, None)
+    assert spearman_difference(scores, [1.0] * 30, truth, QUICK).method == "undefined: constant baseline"
+
+
+def test_a_ranking_is_not_better_than_itself() -> None:
+    scores, truth = drawn(30, None)
+    for n in (12, 30):
+        estimate = spearman_difference(scores[:n], scores[:n], truth[:n], QUICK)
+        low, high = interval(estimate)
+        assert (value(estimate), low) == pytest.approx((0, -high))
+        assert high > 0
+
+
+def test_the_difference_over_the_better_half() -> None:
+    scores, truth = drawn(41, None)
+    baseline, _ = drawn(41, 8, seed=9)
+    rows = sorted(range(41), key=lambda row: -truth[row])[:21]
+    estimate = spearman_difference(scores, baseline, truth, QUICK, better_half)
+    parts = [stats.spearmanr([c[row] for row in rows], [truth[row] for row in rows])[0] for c in (scores, baseline)]
+    assert value(estimate) == pytest.approx(parts[0] - parts[1], abs=1e-6)
+    assert estimate.n == 21
+
+
+# ---- over some of the architectures
+
+
+@pytest.mark.parametrize("levels", [4, None])
+@pytest.mark.parametrize("figure", [spearman, kendall])
+def test_choices_are_made_anew_in_each_resample(figure: Callable[..., Estimate], levels: int | None) -> None:
+    """The interval equals that of resamples written out, of which scipy correlates the chosen."""
+    n, k = 40, 25
+    scores, truth = (np.array(column) for column in drawn(n, levels, seed=12))
+    reference = {spearman: stats.spearmanr, kendall: stats.kendalltau}[figure]
+    bootstrap = Bootstrap(5, resamples=100)
+    table = np.stack([scores, truth])
+    draws = Draws.of(bootstrap, table, [np.empty((0, n))] * 2, np.ones(n, dtype=bool))
+    (counts,) = draws._counts(0, 100)
+    for among, key, size in ((better_half, truth, n // 2), (top_by_truth(k), truth, k), (top_by_scores(k), scores, k)):
+        replicates = []
+        for count in counts.astype(int):
+            drawn_rows = np.repeat(np.arange(n), count)
+            bar = np.sort(key[drawn_rows])[-size]
+            chosen = drawn_rows[key[drawn_rows] >= bar]
+            replicates.append(reference(scores[chosen], truth[chosen])[0])
+        estimate = figure(scores, truth, bootstrap, among)
+        bar = np.sort(key)[-size]
+        assert value(estimate) == pytest.approx(reference(scores[key >= bar], truth[key >= bar])[0], abs=1e-6)
+        if estimate.n >= 20:
+            assert interval(estimate) == pytest.approx(tuple(np.quantile(replicates, [0.025, 0.975])), abs=1e-5)
+
+
+def test_the_top_by_truth_and_by_proxy_differ_and_ties_come_along() -> None:
+    truth = [9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0]
+    scores = [1.0, 3.0, 2.0, 9.0, 9.0, 9.0, 4.0]
+    by_truth = spearman(scores, truth, QUICK, top_by_truth(3))
+    assert (by_truth.n, by_truth.method) == (3, "no interval: Bonett-Wright undefined at n = 3")
+    assert value(by_truth) == pytest.approx(-0.5)  # 1, 3, 2 against 3, 2, 1
+    by_proxy = spearman(scores, truth, QUICK, top_by_scores(3))
+    assert (by_proxy.n, by_proxy.method) == (3, "undefined: constant scores")
+    assert spearman(scores, truth, QUICK, top_by_scores(2)).n == 3
+    assert spearman(scores, truth, QUICK, top_by_truth(2)).method == "undefined: 2 architectures"
+
+
+def test_a_small_choice_takes_bonett_wright() -> None:
+    scores, truth = drawn(60, None)
+    estimate = spearman(scores, truth, QUICK, top_by_truth(10))
+    assert interval(estimate) == bonett_wright(value(estimate), 10)
+
+
+# ---- isomorphism classes
+
+
+def test_architectures_of_a_class_are_drawn_together() -> None:
+    scores, truth = drawn(30, None, seed=3)
+    twice = Bootstrap(0, resamples=400, classes=tuple(row // 2 for row in range(60)))
+    doubled = [[value for value in column for _ in range(2)] for column in (scores, truth)]
+    for figure in (spearman, kendall):
+        estimate = figure(doubled[0], doubled[1], twice)
+        single = figure(scores, truth, QUICK)
+        assert estimate.n == 60
+        if figure is spearman:  # copies change nothing; in tau-b they are pairs tied in both
+            assert estimate.value == pytest.approx(value(single))
+            assert interval(estimate) == pytest.approx(interval(single), abs=1e-6)
+        naive = figure(doubled[0], doubled[1], QUICK)
+        assert interval(naive)[1] - interval(naive)[0] < 0.85 * (interval(estimate)[1] - interval(estimate)[0])
+    few = spearman(doubled[0][:30], doubled[1][:30], Bootstrap(0, classes=twice.classes[:30]))
+    assert few.method == "Bonett-Wright"
+    assert interval(few) == bonett_wright(value(few), 15)
+    with pytest.raises(ValueError, match="2 classes of 30 architectures"):
+        spearman(scores, truth, Bootstrap(0, classes=(1, 2)))
+
+
+# ---- several seeds
+
+
+def seeds_of(truth: list[float], seeds: int, noise: float, seed: int) -> Repeated:
+    rng = np.random.default_rng(seed)
+    columns = np.array(truth) + noise * rng.standard_normal((seeds, len(truth)))
+    return Repeated(columns.mean(axis=0).tolist(), columns.tolist())
+
+
+@pytest.mark.parametrize(("first", "second"), [(2, 1), (2, 2), (3, 2), (7, 3)])
+def test_seeds_widen_the_interval_and_leave_its_middle(first: int, second: int) -> None:
+    _, truth = drawn(60, None)
+    scores, true = seeds_of(truth, first, 0.8, 1), seeds_of(truth, second, 0.8, 2)
+    alone = spearman(scores.values, true.values, Bootstrap(0, resamples=4000))
+    both = spearman(scores, true, Bootstrap(0, resamples=4000))
+    assert both.value == alone.value
+    (low, high), (least, most) = interval(both), interval(alone)
+    assert high - low > most - least
+    assert abs((low + high) / 2 - (least + most) / 2) < 0.04
+
+
+def test_the_ways_to_draw_two_seeds_share_the_resamples() -> None:
+    table = np.array([[1.0, 2.0, 3.0]])
+    seeds = np.array([[0.0, 2.0, 4.0], [2.0, 2.0, 2.0]])
+    draws = Draws.of(Bootstrap(0), table, [seeds], np.ones(3, dtype=bool))
+    assert [(share, one[0].tolist()) for share, one in draws.scenarios] == [
+        (0.25, [0, 2, 4]),
+        (0.5, [1, 2, 3]),
+        (0.25, [2, 2, 2]),
+    ]
+    many = Draws.of(Bootstrap(0), table, [np.tile(table, (9, 1))], np.ones(3, dtype=bool))
+    assert sum(share for share, _ in many.scenarios) == pytest.approx(1)
+
+
+def test_a_seed_that_lacks_an_architecture_takes_the_other() -> None:
+    _, truth = drawn(40, None)
+    true = seeds_of(truth, 2, 0.3, 1)
+    holed = Repeated(true.values, [[None, *true.by_seed[0][1:]], true.by_seed[1]])
+    estimate = spearman(truth, holed, QUICK)
+    assert (estimate.n, estimate.failed) == (40, 0)
+    assert estimate.value == spearman(truth, true, QUICK).value
+
+
+def test_the_noise_ceiling_is_one_seed_against_another() -> None:
+    _, truth = drawn(40, None)
+    true = seeds_of(truth, 3, 0.5, 1)
+    ceiling = seed_agreement(true.by_seed, QUICK)
+    pairs = [stats.spearmanr(true.by_seed[a], true.by_seed[b])[0] for a, b in ((0, 1), (0, 2), (1, 2))]
+    assert value(ceiling) == pytest.approx(np.mean(pairs))
+    low, high = interval(ceiling)
+    assert low < value(ceiling) < high
+    assert seed_agreement((), QUICK).method == "undefined: a table of means"
+    assert seed_agreement(true.by_seed[:1], QUICK).value is None
+
+
+# ---- blind choice and speed
+
+
+def test_the_regret_of_blind_choice_by_hand() -> None:
+    # two of three: the best is found in 2 of 3 ways, else the second best
+    assert chance_regret(2, [0.9, 0.6, None, 0.3]) == pytest.approx(0.3 / 3)
+    assert chance_regret(3, [0.9, 0.6, 0.3]) is None
+
+
+def test_ten_thousand_resamples_of_720_architectures_take_seconds() -> None:
+    """Under 2 s of a quiet processor; twice that is allowed here, because the suite shares its processor."""
+    scores, truth = drawn(720, 96)
+    start = time.process_time()
+    for figure in (spearman, kendall):
+        assert figure(scores, truth, Bootstrap(77)).method == "bootstrap, 10000 resamples"
+    assert time.process_time() - start < 4

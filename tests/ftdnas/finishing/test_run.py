@@ -1,0 +1,234 @@
+"""Finalists trained for real, and the files that stand alone."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from distill.images.datasets import ImageDataset
+from distill.recipe import TrainingRecipe
+from distill.run import Progress
+from ftdnas.candidates.training import Training
+from ftdnas.candidates.truth import TruthPool, truth_materials
+from ftdnas.finishing.card import told_accuracy, wilson
+from ftdnas.finishing.pretrained import recognise
+from ftdnas.finishing.run import Finished, Request, finish
+from ftdnas.ranking.standing import standing
+from ftdnas.runtime.processes import Failure
+from ftdnas.sets.library import home
+
+SMALL = "convnet:width=32,depth=1,norm=batch,activation=relu,pooling=avg"
+OTHER = "convnet:width=32,depth=2,norm=instance,activation=relu,pooling=avg"
+TOO_DEEP = "convnet:width=32,depth=4,norm=instance,activation=relu,pooling=avg"
+RECIPE = TrainingRecipe(epochs=2, lr=0.05, batch_size=64, augment="none")
+
+
+@pytest.fixture(scope="module")
+def few(digits: ImageDataset) -> ImageDataset:
+    """300 digits to train on: a second or less."""
+    return replace(digits, train=digits.train.take(np.arange(300)), fingerprint="f" * 64)
+
+
+def done(request: Request, data: ImageDataset) -> tuple[Finished, list[str]]:
+    """What came of it, and what was said."""
+    said: list[str] = []
+
+    def hear(progress: Progress) -> None:
+        said.append(progress.message)
+
+    return finish(request, data, hear), [message for message in said if message]
+
+
+def accuracy_of(folder: Path, images: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> float:
+    """By the plain code and the weights alone, from pixels."""
+    space: dict[str, Any] = {}
+    exec((folder / "network.py").read_text(encoding="utf-8"), space)
+    network: nn.Module = space["load_network"](folder / "weights.safetensors")
+    with torch.no_grad():
+        scores: Tensor = network(space["prepare"](torch.from_numpy(images.copy()) / 255))
+    return float((scores.argmax(1) == torch.from_numpy(labels.copy())).double().mean())
+
+
+def test_from_the_trainings_to_files_that_stand_alone_and_nothing_twice(few: ImageDataset) -> None:
+    finished, _ = done(Request((SMALL, TOO_DEEP, SMALL), RECIPE, "tiny", jobs=1), few)
+    card = json.loads((finished.folder / "card.json").read_text())
+    assert card == finished.card
+    assert finished.architecture == SMALL
+    assert [one["architecture"] for one in card["left_out"]] == [TOO_DEEP]
+    assert "4 times 2x2 pooling" in card["left_out"][0]["reason"]
+    score = few.score()
+    assert accuracy_of(finished.folder, score.images, score.labels) == pytest.approx(card["validation"]["accuracy"])
+    assert accuracy_of(finished.folder, few.test.images, few.test.labels) == pytest.approx(card["test"]["accuracy"])
+    assert (card["validation"]["images"], card["test"]["images"]) == (len(score), len(few.test))
+    assert {path.name for path in finished.folder.iterdir()} == {*card["files"], "card.json", "card.md", "lock"}
+    assert onnx_agrees(finished.folder, few)
+    text = (finished.folder / "card.md").read_text(encoding="utf-8")
+    for fact in (told_accuracy(card["test"]), "read once", TOO_DEEP, "Recipe tiny: 2 epochs", "## What was not done"):
+        assert fact in text
+    again, said = done(Request((TOO_DEEP, SMALL), RECIPE, jobs=1), few)
+    assert again == finished
+    assert said == ["finished before: nothing is left to do"]
+
+    # Another finalist beside it: only that one is trained, and only a network that was not read meets the test images.
+    request = Request((SMALL, OTHER), RECIPE, onnx=False, jobs=1)
+    more, said = done(request, few)
+    assert any(re.match("1 trainings to do, about .*; 1 done before", message) for message in said)
+    rows = {row.architecture: row for row in TruthPool(home() / "truth").scores(few.fingerprint)}
+    assert set(rows) == {SMALL, OTHER}  # real trainings are everybody's
+    assert all(row.recipe == RECIPE and row.seed == 0 for row in rows.values())
+    scores = {one["architecture"]: one["validation_accuracy"] for one in more.card["finalists"]}
+    assert {name: row.score for name, row in rows.items()} == scores
+    assert more.architecture == max(scores, key=lambda name: scores[name])
+    assert len((home() / "finish" / "test_readings.jsonl").read_text().splitlines()) == len({SMALL, more.architecture})
+    assert ("read for 2 networks" in more.card["test_note"]) is (more.architecture != SMALL)
+    assert any("it was not asked for" in what for what in more.card["not_done"])
+
+    # The rows are known, the weights are gone: only the chosen one is trained again, and ends as it did.
+    for path in (home() / "finish" / "weights").iterdir():
+        path.unlink()
+    (more.folder / "card.json").unlink()
+    again, said = done(request, few)
+    assert f"{more.architecture} was trained before without keeping weights: once more" in said
+    assert len(list((home() / "finish" / "weights").iterdir())) == 1
+    assert (again.card["test"], again.card["validation"]) == (more.card["test"], more.card["validation"])
+    assert "reading the test images, once" not in said  # equal weights were read before
+
+
+def onnx_agrees(folder: Path, data: ImageDataset) -> bool:
+    try:
+        import onnxruntime
+    except ImportError:
+        return not (folder / "network.onnx").exists()
+    space: dict[str, Any] = {}
+    exec((folder / "network.py").read_text(encoding="utf-8"), space)
+    images = space["prepare"](torch.from_numpy(data.test.images[:9].copy()) / 255)
+    session = onnxruntime.InferenceSession(folder / "network.onnx", providers=["CPUExecutionProvider"])
+    (scores,) = session.run(None, {"images": images.numpy()})
+    with torch.no_grad():
+        expected = space["load_network"](folder / "weights.safetensors")(images)
+    torch.testing.assert_close(torch.from_numpy(scores), expected, atol=1e-4, rtol=1e-4)
+    return True
+
+
+def weights_of(name: str, path: Path) -> Path:
+    from torchvision.models import get_model
+
+    torch.manual_seed(0)
+    state = get_model(name, weights=None).state_dict()
+    if path.suffix == ".safetensors":
+        save_file(state, path)
+    else:
+        torch.save(state, path)
+    return path
+
+
+def test_a_pretrained_network_competes_and_is_kept_where_it_is_better(few: ImageDataset, tmp_path: Path) -> None:
+    file = weights_of("resnet18", tmp_path / "weights.pth")
+    hopeless = replace(RECIPE, lr=1e-6, batch_size=16)
+    request = Request((SMALL,), hopeless, pretrained=file, pretrained_pixels=16, pretrained_lr=0.02, onnx=False, jobs=1)
+    finished, _ = done(request, few)
+    rival = finished.card["pretrained"]
+    assert (rival["network"], rival["pixels"], rival["lr"], rival["error"]) == ("resnet18", 16, 0.02, None)
+    assert rival["chosen"] is (rival["validation"]["accuracy"] > finished.card["validation"]["accuracy"]) is True
+    assert finished.architecture == SMALL  # whose files are there all the same
+    folder = finished.folder / rival["folder"]
+    space: dict[str, Any] = {}
+    exec((folder / "network.py").read_text(encoding="utf-8"), space)
+    with torch.no_grad():
+        pixels = torch.from_numpy(few.test.images.copy()) / 255
+        scores = space["load_network"](folder / "weights.safetensors")(pixels)
+    reached = float((scores.argmax(1) == torch.from_numpy(few.test.labels.copy())).double().mean())
+    assert reached == pytest.approx(rival["test"]["accuracy"], abs=0.01)
+    assert "It is better than the searched network" in (finished.folder / "card.md").read_text()
+
+
+def test_weights_are_recognised_and_others_refused_in_one_line(few: ImageDataset, tmp_path: Path) -> None:
+    found = recognise(weights_of("mobilenet_v3_small", tmp_path / "weights.safetensors"))
+    assert found.network == "mobilenet_v3_small"
+    foreign = tmp_path / "foreign.pth"
+    torch.save({"fc.weight": torch.zeros(3, 3)}, foreign)
+    (tmp_path / "text.pth").write_text("no tensors")
+    torch.save([1, 2], tmp_path / "list.pth")
+    for name, message in (
+        ("foreign.pth", "is not the state_dict of a network known here .*resnet18"),
+        ("text.pth", "not plain tensors"),
+        ("list.pth", "not a state_dict"),
+    ):
+        with pytest.raises(ValueError, match=message) as caught:
+            done(Request((SMALL,), RECIPE, pretrained=tmp_path / name), few)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(FileNotFoundError, match="no file"):
+        done(Request((SMALL,), RECIPE, pretrained=tmp_path / "none.safetensors"), few)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"finalists": ()}, "no finalists"),
+        ({"finalists": (TOO_DEEP,)}, "no finalist can carry 1 x 8 x 8 images: convnet:.*pooling"),
+        ({"finalists": ("convet:width=3",)}, "did you mean convnet"),
+        ({"recipe": replace(RECIPE, lr=None)}, "learning rate"),
+        ({"recipe": replace(RECIPE, batch_norm="batch")}, "statistics of its own"),
+    ],
+)
+def test_what_cannot_be_finished_is_said(few: ImageDataset, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        finish(replace(Request((SMALL,), RECIPE), **change), few)
+    assert not (home() / "finish").exists()
+
+
+def test_without_test_or_validation_images_it_says_so(few: ImageDataset) -> None:
+    nothing = np.arange(0)
+    with pytest.raises(ValueError, match="no test images"):
+        finish(Request((SMALL,), RECIPE), replace(few, test=few.test.take(nothing)))
+    with pytest.raises(ValueError, match="without validation images"):
+        finish(Request((SMALL,), RECIPE), replace(few, validation=few.validation.take(nothing)))
+
+
+def test_where_all_finalists_fail_each_is_named_with_its_reason(few: ImageDataset) -> None:
+    images, held_out = truth_materials(few)
+    training = Training(OTHER, images.label, held_out.label, RECIPE, 0)
+    pool = TruthPool(home() / "truth").file(few.fingerprint)
+    pool.append(training.failed(Failure("the training loss was not finite")))
+    with pytest.raises(ValueError, match=f"no finalist could be trained: {OTHER}: the training loss was not finite"):
+        finish(Request((OTHER,), RECIPE, jobs=1), few)
+
+
+def test_a_ranking_gives_the_best_and_their_places() -> None:
+    folder = home() / "studies" / "mine"
+    with pytest.raises(LookupError, match="ftdnas search makes one"):
+        standing("mine", 2)
+    folder.mkdir(parents=True)
+    candidates = [
+        {"architecture": name, "score": score} for name, score in ((OTHER, 3.0), (SMALL, 2.0), (TOO_DEEP, None))
+    ]
+    ranking = {
+        "candidates": candidates,
+        "title": "late loss",
+        "settings": {"source": {"spec": "digits"}, "title": "Digits"},
+    }
+    (folder / "ranking.json").write_text(json.dumps(ranking))
+    found = standing("mine", 5)
+    assert (dict(found.ranks), found.ranked, found.proxy) == ({OTHER: 1, SMALL: 2}, 2, "late loss")
+    assert (found.source["spec"], found.title, found.folder) == ("digits", "Digits", folder)
+    assert list(standing("mine", 1).ranks) == [OTHER]
+    with pytest.raises(LookupError, match="did you mean mine"):
+        standing("mime", 1)
+    (folder / "ranking.json").write_text('{"candidates": []}')
+    with pytest.raises(ValueError, match="damaged"):
+        standing("mine", 1)
+
+
+def test_the_interval_of_a_fraction_is_wilsons() -> None:
+    """Against statsmodels' proportion_confint(method="wilson") for 45 of 50 and 0 of 20."""
+    assert wilson(0.9, 50) == pytest.approx((0.78640, 0.95652), abs=2e-5)
+    assert wilson(0.0, 20) == pytest.approx((0.0, 0.16113), abs=2e-5)
