@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from ftdnas.agreement.comparison import PROXY, REFERENCE, Column, Table, compare
-from ftdnas.candidates.materials import hand_over
-from ftdnas.candidates.real_rankings import Trainings
+from ftdnas.candidates.materials import Shelf, hand_over
+from ftdnas.candidates.real_rankings import RealTrainings
 from ftdnas.candidates.screening import Screening, default_screening
 from ftdnas.candidates.truth import truth_recipe
 from ftdnas.candidates.truth_table import Columns, read_table, stratified_by_truth
-from ftdnas.proxies.base import Proxy, Work, Workbench, settle
+from ftdnas.proxies.base import Proxy, Workbench, settle
 from ftdnas.proxies.names import find_proxy
 from ftdnas.proxies.rank_sum import mean_ranks
 from ftdnas.report.folder import write_report
@@ -35,7 +35,7 @@ from ftdnas.report.study import column_of
 from ftdnas.report.terminal import lines
 from ftdnas.runtime.processes import LocalProcesses
 from ftdnas.runtime.rows import Row, RowFile
-from ftdnas.runtime.shared import Record, carry_out
+from ftdnas.runtime.shared import Record, Work, carry_out
 from ftdnas.sets.images import Source, images_of
 from ftdnas.sets.library import Library, home
 from ftdnas.sets.recipes import recipe_from_dict
@@ -105,7 +105,7 @@ def main() -> None:
         columns[-2:] = [replace(one, role=REFERENCE) for one in columns[-2:]]
         truth = {"truth_name": table.source, "truth": tuple(table.accuracy[name] for name in names)}
     else:
-        real = Trainings.of(data, recipe, len(TRUTH_SEEDS)).truth(data, names)
+        real = RealTrainings.of(data, recipe, len(TRUTH_SEEDS)).truth(data, names)
         spent = sum(real.seconds.values())
         truth = {
             "truth_name": real.title,
@@ -143,7 +143,7 @@ def settled(proxies: list[Proxy], names: list[str], bench: Workbench, file: RowF
     rows: dict[str, Row] = dict(file.settled())
     begun = time.monotonic()
 
-    def a_round(todo: Mapping[str, Work]) -> Mapping[str, Row]:
+    def a_round(todo: Mapping[str, Work[Shelf]]) -> Mapping[str, Row]:
         done = 0
 
         def said(row: Row) -> None:  # noqa: ARG001

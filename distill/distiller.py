@@ -88,7 +88,7 @@ def distil(
         )
     chosen = max(steady, key=lambda trial: (trial.score or 0.0, trial.lr)).lr
     note = f"lr_images {chosen:g} chosen on validation after {matching.grid_steps} outer steps each ({tried})"
-    run.report(Progress("matching", 0, matching.outer_steps, message=note))
+    run.listener(Progress("matching", 0, matching.outer_steps, message=note))
     final = dataclasses.replace(recipe, matching=dataclasses.replace(matching, lr_images=chosen))
     result = optimise(final, run)
     spent = result.seconds + sum(trial.seconds for trial in trials)
@@ -112,10 +112,10 @@ def _trial(lr: float, optimise: Callable[[Recipe, Run], Distilled], recipe: Reci
     steps = recipe.matching.grid_steps
     short = dataclasses.replace(recipe.matching, lr_images=lr, outer_steps=steps, validate_every=steps)
 
-    def report(progress: Progress) -> None:
-        run.report(dataclasses.replace(progress, stage=f"trying lr_images {lr:g}"))
+    def listener(progress: Progress) -> None:
+        run.listener(dataclasses.replace(progress, stage=f"trying lr_images {lr:g}"))
 
-    own = dataclasses.replace(run, folder=run.folder / f"lr-{lr:g}", report=report)
+    own = dataclasses.replace(run, folder=run.folder / f"lr-{lr:g}", listener=listener)
     try:
         result = optimise(dataclasses.replace(recipe, matching=short), own)
     except FloatingPointError:
@@ -186,14 +186,14 @@ def _optimise(
             if point.step == state.step:  # what was kept there was ruined already
                 point = points.before() or initial
             state = _taken_by(derivatives, _rolled_back(point, state, after), 0.0)
-            run.report(Progress("matching", state.step, matching.outer_steps, message=state.notes[-1]))
+            run.listener(Progress("matching", state.step, matching.outer_steps, message=state.notes[-1]))
             points.replace_latest(state)
             continue
         state = _taken_by(derivatives, after, time.perf_counter() - begun)
         values = {"matching_loss": state.losses[-1][1], "step_size": state.step_size}
         if state.validation:
             values["validation_accuracy"] = max(state.validation[-1][1:])
-        run.report(Progress("matching", state.step, matching.outer_steps, values))
+        run.listener(Progress("matching", state.step, matching.outer_steps, values))
         last = state.step == matching.outer_steps
         if (last or state.step % matching.checkpoint_every == 0) and not due(state.step):
             points.keep(state)
@@ -207,7 +207,7 @@ def _derivatives(
     size = min(matching.batch_size or len(labels), len(labels))
 
     def say(message: str) -> None:
-        run.report(Progress("matching", state.step, matching.outer_steps, message=message))
+        run.listener(Progress("matching", state.step, matching.outer_steps, message=message))
 
     flat = FlatNetwork(network()).to(run.device)
     found = derivatives_for(
@@ -359,7 +359,7 @@ def _validated(
             lr=training.lr or state.step_size,
             seed=run.seed,
             purpose="validation",
-            report=lambda progress: run.report(dataclasses.replace(progress, stage="validating")),
+            listener=lambda progress: run.listener(dataclasses.replace(progress, stage="validating")),
         )
         scores[name] = reached.accuracy
     published = "initial" if state.step == 0 else max(scores, key=lambda name: scores[name])
@@ -369,7 +369,7 @@ def _validated(
         facts = {"step": state.step, "step_size": state.step_size, "published": published, "accuracy": score}
         with whole_file(best) as beside:
             write_tensors(beside, {"images": chosen}, facts)
-    run.report(Progress("matching", state.step, recipe.matching.outer_steps, {"validation_accuracy": score}))
+    run.listener(Progress("matching", state.step, recipe.matching.outer_steps, {"validation_accuracy": score}))
     return dataclasses.replace(
         state,
         validation=[*state.validation, [state.step, scores["raw"], scores["averaged"]]],

@@ -130,7 +130,7 @@ def choose_rate(
             network, examples, held_out, recipe.validation, lr=lr, seed=run.seed, purpose="learning rate"
         )
         scores[lr] = 0.0 if reached.diverged else reached.accuracy
-        run.report(Progress("step size", done + 1, len(rates), {"validation_accuracy": scores[lr]}))
+        run.listener(Progress("step size", done + 1, len(rates), {"validation_accuracy": scores[lr]}))
     best = max(rates, key=lambda lr: scores[lr])
     tried = ", ".join(f"{lr:g}: {score:.3f}" for lr, score in scores.items())
     edge = ", at the edge of the grid" if len(rates) > 1 and best in (min(rates), max(rates)) else ""
@@ -157,16 +157,16 @@ def _evaluate(
     stage, epochs = f"evaluating {name}", recipe.epochs
     for number, (seed, examples) in enumerate(zip(seeds, sets, strict=True)):
 
-        def report(progress: Progress, done: int = number * epochs) -> None:
-            run.report(Progress(stage, done + progress.done, len(seeds) * epochs, progress.values))
+        def listener(progress: Progress, done: int = number * epochs) -> None:
+            run.listener(Progress(stage, done + progress.done, len(seeds) * epochs, progress.values))
 
         reached = trained_accuracy(
-            network, examples, test, recipe, lr=lr, seed=seed, purpose="evaluation", report=report
+            network, examples, test, recipe, lr=lr, seed=seed, purpose="evaluation", listener=listener
         )
         accuracies.append(reached.accuracy)
         diverged += reached.diverged
         values = {"test_accuracy": reached.accuracy}
-        run.report(Progress(stage, (number + 1) * epochs, len(seeds) * epochs, values))
+        run.listener(Progress(stage, (number + 1) * epochs, len(seeds) * epochs, values))
     if diverged:
         note = "; ".join(filter(None, [note, f"{diverged} of {len(seeds)} trainings diverged"]))
     seconds = time.perf_counter() - begun

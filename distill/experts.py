@@ -119,7 +119,7 @@ def train_experts(
     for wait in (False, True):
         if wait and missing:
             message = f"waiting for {len(missing)} experts that other processes are training"
-            run.report(Progress("experts", (count - len(missing)) * epochs, count * epochs, message=message))
+            run.listener(Progress("experts", (count - len(missing)) * epochs, count * epochs, message=message))
         for expert in list(missing):
             with locked(folder / f".expert-{expert:03d}.lock", wait=wait) as ours:
                 if ours:
@@ -184,7 +184,7 @@ class _Ways:
                 chunk_size=chunk_size,
                 budget_bytes=self.run.memory_bytes if compiled is None else None,
                 compiled=self.run.compiled if compiled is None else compiled,
-                say=lambda message: self.run.report(Progress("experts", 0, 0, message=message)),
+                say=lambda message: self.run.listener(Progress("experts", 0, 0, message=message)),
             )
             self._made[compiled, chunk_size] = self._made[made.compiled, made.chunk_size] = made
         return self._made[compiled, chunk_size]
@@ -214,7 +214,7 @@ def _train_expert(
     derivatives = ways.of(trajectory.compiled, trajectory.chunk_size)
     if trajectory.compiled and not derivatives.compiled:
         message = f"expert {expert} was begun with compiled derivatives: it may differ in its last bits"
-        run.report(Progress("experts", expert * epochs, count * epochs, message=message))
+        run.listener(Progress("experts", expert * epochs, count * epochs, message=message))
     weights = trajectory.last.to(run.device)
     for epoch in range(len(trajectory.rows), epochs + 1):
         begun = time.perf_counter()
@@ -240,7 +240,7 @@ def _train_expert(
         if epoch == epochs or time.monotonic() - saved > SAVE_EVERY_S:
             trajectory.save(path)
             saved = time.monotonic()
-        run.report(Progress("experts", expert * epochs + epoch, count * epochs, {"expert_loss": loss}))
+        run.listener(Progress("experts", expert * epochs + epoch, count * epochs, {"expert_loss": loss}))
 
 
 def _train_epoch(

@@ -72,7 +72,7 @@ def initial_images(data: ImageDataset, preprocess: Preprocess, recipe: Recipe, r
 
 
 def fitted_preprocess(data: ImageDataset, recipe: Recipe, run: Run) -> Preprocess:
-    return fit_preprocess(recipe.preprocess, data.train.images, cache=run.shared / "preprocess", report=run.report)
+    return fit_preprocess(recipe.preprocess, data.train.images, cache=run.shared / "preprocess", listener=run.listener)
 
 
 def _matched(method: str, data: ImageDataset, network: Network, recipe: Recipe, run: Run) -> SyntheticSet:

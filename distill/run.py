@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
-from distill.randomness import generator
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,27 @@ class Progress:
     message: str = ""
 
 
+Listener = Callable[[Progress], None]  # is told how a computation goes
+
+
 def ignore(progress: Progress) -> None:
-    """Report to nobody."""
+    """A listener that nobody is behind."""
+
+
+def duration(seconds: float) -> str:
+    """In words: "40 s", "12 min", "2 h 30 min", "3 days"."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if minutes < 90:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min" if minutes < 48 * 60 else f"{minutes / 1440:.0f} days"
+
+
+def _cpu() -> torch.device:
+    import torch
+
+    return torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -42,11 +61,13 @@ class Run:
     seed: int
     folder: Path
     shared: Path
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    report: Callable[[Progress], None] = ignore
+    device: torch.device = field(default_factory=_cpu)
+    listener: Listener = ignore
     compiled: bool | None = None
     memory_bytes: int | None = None
 
     def generator(self, *path: str | int) -> torch.Generator:
         """The generator of the draws named by `path`; see `distill.randomness`."""
+        from distill.randomness import generator
+
         return generator(self.seed, *path)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Protocol
 
 from torch import nn
@@ -121,10 +120,3 @@ def check_buildable(architecture: Architecture, image_shape: ImageShape, num_cla
     if obstacle is not None:
         channels, height, width = image_shape
         raise ValueError(f"{architecture.name} cannot carry {channels} x {height} x {width} images: {obstacle}")
-
-
-def hint(wrong: str, known: Iterable[Choice]) -> str:
-    """A question "did you mean ..." where a choice is near, else all the choices."""
-    choices = [str(choice) for choice in known]
-    near = difflib.get_close_matches(wrong.lower(), choices, n=2, cutoff=0.6)
-    return f"did you mean {' or '.join(near)}?" if near else f"choose from {', '.join(choices)}"

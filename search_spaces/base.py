@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from search_spaces.architecture import Architecture, ImageShape, SearchSpace, hint
+from search_spaces.architecture import Architecture, ImageShape, SearchSpace
 from search_spaces.classic import BUILDERS, ClassicNetwork
 from search_spaces.convnet import ConvNetSpace
 from search_spaces.cost import flops, parameter_count
 from search_spaces.decisions import Choice
 from search_spaces.macro import Macro
+from search_spaces.messages import hint
 from search_spaces.mobilenet import MOBILENET
 from search_spaces.nasbench201 import NasBench201
 from search_spaces.residual import RESIDUAL

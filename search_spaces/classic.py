@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
-from search_spaces.architecture import Described, ImageShape, check_buildable, hint
+from search_spaces.architecture import Described, ImageShape, check_buildable
 from search_spaces.decisions import Choice
+from search_spaces.messages import hint
 
 SMALLEST_SIDE = 8
 VGG11 = (64, "pool", 128, "pool", 256, 256, "pool", 512, 512, "pool", 512, 512, "pool")

@@ -14,8 +14,9 @@ from typing import get_type_hints
 
 from torch import nn
 
-from search_spaces.architecture import Architecture, Described, ImageShape, check_buildable, hint
+from search_spaces.architecture import Architecture, Described, ImageShape, check_buildable
 from search_spaces.decisions import Choice, Decisions
+from search_spaces.messages import hint
 
 WIDTHS = (32, 64, 128, 256)
 DEPTHS = (1, 2, 3, 4)

@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from search_spaces.architecture import Architecture, ImageShape, check_buildable, hint
+from search_spaces.architecture import Architecture, ImageShape, check_buildable
 from search_spaces.decisions import Choice, Decisions
+from search_spaces.messages import hint
 from search_spaces.product import LazySequence
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")

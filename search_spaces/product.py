@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, overload
 
-from search_spaces.architecture import ENUMERATED, Architecture, hint
+from search_spaces.architecture import ENUMERATED, Architecture
 from search_spaces.decisions import Choice, Decisions
+from search_spaces.messages import hint
 
 Make = Callable[[Mapping[str, Choice]], Architecture]
 

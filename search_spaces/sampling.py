@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from search_spaces.architecture import Architecture, ImageShape, SearchSpace, hint
+from search_spaces.architecture import Architecture, ImageShape, SearchSpace
 from search_spaces.cost import parameter_count
 from search_spaces.decisions import Choice, RandomDecisions
+from search_spaces.messages import hint
 
 POOL = 2_000  # architectures of a space that is listed whole
 BLOCK = 500  # architectures that stand for a larger space, and are balanced among themselves

@@ -19,7 +19,7 @@ from distill.images.photos import dimensions
 from distill.images.pixel_cache import CacheEntry, cached_pixels
 from distill.images.splits import halves, partition
 from distill.images.tables import find_tables, list_tables
-from distill.run import Progress, ignore
+from distill.run import Listener, Progress, ignore
 
 DEFAULT_PHOTO_SIZE = 64
 MAX_TARGET_SIZE = 224  # photos of 3,000 pixels are trained at this side by everyone's defaults
@@ -84,7 +84,7 @@ class ImageDataset:
 
 
 @dataclass(frozen=True)
-class Request:
+class ListingRequest:
     """A registered name and where its loader may look."""
 
     name: str
@@ -92,10 +92,10 @@ class Request:
     root: Path | None
     downloads: Path
     offline: bool
-    report: Callable[[Progress], None]
+    listener: Listener
 
 
-def _digits(request: Request) -> Listing:
+def _digits(request: ListingRequest) -> Listing:
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
@@ -111,21 +111,21 @@ def _digits(request: Request) -> Listing:
     )
 
 
-def _published(request: Request) -> Listing:
+def _published(request: ListingRequest) -> Listing:
     return list_published(
         request.name,
         request.title,
         root=request.root,
         downloads=request.downloads,
         offline=request.offline,
-        report=request.report,
+        listener=request.listener,
     )
 
 
-def _unpacked(address: str, *folders: str) -> Callable[[Request], Listing]:
+def _unpacked(address: str, *folders: str) -> Callable[[ListingRequest], Listing]:
     """A loader of what the user has unpacked: the archive at `address`, as one of `folders`."""
 
-    def load(request: Request) -> Listing:
+    def load(request: ListingRequest) -> Listing:
         places = [place for place in (request.root, request.downloads) if place is not None]
         for place in places:
             for folder in folders:
@@ -143,7 +143,7 @@ def _unpacked(address: str, *folders: str) -> Callable[[Request], Listing]:
 
 _FAST_AI = "https://s3.amazonaws.com/fast-ai-imageclas"
 # name -> proper name, loader
-DATASETS: dict[str, tuple[str, Callable[[Request], Listing]]] = {
+DATASETS: dict[str, tuple[str, Callable[[ListingRequest], Listing]]] = {
     "digits": ("digits", _digits),
     "cifar10": ("CIFAR-10", _published),
     "cifar100": ("CIFAR-100", _published),
@@ -176,7 +176,7 @@ def load_dataset(
     seed: int = 0,
     offline: bool = False,
     downloads: Path | None = None,
-    report: Callable[[Progress], None] = ignore,
+    listener: Listener = ignore,
 ) -> ImageDataset:
     """Load a registered data set, `folder:PATH` or `parquet:PATH`.
 
@@ -190,11 +190,11 @@ def load_dataset(
     """
     if image_size is not None and not 4 <= image_size <= 1024:
         raise ValueError(f"image size {image_size} is not between 4 and 1024 pixels")
-    listing = _listing(spec, root, downloads or cache.parent / "data", split_file, offline, report)
-    size = _size(listing, image_size, report)
+    listing = _listing(spec, root, downloads or cache.parent / "data", split_file, offline, listener)
+    size = _size(listing, image_size, listener)
     parts = partition(listing, validation=validation, seed=seed)
     order = np.concatenate([parts.test, parts.validation, parts.train])
-    images, entry = cached_pixels(listing, order, len(parts.test), size, cache, report)
+    images, entry = cached_pixels(listing, order, len(parts.test), size, cache, listener)
     labels = listing.labels[order]
     labels.flags.writeable = False
     first, second = len(parts.test), len(parts.test) + len(parts.validation)
@@ -220,7 +220,7 @@ def _listing(
     downloads: Path,
     split_file: Path | None,
     offline: bool,
-    report: Callable[[Progress], None],
+    listener: Listener,
 ) -> Listing:
     kind, colon, rest = spec.partition(":")
     if split_file is not None and kind != "folder":
@@ -246,10 +246,10 @@ def _listing(
             files = [file.relative_to(root).as_posix() for several in tables.values() for file in several]
             place = f"{files[0]}{f' and {len(files) - 1} more' if len(files) > 1 else ''} under the data root"
             return list_tables(root / spec, spec, title, place)
-    return load(Request(spec, title, root, downloads, offline, report))
+    return load(ListingRequest(spec, title, root, downloads, offline, listener))
 
 
-def _size(listing: Listing, asked: int | None, report: Callable[[Progress], None]) -> int:
+def _size(listing: Listing, asked: int | None, listener: Listener) -> int:
     if asked is not None:
         return asked
     sizes = {dimensions(encoded, listing.describe(row)) for row, encoded in listing.sample()}
@@ -260,7 +260,7 @@ def _size(listing: Listing, asked: int | None, report: Callable[[Progress], None
         f"images of {listing.name} are brought to {DEFAULT_PHOTO_SIZE} x {DEFAULT_PHOTO_SIZE} pixels "
         "(--image-size chooses another size)"
     )
-    report(Progress("images", 0, len(listing.labels), message=message))
+    listener(Progress("images", 0, len(listing.labels), message=message))
     return DEFAULT_PHOTO_SIZE
 
 

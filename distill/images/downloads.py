@@ -7,7 +7,6 @@ import http.client
 import os
 import urllib.request
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from distill.images.listing import Listing, from_arrays
 from distill.locks import locked
-from distill.run import Progress
+from distill.run import Listener, Progress
 
 CLASSES = {
     "cifar10": "CIFAR10",
@@ -39,7 +38,7 @@ class _Archive(NamedTuple):
 
 
 def list_published(
-    name: str, title: str, *, root: Path | None, downloads: Path, offline: bool, report: Callable[[Progress], None]
+    name: str, title: str, *, root: Path | None, downloads: Path, offline: bool, listener: Listener
 ) -> Listing:
     """List one of `CLASSES` as torchvision stores it, in `root`, `root`/name or `downloads`/name.
 
@@ -58,7 +57,7 @@ def list_published(
                 target = own / archive.path
                 if target.is_file() and _md5(target) == archive.md5:
                     continue
-                reason = "offline" if offline else _download(archive, target, title, report)
+                reason = "offline" if offline else _download(archive, target, title, listener)
                 if reason:
                     looked = " and ".join(str(place) for place in places if place != root)
                     raise FileNotFoundError(
@@ -109,7 +108,7 @@ def _archives(kind: Any) -> list[_Archive]:
     return [_Archive((kind.url,), kind.filename, kind.tgz_md5)]
 
 
-def _download(archive: _Archive, target: Path, title: str, report: Callable[[Progress], None]) -> str:
+def _download(archive: _Archive, target: Path, title: str, listener: Listener) -> str:
     """Fetch one file and check it; "" or the reason why it did not come."""
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.{os.getpid()}")
@@ -118,10 +117,10 @@ def _download(archive: _Archive, target: Path, title: str, report: Callable[[Pro
         try:
             with urllib.request.urlopen(address, timeout=_TIMEOUT_S) as answer, partial.open("wb") as file:
                 total = int(answer.headers.get("Content-Length") or 0)
-                report(Progress("download", 0, -(-total // _MB), message=f"downloading {title}: {address}"))
+                listener(Progress("download", 0, -(-total // _MB), message=f"downloading {title}: {address}"))
                 while piece := answer.read(_MB):
                     file.write(piece)
-                    report(Progress("download", -(-file.tell() // _MB), -(-total // _MB)))
+                    listener(Progress("download", -(-file.tell() // _MB), -(-total // _MB)))
             if _md5(partial) == archive.md5:
                 partial.replace(target)
                 return ""

@@ -14,7 +14,7 @@ import re
 import shutil
 import warnings
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from distill.images.listing import Encoded, Listing
 from distill.images.photos import ColourFoundError, decode
 from distill.locks import locked
-from distill.run import Progress
+from distill.run import Listener, Progress
 
 FORMAT = 1
 COPY_ROWS = 256
@@ -51,7 +51,7 @@ def cached_pixels(
     skipped: int,
     size: int,
     cache: Path,
-    report: Callable[[Progress], None],
+    listener: Listener,
 ) -> tuple[NDArray[np.uint8], CacheEntry]:
     """The images in the given order of rows, (N, C, size, size) uint8, read-only, with what is known of them.
 
@@ -68,7 +68,7 @@ def cached_pixels(
         with locked(home / f"{stem}.lock"):
             entry = _entry(folder)
             if entry is None:
-                entry = _build(listing, order, skipped, size, folder, home.glob(f"{stem}-*"), report)
+                entry = _build(listing, order, skipped, size, folder, home.glob(f"{stem}-*"), listener)
     return np.memmap(folder / "pixels.u8", dtype=np.uint8, mode="r", shape=entry.shape), entry
 
 
@@ -90,7 +90,7 @@ def _build(
     size: int,
     folder: Path,
     others: Iterator[Path],
-    report: Callable[[Progress], None],
+    listener: Listener,
 ) -> CacheEntry:
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -98,12 +98,12 @@ def _build(
     pixels = partial / "pixels.u8"
     source = next(filter(None, map(_arranged, others)), None)
     if source is not None:
-        facts = _copy(*source, order, pixels, report)
+        facts = _copy(*source, order, pixels, listener)
     else:
         try:
-            facts = _decode(listing, order, size, 3 if listing.photos else 1, pixels, report)
+            facts = _decode(listing, order, size, 3 if listing.photos else 1, pixels, listener)
         except ColourFoundError:
-            facts = _decode(listing, order, size, 3, pixels, report)
+            facts = _decode(listing, order, size, 3, pixels, listener)
     shape, short_side, encodings = facts
     entry = CacheEntry(shape, _digest(pixels, skipped * int(np.prod(shape[1:]))), skipped, short_side, encodings)
     np.save(partial / "order.npy", order)
@@ -122,7 +122,7 @@ def _decode(
     size: int,
     channels: int,
     path: Path,
-    report: Callable[[Progress], None],
+    listener: Listener,
 ) -> Facts:
     """Decode every row to its place in the file, in as many threads as there are cores."""
     place = np.empty(len(order), np.int64)
@@ -154,7 +154,7 @@ def _decode(
                 sides[row] = short_side
                 encodings[encoding] += 1
             done += len(facts)
-            report(Progress("images", done, len(order)))
+            listener(Progress("images", done, len(order)))
 
         try:
             for batch in listing.fetch():
@@ -190,7 +190,7 @@ def _copy(
     there: NDArray[np.int64],
     order: NDArray[np.int64],
     path: Path,
-    report: Callable[[Progress], None],
+    listener: Listener,
 ) -> Facts:
     """Rearrange the rows of an entry that is there."""
     rows: NDArray[Any] = np.memmap(source / "pixels.u8", dtype=np.uint8, mode="r", shape=entry.shape)
@@ -199,7 +199,7 @@ def _copy(
     with path.open("wb") as file:
         for start in range(0, len(order), COPY_ROWS):
             file.write(rows[place[order[start : start + COPY_ROWS]]].tobytes())
-            report(Progress("images", min(start + COPY_ROWS, len(order)), len(order)))
+            listener(Progress("images", min(start + COPY_ROWS, len(order)), len(order)))
         file.flush()
         os.fsync(file.fileno())
     return entry.shape, entry.short_side, entry.encodings

@@ -7,7 +7,7 @@ in [0, 1]; preprocessed images are float32. D = C * H * W below.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from distill.files import whole_file
-from distill.run import Progress, ignore
+from distill.run import Listener, Progress, ignore
 
 PREPROCESSES = ("none", "standardize", "zca")
 ZCA_EPSILON = 0.1  # added to every eigenvalue of the covariance of pixels in [0, 1]
@@ -149,9 +149,7 @@ class Preprocess:
         return torch.as_tensor(factor)
 
 
-def fit_preprocess(
-    kind: str, images: Pixels, *, cache: Path | None = None, report: Callable[[Progress], None] = ignore
-) -> Preprocess:
+def fit_preprocess(kind: str, images: Pixels, *, cache: Path | None = None, listener: Listener = ignore) -> Preprocess:
     """Fit on uint8 training images (N, C, H, W).
 
     `cache` is a folder for ZCA decompositions (about a minute of a CPU at D = 3,072), one file named by the hash of the
@@ -176,12 +174,12 @@ def fit_preprocess(
             pass  # written by a machine that lost power, say: what it held can be computed again
     size = channels * height * width
     megabytes = round(size * (size + 1) * 2 / 1e6)
-    report(Progress("preprocess", 0, 1, message=f"ZCA in {size:,} dimensions, {megabytes:,} MB in every set made"))
+    listener(Progress("preprocess", 0, 1, message=f"ZCA in {size:,} dimensions, {megabytes:,} MB in every set made"))
     fitted = Preprocess("zca", _fit_zca(images))
     if stored is not None:
         with whole_file(stored) as beside:
             save_file(fitted.to_tensors(), beside)
-    report(Progress("preprocess", 1, 1))
+    listener(Progress("preprocess", 1, 1))
     return fitted
 
 

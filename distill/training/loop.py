@@ -15,7 +15,7 @@ from distill.images.augment import augment, draw, parse_augment
 from distill.randomness import generator as named_generator
 from distill.randomness import seeded
 from distill.recipe import BATCH_NORM, TrainingRecipe
-from distill.run import Progress, ignore
+from distill.run import Listener, Progress, ignore
 from distill.training.examples import Examples
 from distill.training.flat import Network
 from distill.training.precision import computing, logits_in
@@ -98,7 +98,7 @@ def fit(
     reads: int = 1,
     targets: Targets | None = None,
     seen: Callable[[Tensor], Tensor] | None = None,
-    report: Callable[[Progress], None] = ignore,
+    listener: Listener = ignore,
 ) -> Fitted:
     """Train `network` in place; `held_out` images are read `reads` times at equal distances, at the end the last time.
 
@@ -145,7 +145,7 @@ def fit(
                 network.train()
         losses += pending.tolist()
         means.append(math.fsum(loss * size for loss, size in zip(losses[-length:], sizes, strict=True)) / len(examples))
-        report(Progress("training", epoch + 1, recipe.epochs, {"loss": means[-1]}))
+        listener(Progress("training", epoch + 1, recipe.epochs, {"loss": means[-1]}))
         if not math.isfinite(means[-1]):
             break
     diverged = not all(map(math.isfinite, means))
@@ -232,7 +232,7 @@ def trained_accuracy(
     lr: float,
     seed: int,
     purpose: str,
-    report: Callable[[Progress], None] = ignore,
+    listener: Listener = ignore,
 ) -> Reached:
     """Train a fresh network on `examples` and read it once on `held_out`.
 
@@ -241,7 +241,7 @@ def trained_accuracy(
     with seeded(seed, purpose):
         module = network().to(examples.device)
     draws = named_generator(seed, purpose, "draws")
-    fitted = fit(module, examples, recipe, lr=lr, generator=draws, report=report)
+    fitted = fit(module, examples, recipe, lr=lr, generator=draws, listener=listener)
     return Reached(read(module, held_out, recipe.batch_norm, examples)[0], fitted.diverged)
 
 

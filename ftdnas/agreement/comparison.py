@@ -24,7 +24,7 @@ from ftdnas.agreement.estimates import (
     top_by_scores,
     top_by_truth,
 )
-from ftdnas.agreement.verdict import Rival, Verdict, judge
+from ftdnas.agreement.verdict import Rival, Verdict, verdict_of
 
 Choice = str | int | float
 
@@ -275,7 +275,7 @@ def decide(
         )
         for name, column in baselines.items()
     ]
-    return judge(title, spearman(scores, truth, bootstrap), rivals)
+    return verdict_of(title, spearman(scores, truth, bootstrap), rivals)
 
 
 def failures(table: Table) -> tuple[Failure, ...]:
@@ -368,7 +368,7 @@ def _verdict(lines: Sequence[Line]) -> Verdict:
         for line in lines[1:]
         if line.role == EQUAL_COST and line.ahead is not None and line.adjusted is not None
     ]
-    return judge(lines[0].title, lines[0].headline.spearman, rivals)
+    return verdict_of(lines[0].title, lines[0].headline.spearman, rivals)
 
 
 def _stricter(bootstrap: Bootstrap, baselines: int) -> Bootstrap:

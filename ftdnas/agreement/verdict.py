@@ -54,7 +54,7 @@ class Verdict:
     needed: int | None
 
 
-def judge(title: str, own: Estimate, rivals: Sequence[Rival]) -> Verdict:
+def verdict_of(title: str, own: Estimate, rivals: Sequence[Rival]) -> Verdict:
     """The verdict on a proxy whose Spearman over the candidates above chance is `own`.
 
     A baseline that ranks nothing, because it is constant, is no rival.

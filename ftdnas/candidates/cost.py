@@ -42,7 +42,7 @@ class TimedStep:
             replace(recipe, epochs=4),
             lr=1e-6,  # small enough to stay finite
             generator=generator(0, "timing"),
-            report=lambda progress: ends.append(time.perf_counter()),  # noqa: ARG005
+            listener=lambda progress: ends.append(time.perf_counter()),  # noqa: ARG005
         )
         return float(np.diff(ends)[1:].mean()) / size  # the first step warms up
 

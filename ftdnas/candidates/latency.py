@@ -8,14 +8,14 @@ import io
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from distill.files import whole_file
-from distill.run import Progress, ignore
+from distill.run import Listener, Progress, ignore
 from ftdnas.candidates.onnx import write_onnx
 from search_spaces.base import Architecture, ImageShape, SearchSpace, parse_architecture, stratified_sample
 
@@ -122,7 +122,7 @@ def export_candidates(
     folder: Path,
     candidates: int,
     seed: int = 0,
-    report: Callable[[Progress], None] = ignore,
+    listener: Listener = ignore,
 ) -> Path:
     """ONNX files of stratified candidates, and the table of their latencies to be filled on a device.
 
@@ -136,13 +136,13 @@ def export_candidates(
     if table.exists() and _names(table) != list(files):
         raise ValueError(f"{table} lists other candidates: give another folder, or remove it")
     for number, architecture in enumerate(chosen):
-        report(Progress("exporting", number, len(chosen)))
+        listener(Progress("exporting", number, len(chosen)))
         file = folder / files[architecture.name]
         if not file.exists():
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
                 write_onnx(architecture.build(image_shape, num_classes), image_shape, file)
-    report(Progress("exporting", len(chosen), len(chosen)))
+    listener(Progress("exporting", len(chosen), len(chosen)))
     if not table.exists():
         write_latency_table(table, files)
     return table

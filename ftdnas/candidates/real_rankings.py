@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from distill.images.datasets import ImageDataset
 from distill.recipe import TrainingRecipe
 from distill.recipe import facts as recipe_facts
-from distill.run import Progress, ignore
+from distill.run import Listener, Progress, ignore
 from ftdnas.candidates.materials import hand_over
 from ftdnas.candidates.training import Score, Training
 from ftdnas.candidates.truth import TruthPool, truth_materials, truth_recipe
@@ -25,8 +25,8 @@ from ftdnas.runtime.processes import LocalProcesses
 from ftdnas.runtime.rows import Row
 from ftdnas.runtime.shared import Record, carry_out
 from ftdnas.sets.library import home
-from search_spaces.architecture import hint
 from search_spaces.base import find_space, flops, parse_architecture
+from search_spaces.messages import hint
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Truth:
 
 
 @dataclass(frozen=True)
-class Trainings:
+class RealTrainings:
     """How architectures are really trained: what names a truth. `recipe.lr` is a number; seeds count from 0."""
 
     recipe: TrainingRecipe
@@ -68,7 +68,7 @@ class Trainings:
     title: str
 
     @classmethod
-    def of(cls, data: ImageDataset, recipe: TrainingRecipe, seeds: int) -> Trainings:
+    def of(cls, data: ImageDataset, recipe: TrainingRecipe, seeds: int) -> RealTrainings:
         """Raises ValueError for less than one seed."""
         if seeds < 1:
             raise ValueError(f"{seeds} seeds: a truth needs at least 1")
@@ -107,14 +107,14 @@ class Trainings:
 def train(
     data: ImageDataset,
     candidates: Sequence[str],
-    trainings: Trainings,
+    trainings: RealTrainings,
     *,
     jobs: int,
     device: str,
     join: bool = False,
     storage: str | None = None,
     limit_s: float | None = None,
-    report: Callable[[Progress], None] = ignore,
+    listener: Listener = ignore,
 ) -> Truth:
     """Train what the pool does not have yet, and give the truth of the candidates. Interrupted, it goes on.
 
@@ -128,7 +128,7 @@ def train(
     order = sorted(todo.values(), key=lambda work: (work.seed, -_flops(work, size)))
     done = len({work.key for work in works.values()}) - len(order)
     total = done + len(order)
-    report(Progress("truth", done, total, message=f"{trainings.title}: {len(order)} of {total} trainings to do"))
+    listener(Progress("truth", done, total, message=f"{trainings.title}: {len(order)} of {total} trainings to do"))
     if not order:
         return trainings.truth(data, candidates)
     folder = home() / "truth" / f"materials-{trainings.data[:8]}-{id(order):x}"
@@ -137,7 +137,7 @@ def train(
         nonlocal done
         done += 1
         values = {} if row["score"] is None else {"validation_accuracy": float(row["score"])}
-        report(Progress("truth", done, total, values))
+        listener(Progress("truth", done, total, values))
 
     try:
         with contextlib.ExitStack() as stack:
@@ -153,7 +153,7 @@ def train(
     return trainings.truth(data, candidates)
 
 
-def remember(name: str, trainings: Trainings) -> None:
+def remember(name: str, trainings: RealTrainings) -> None:
     """Give a truth a name, by which reports find it. Raises ValueError where another has it."""
     path = _named(name)
     facts = json.loads(json.dumps({**asdict(trainings), "recipe": recipe_facts(trainings.recipe)}))
@@ -177,7 +177,7 @@ def find_truth(text: str, space: str, data: ImageDataset | None, candidates: Seq
         known = sorted(one.stem for one in (home() / "truth").glob("*.json"))
         way_out = hint(text, known) if known else "ftdnas truth makes one; a table is a .csv or .parquet file"
         raise LookupError(f"there is no truth {text!r}: {way_out}")
-    trainings = Trainings(**{**facts, "recipe": TrainingRecipe(**facts["recipe"])})
+    trainings = RealTrainings(**{**facts, "recipe": TrainingRecipe(**facts["recipe"])})
     if data is None or trainings.data != data.fingerprint:
         raise ValueError(f"truth {text} is of other images than this study: train one with the study's data")
     return trainings.truth(data, candidates)

@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,37 +27,13 @@ from distill.training.examples import Examples
 from distill.training.loop import Fitted, Reading, Targets, fit
 from ftdnas.candidates.materials import Label, Material, Shelf, Taught
 from ftdnas.candidates.screening import Screening, norm_family
-from ftdnas.runtime.processes import Failure, one_line
+from ftdnas.runtime.processes import Failure
 from ftdnas.runtime.rows import Row
 from search_spaces.base import parse_architecture
+from search_spaces.messages import one_line
 
 LATE = 0.1  # the late loss is the mean training loss of this last part of the steps
 PARTS = 200  # that a curve of training losses is kept in, at most
-
-
-class Work(Protocol):
-    """What can be done in any process or machine, by pickling it; its row is the record.
-
-    `key`: of the row; a digest of all that its result depends on. `architecture`: what is trained or measured. `needs`:
-    fingerprints of the materials that must lie on the shelf.
-    """
-
-    @property
-    def key(self) -> str: ...
-
-    @property
-    def architecture(self) -> str: ...
-
-    @property
-    def needs(self) -> tuple[str, ...]: ...
-
-    def __call__(self, shelf: Shelf, /) -> Row:
-        """Do it. The row is a JSON object with "key", "architecture", "error", "crashed", "seconds" and "device"."""
-        ...
-
-    def failed(self, failure: Failure) -> Row:
-        """The row of one without a result."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from distill.run import duration
 from ftdnas.cli.options import (
     data_options,
     derivative_options,
@@ -16,7 +17,7 @@ from ftdnas.cli.options import (
     recipe_options,
     seed_option,
 )
-from ftdnas.cli.progress import duration, progress
+from ftdnas.cli.progress import progress
 from ftdnas.sets.images import Source
 from ftdnas.sets.library import sheet_of
 from ftdnas.sets.recipes import load_recipe, override
@@ -44,11 +45,11 @@ def distill(as_json: bool, ipc: int | None, recipe: str | None, settings: Sequen
     Chooses a recipe that fits the data set and this machine, and says what it chose and about how long it takes.
     Interrupted at any moment, the same command goes on where it was.
     """
-    from ftdnas.sets.making import Request, distil
+    from ftdnas.sets.making import DistilRequest, distil
 
-    with progress(as_json) as report:
-        chosen = resolve_recipe(asked["source"], recipe, ipc, settings, asked["device"], report)
-        result = distil(Request(recipe=chosen, **asked), report)
+    with progress(as_json) as listener:
+        chosen = resolve_recipe(asked["source"], recipe, ipc, settings, asked["device"], listener)
+        result = distil(DistilRequest(recipe=chosen, **asked), listener)
     click.echo(json.dumps(facts(result)) if as_json else "\n".join(describe(result)))
 
 
@@ -65,11 +66,11 @@ def experts(as_json: bool, ipc: int | None, recipe: str | None, settings: Sequen
 
     Several processes may share the work: each takes an expert that no other is training.
     """
-    from ftdnas.sets.making import Request, train_experts
+    from ftdnas.sets.making import DistilRequest, train_experts
 
-    with progress(as_json) as report:
-        chosen = resolve_recipe(asked["source"], recipe, ipc, settings, asked["device"], report)
-        made = train_experts(Request(recipe=chosen, **asked), report)
+    with progress(as_json) as listener:
+        chosen = resolve_recipe(asked["source"], recipe, ipc, settings, asked["device"], listener)
+        made = train_experts(DistilRequest(recipe=chosen, **asked), listener)
     spent = made.seconds()
     told = {"folder": str(made.folder), "experts": made.num_experts, "epochs": made.epochs, "seconds": spent}
     text = f"{made.num_experts} experts of {made.epochs} epochs in {made.folder}, {duration(spent)} of work"
@@ -82,7 +83,7 @@ def resolve_recipe(
     ipc: int | None,
     settings: Sequence[str],
     device: str,
-    report: Any,
+    listener: Any,
 ) -> Recipe:
     """The recipe that was asked for, or the sensible one, said."""
     from distill.run import Progress
@@ -92,7 +93,7 @@ def resolve_recipe(
     if name is not None:
         return override(load_recipe(name), [*([] if ipc is None else [f"ipc={ipc}"]), *settings])
     recipe, why = choose_recipe(source.spec, ipc, pick_device(device).type == "cuda")
-    report(
+    listener(
         Progress("distill", 0, 0, message=f"recipe {recipe.name}, {why} ({recipe.hardware}); --recipe takes another")
     )
     return override(recipe, settings)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from distill.run import duration
 from ftdnas.cli.options import data_options, json_option, machine_options, recipe_options
-from ftdnas.cli.progress import duration, progress
+from ftdnas.cli.progress import progress
 from ftdnas.sets.images import Source
 
 if TYPE_CHECKING:
@@ -46,9 +47,9 @@ def evaluate(
     from ftdnas.sets.judging import Question, judge
 
     kinds = tuple(kind.strip() for kind in against.split(",") if kind.strip())
-    with progress(as_json) as report:
+    with progress(as_json) as listener:
         judgement = judge(
-            Question(name, tuple(networks), kinds, seeds, recipe, tuple(settings), source, device, threads), report
+            Question(name, tuple(networks), kinds, seeds, recipe, tuple(settings), source, device, threads), listener
         )
     click.echo(json.dumps(judgement.to_json()) if as_json else "\n".join(describe(judgement)))
 

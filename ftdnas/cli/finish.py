@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from distill.run import duration
 from ftdnas.cli.options import data_options, json_option, machine_options, seed_option
-from ftdnas.cli.progress import duration, progress
+from ftdnas.cli.progress import progress
 from ftdnas.sets.images import Source
 
 if TYPE_CHECKING:
     from distill.images.datasets import ImageDataset
     from distill.recipe import TrainingRecipe
-    from distill.run import Progress
+    from distill.run import Listener
     from ftdnas.finishing.run import Finished
     from ftdnas.ranking.standing import Standing
 
@@ -52,7 +53,7 @@ def finish(
     of the photos, 224 at most). The images are the study's own, unless --dataset names others. Trained finalists are
     kept: interrupted, the same command goes on.
     """
-    from ftdnas.finishing.run import Request
+    from ftdnas.finishing.run import FinishRequest
     from ftdnas.finishing.run import finish as run
     from ftdnas.ranking.standing import standing
     from ftdnas.runtime.device import use_threads
@@ -62,10 +63,10 @@ def finish(
     use_threads(asked["threads"])
     ranked = None if study is None else standing(study, top)
     names = (*(ranked.ranks if ranked is not None and not architectures else ()), *architectures)
-    with progress(as_json) as report:
-        data, spec = target_images(ranked, source, report)
+    with progress(as_json) as listener:
+        data, spec = target_images(ranked, source, listener)
         recipe, recipe_name = real_recipe(spec, asked["recipe"], asked["epochs"], asked["lr"])
-        request = Request(
+        request = FinishRequest(
             finalists=names,
             recipe=recipe,
             recipe_name=recipe_name,
@@ -78,13 +79,11 @@ def finish(
             jobs=asked["jobs"] or asked["threads"],
             device=asked["device"],
         )
-        finished = run(request, data, report)
+        finished = run(request, data, listener)
     click.echo(json.dumps(finished.to_json()) if as_json else "\n".join(describe(finished)))
 
 
-def target_images(
-    ranked: Standing | None, source: Source, report: Callable[[Progress], None]
-) -> tuple[ImageDataset, str]:
+def target_images(ranked: Standing | None, source: Source, listener: Listener) -> tuple[ImageDataset, str]:
     """The images at the size to train for, and the data set's spec: the study's own where no other is named."""
     if not source.spec:
         recorded = {} if ranked is None else ranked.source
@@ -100,9 +99,9 @@ def target_images(
             split_seed=int(recorded.get("split_seed", given.split_seed)),
             offline=given.offline,
         )
-    data = source.load(report)
+    data = source.load(listener)
     if source.image_size is None and data.target_size:
-        data = replace(source, image_size=data.target_size).load(report)
+        data = replace(source, image_size=data.target_size).load(listener)
     return data, source.spec
 
 

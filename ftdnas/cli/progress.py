@@ -12,21 +12,21 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-from distill.run import Progress, ignore
+from distill.run import Listener, Progress, duration, ignore
 from ftdnas.runtime.followed import following, json_lines
 
 INTERVAL_S = 5.0  # between plain lines, at first; a log of hours gets one a minute
 
 
 @contextlib.contextmanager
-def progress(as_json: bool = False, stream: TextIO | None = None) -> Iterator[Callable[[Progress], None]]:
+def progress(as_json: bool = False, stream: TextIO | None = None) -> Iterator[Listener]:
     """A listener for a computation's progress; `stream` is stderr unless given."""
     stream = stream or sys.stderr
     if following():
         yield json_lines(stream)
     elif stream.isatty():
-        with _bars(stream) as report:
-            yield report
+        with _bars(stream) as listener:
+            yield listener
     elif as_json:
         yield ignore
     else:
@@ -77,18 +77,8 @@ def figures(progress: Progress) -> str:
     return "  ".join(shown)
 
 
-def duration(seconds: float) -> str:
-    """ "40 s", "12 min", "2 h 30 min"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 90:
-        return f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60} min"
-
-
 @contextlib.contextmanager
-def _bars(stream: TextIO) -> Iterator[Callable[[Progress], None]]:
+def _bars(stream: TextIO) -> Iterator[Listener]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
@@ -100,7 +90,7 @@ def _bars(stream: TextIO) -> Iterator[Callable[[Progress], None]]:
     done: dict[str, int] = {}
     with Bars(*columns, console=Console(file=stream), transient=True) as bars:
 
-        def report(progress: Progress) -> None:
+        def listener(progress: Progress) -> None:
             if progress.message:
                 bars.console.print(progress.message, markup=False, highlight=False, soft_wrap=True)
             if not progress.total:
@@ -118,4 +108,4 @@ def _bars(stream: TextIO) -> Iterator[Callable[[Progress], None]]:
             if progress.values:
                 bars.update(task, figures=figures(progress))
 
-        yield report
+        yield listener

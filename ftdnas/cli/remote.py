@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from ftdnas.cli.progress import duration, progress
+from distill.run import duration
+from ftdnas.cli.progress import progress
 
 if TYPE_CHECKING:
     from ftdnas.service.client import Client
@@ -89,21 +90,21 @@ def _follow(client: Client, identity: str, as_json: bool) -> None:
     """Show where the job is as a local run would: its messages, its stages, its figures."""
     from distill.run import Progress
 
-    with progress(as_json) as report:
+    with progress(as_json) as listener:
         said: list[str] = []
         waiting = ""
         for job in client.follow(identity):
             if job["state"] == "queued" and (text := _waits(job)) != waiting:
                 waiting = text
-                report(Progress("queue", 0, 0, message=text))
+                listener(Progress("queue", 0, 0, message=text))
             lines = client.log(identity)
             for line in _new_lines(said, lines):
-                report(Progress("job", 0, 0, message=line))
+                listener(Progress("job", 0, 0, message=line))
             said = lines
             place: Mapping[str, Any] = job["progress"]
             if place.get("total"):
                 with contextlib.suppress(KeyError):
-                    report(Progress(place["stage"], place["done"], place["total"], place["values"]))
+                    listener(Progress(place["stage"], place["done"], place["total"], place["values"]))
 
 
 def _waits(job: Mapping[str, Any]) -> str:

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from distill.run import duration
 from ftdnas.cli.options import data_options, json_option, machine_options, seed_option, with_options
-from ftdnas.cli.progress import duration, progress
+from ftdnas.cli.progress import progress
 from ftdnas.sets.images import Source, images_of
 from ftdnas.sets.library import Library, home
 
 if TYPE_CHECKING:
     from distill.images.datasets import ImageDataset
-    from distill.run import Progress
+    from distill.run import Listener
     from distill.synthetic import SyntheticSet
     from ftdnas.candidates.screening import Screening
-    from ftdnas.ranking.loop import Request
+    from ftdnas.ranking.loop import SearchRequest
     from ftdnas.ranking.table import Ranked, Ranking
 
 TOP = 10
@@ -113,18 +114,18 @@ def search(source: Source, set_name: str | None, as_json: bool, **asked: Any) ->
     from ftdnas.ranking.loop import search as run
 
     request = request_of(asked)
-    with progress(as_json) as report:
-        name, synthetic, data = materials_of(request, set_name, source, report)
-        request = with_proxy(request, asked, synthetic, report)
-        ranking = run(request, synthetic, name, data, report, source_facts(synthetic, source))
+    with progress(as_json) as listener:
+        name, synthetic, data = materials_of(request, set_name, source, listener)
+        request = with_proxy(request, asked, synthetic, listener)
+        ranking = run(request, synthetic, name, data, listener, source_facts(synthetic, source))
     click.echo(json.dumps(ranking.to_json()) if as_json else "\n".join(describe(ranking)))
 
 
-def request_of(asked: dict[str, Any]) -> Request:
+def request_of(asked: dict[str, Any]) -> SearchRequest:
     """The request that the options make."""
     from ftdnas.candidates.limits import Limits
     from ftdnas.proxies.names import DEFAULT
-    from ftdnas.ranking.loop import Request
+    from ftdnas.ranking.loop import SearchRequest
 
     table: dict[str, float] = {}
     if asked.get("latency_table"):
@@ -134,7 +135,7 @@ def request_of(asked: dict[str, Any]) -> Request:
     names = ["space", "compare", "sampler", "candidates", "objectives", "calibrate", "seed", "device", "study"]
     names += ["storage", "join", "executor", "ray_address", "limit_s"]
     widths = [f"width={asked['widths']}"] if asked.get("widths") else []
-    return Request(
+    return SearchRequest(
         **{name: asked[name] for name in names if asked.get(name) is not None},
         proxy=asked.get("proxy") or DEFAULT,
         names=_among(asked),
@@ -170,20 +171,20 @@ def screening_of(asked: dict[str, Any]) -> Screening:
 
 
 def materials_of(
-    request: Request, set_name: str | None, source: Source, report: Callable[[Progress], None]
+    request: SearchRequest, set_name: str | None, source: Source, listener: Listener
 ) -> tuple[str, SyntheticSet | None, ImageDataset]:
     """(name of the set, set, images); without a set where no proxy needs one and none is named."""
     from ftdnas.ranking.loop import choose_set, needs_set
 
     if set_name is None and not needs_set(request) and source.spec:
-        return "", None, source.load(report)
+        return "", None, source.load(listener)
     name, synthetic = choose_set(Library(home() / "sets"), set_name, source.spec)
-    return name, synthetic, images_of(synthetic, source, report)
+    return name, synthetic, images_of(synthetic, source, listener)
 
 
 def with_proxy(
-    request: Request, asked: dict[str, Any], synthetic: SyntheticSet | None, report: Callable[[Progress], None]
-) -> Request:
+    request: SearchRequest, asked: dict[str, Any], synthetic: SyntheticSet | None, listener: Listener
+) -> SearchRequest:
     """The request with the proxy that fits space and set, unless one was asked for."""
     from dataclasses import replace
 
@@ -194,7 +195,7 @@ def with_proxy(
         return request
     proxy, why = default_proxy(request.space, synthetic)
     if why:
-        report(Progress("search", 0, 0, message=f"ranked by {proxy}: {why}"))
+        listener(Progress("search", 0, 0, message=f"ranked by {proxy}: {why}"))
     return replace(request, proxy=proxy)
 
 

@@ -134,8 +134,8 @@ def import_set(name: str | None, as_json: bool, **told: Any) -> None:
     """
     from ftdnas.sets.published import Published, import_set
 
-    with progress(as_json) as report:
-        path = import_set(library(), Published(**told), name, report)
+    with progress(as_json) as listener:
+        path = import_set(library(), Published(**told), name, listener)
     imported = describe(path, library().load(path))
     click.echo(json.dumps(imported) if as_json else f"{imported['name']}\ncontact sheet: {imported['contact_sheet']}")
 

@@ -80,8 +80,8 @@ def export(
     from search_spaces.base import find_space
 
     shape = (channels, image_size, image_size)
-    with progress(as_json) as report:
-        table = export_candidates(find_space(space), shape, classes, folder, candidates, seed, report)
+    with progress(as_json) as listener:
+        table = export_candidates(find_space(space), shape, classes, folder, candidates, seed, listener)
     told = f"fill the column latency_ms of {table}, then: ftdnas search --space {space} --latency-table {table}"
     click.echo(json.dumps({"table": str(table), "folder": str(folder)}) if as_json else told)
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
+from distill.run import duration
 from ftdnas.cli.options import data_options, json_option, machine_options, seed_option, with_options
-from ftdnas.cli.progress import duration, progress
+from ftdnas.cli.progress import progress
 from ftdnas.cli.search import (
     Duration,
     materials_of,
@@ -67,13 +68,13 @@ def truth(source: Source, as_json: bool, stratified: bool, **asked: Any) -> None
     One pool of trainings, keyed by architecture, images, recipe and seed: what is there is not done again, whoever
     asks. Interrupted, the same command goes on. Read on validation images that chose nothing; test images stay unread.
     """
-    from ftdnas.candidates.real_rankings import Trainings, remember, train
+    from ftdnas.candidates.real_rankings import RealTrainings, remember, train
     from ftdnas.runtime.device import pick_device, use_processes
 
-    with progress(as_json) as report:
-        data, names, full = _subject(asked, source, report)
+    with progress(as_json) as listener:
+        data, names, full = _subject(asked, source, listener)
         recipe = _real_recipe(asked, full)
-        trainings = Trainings.of(data, recipe, asked["seeds"])
+        trainings = RealTrainings.of(data, recipe, asked["seeds"])
         name = asked["name"] or f"{data.name}-{data.image_shape[1]}px-{recipe.epochs}epochs-{asked['seeds']}seeds"
         remember(name, trainings)
         device = pick_device(asked["device"]).type
@@ -86,7 +87,7 @@ def truth(source: Source, as_json: bool, stratified: bool, **asked: Any) -> None
             join=asked["join"],
             storage=asked["storage"],
             limit_s=asked["limit_s"],
-            report=report,
+            listener=listener,
         )
     best = sorted(((found.accuracy(one), one) for one in names if found.accuracy(one) is not None), reverse=True)
     if as_json:
@@ -174,14 +175,14 @@ def check(source: Source, set_name: str | None, as_json: bool, real_epochs: int,
     from ftdnas.report.terminal import lines
 
     request = request_of(asked)
-    with progress(as_json) as heard:
-        name, synthetic, data = materials_of(request, set_name, source, heard)
-        request = with_proxy(request, asked, synthetic, heard)
+    with progress(as_json) as listener:
+        name, synthetic, data = materials_of(request, set_name, source, listener)
+        request = with_proxy(request, asked, synthetic, listener)
         full = set_recipe(synthetic).evaluation.full if synthetic is not None else _full(source, data)
         recipe = _real_recipe({**asked, "epochs": real_epochs}, full)
         facts = source_facts(synthetic, source)
         checked = run(
-            request, synthetic, name, data, recipe, heard, seeds=real_seeds, source=facts, data_root=source.root
+            request, synthetic, name, data, recipe, listener, seeds=real_seeds, source=facts, data_root=source.root
         )
     if as_json:
         click.echo((checked.page.parent / "report.json").read_text(encoding="utf-8"), nl=False)
@@ -208,14 +209,14 @@ def advise(source: Source, set_name: str | None, as_json: bool, **asked: Any) ->
     from ftdnas.ranking.loop import advice
 
     request = request_of(asked)
-    with progress(as_json) as heard:
-        name, synthetic, data = materials_of(request, set_name, source, heard)
-        request = with_proxy(request, asked, synthetic, heard)
-        given = advice(request, synthetic, name, data, heard)
+    with progress(as_json) as listener:
+        name, synthetic, data = materials_of(request, set_name, source, listener)
+        request = with_proxy(request, asked, synthetic, listener)
+        given = advice(request, synthetic, name, data, listener)
     click.echo(json.dumps(given.to_json()) if as_json else "\n".join(describe_advice(given)))
 
 
-def _subject(asked: dict[str, Any], source: Source, heard: Any) -> tuple[Any, list[str], Any]:
+def _subject(asked: dict[str, Any], source: Source, listener: Any) -> tuple[Any, list[str], Any]:
     """(images, candidates, recipe of real training)."""
     from ftdnas.ranking.job import set_recipe
     from ftdnas.ranking.plan import parse_restriction
@@ -234,7 +235,7 @@ def _subject(asked: dict[str, Any], source: Source, heard: Any) -> tuple[Any, li
         raise click.UsageError("which images? --dataset NAME, or --study NAME for those of a study")
     space = find_space(asked["space"])
     restrict = parse_restriction(space, asked["where"])
-    data = source.load(heard)
+    data = source.load(listener)
     sample = stratified_sample(space, asked["sample"], data.image_shape, asked["seed"], restrict, data.num_classes)
     return data, [one.name for one in sample], _full(source, data)
 

@@ -25,9 +25,10 @@ from distill.training.examples import Examples
 from distill.training.loop import fit
 from ftdnas.candidates.materials import Label, Material, Shelf
 from ftdnas.finishing.finalist import on_threads, save_weights
-from ftdnas.runtime.processes import Failure, one_line
+from ftdnas.runtime.processes import Failure
 from ftdnas.runtime.rows import Row
 from ftdnas.sets.published import read_torch
+from search_spaces.messages import one_line
 
 # Those with one state_dict layout, a last linear layer and 224 pixels of input; in the order in which they are tried.
 NETWORKS = (

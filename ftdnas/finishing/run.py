@@ -16,14 +16,14 @@ from distill.locks import locked
 from distill.methods import versions
 from distill.recipe import TrainingRecipe
 from distill.recipe import identity as recipe_identity
-from distill.run import Progress, ignore
+from distill.run import Listener, Progress, ignore
 from ftdnas.candidates.latency import MEASURED, network_latency
 from ftdnas.candidates.truth import PREPROCESS
 from ftdnas.finishing.card import INPUT, accuracy_facts, told
 from ftdnas.finishing.files import deliver
 from ftdnas.finishing.finalist import Finishing
 from ftdnas.finishing.pretrained import PIXELS, RATE, FineTuning, Pretrained, check_fits, recognise
-from ftdnas.finishing.trainings import Job, Work
+from ftdnas.finishing.trainings import FinalTraining, PreparedFinish
 from ftdnas.ranking.standing import Standing
 from ftdnas.runtime.device import pick_device
 from ftdnas.runtime.json_file import read_facts, write_facts
@@ -33,7 +33,7 @@ from search_spaces.base import flops, parameter_count, parse_architecture
 
 
 @dataclass(frozen=True)
-class Request:
+class FinishRequest:
     """What to finish. `recipe.lr` is a number; `recipe_name` is said in the card.
 
     `standing`: the study that the finalists are from, None where the user named them. `pretrained`: a state_dict of a
@@ -68,7 +68,7 @@ class Finished:
         return {"folder": str(self.folder), **self.card}
 
 
-def finish(request: Request, data: ImageDataset, report: Callable[[Progress], None] = ignore) -> Finished:
+def finish(request: FinishRequest, data: ImageDataset, listener: Listener = ignore) -> Finished:
     """Train the finalists on `data`, choose by validation accuracy, read the test images once, write the files.
 
     Trainings are rows of the pool of real trainings, and their weights lie beside: interrupted, the same request goes
@@ -89,9 +89,9 @@ def finish(request: Request, data: ImageDataset, report: Callable[[Progress], No
             raise ValueError(f"another process is at {place}: let it finish")
         card = read_facts(place / "card.json", "remove it, the trainings are kept")
         if card:
-            report(Progress("finish", 0, 0, message="finished before: nothing is left to do"))
+            listener(Progress("finish", 0, 0, message="finished before: nothing is left to do"))
             return Finished(place, card)
-        job = Job(request, data, device, base, place, names, rival, report)
+        job = PreparedFinish(request, data, device, base, place, names, rival, listener)
         try:
             works = job.works()
             rows = job.rows(works)
@@ -101,7 +101,7 @@ def finish(request: Request, data: ImageDataset, report: Callable[[Progress], No
     return Finished(place, card)
 
 
-def _check(request: Request, data: ImageDataset) -> None:
+def _check(request: FinishRequest, data: ImageDataset) -> None:
     if not request.finalists:
         raise ValueError("no finalists: name a study or architectures")
     if request.recipe.lr is None or request.recipe.epochs < 1:
@@ -112,7 +112,7 @@ def _check(request: Request, data: ImageDataset) -> None:
         raise ValueError(f"{data.name} has no test images: what is finished could not be judged")
 
 
-def _feasible(request: Request, data: ImageDataset) -> tuple[tuple[str, ...], list[dict[str, str]]]:
+def _feasible(request: FinishRequest, data: ImageDataset) -> tuple[tuple[str, ...], list[dict[str, str]]]:
     """The finalists that can carry the images, each once, and why the others cannot."""
     names: dict[str, None] = {}
     left_out = []
@@ -132,7 +132,7 @@ def _feasible(request: Request, data: ImageDataset) -> tuple[tuple[str, ...], li
     return tuple(names), left_out
 
 
-def _place_name(request: Request, data: ImageDataset, names: Sequence[str], rival: Pretrained | None) -> str:
+def _place_name(request: FinishRequest, data: ImageDataset, names: Sequence[str], rival: Pretrained | None) -> str:
     identity = [
         sorted(names),
         data.fingerprint,
@@ -148,7 +148,9 @@ def _place_name(request: Request, data: ImageDataset, names: Sequence[str], riva
     return f"{data.name}-{data.image_shape[1]}px-{request.recipe.epochs}epochs-{digest[:6]}"
 
 
-def _chosen(works: Sequence[Work], rows: Mapping[str, Row], parameters: Callable[[Work], int]) -> Work:
+def _chosen(
+    works: Sequence[FinalTraining], rows: Mapping[str, Row], parameters: Callable[[FinalTraining], int]
+) -> FinalTraining:
     """The best by validation accuracy; of equals the one with fewest parameters. Raises ValueError for none."""
     scored = [work for work in works if rows[work.key]["score"] is not None]
     if not scored:
@@ -158,7 +160,7 @@ def _chosen(works: Sequence[Work], rows: Mapping[str, Row], parameters: Callable
 
 
 def _write(
-    job: Job, works: Sequence[Work], rows: dict[str, Row], left_out: Sequence[Mapping[str, str]]
+    job: PreparedFinish, works: Sequence[FinalTraining], rows: dict[str, Row], left_out: Sequence[Mapping[str, str]]
 ) -> dict[str, Any]:
     """Choose, read the test images, and write every file; the card, last, says that all are there."""
     data, request = job.data, job.request
@@ -239,7 +241,9 @@ def _write(
     return card
 
 
-def _rival(job: Job, works: Sequence[Work], rows: dict[str, Row], best: float) -> dict[str, Any] | None:
+def _rival(
+    job: PreparedFinish, works: Sequence[FinalTraining], rows: dict[str, Row], best: float
+) -> dict[str, Any] | None:
     """The pretrained network beside the chosen one; where it is better, its own files and its test accuracy."""
     tunings = [work for work in works if isinstance(work, FineTuning)]
     if not tunings:

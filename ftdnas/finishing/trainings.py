@@ -15,7 +15,7 @@ from torch import Tensor
 
 from distill.images.datasets import ImageDataset, Split
 from distill.images.preprocess import Preprocess, fit_preprocess
-from distill.run import Progress
+from distill.run import Listener, Progress, duration
 from distill.training.examples import Examples
 from distill.training.loop import read
 from ftdnas.candidates.cost import TimedStep
@@ -30,36 +30,35 @@ from ftdnas.runtime.processes import Failure, LocalProcesses
 from ftdnas.runtime.rows import Row, RowFile
 from ftdnas.runtime.shared import Record, carry_out
 from ftdnas.sets.library import home
-from ftdnas.sets.making import rough
 from search_spaces.base import flops, parse_architecture
 
 if TYPE_CHECKING:
-    from ftdnas.finishing.run import Request
+    from ftdnas.finishing.run import FinishRequest
 
 PROBED = 8  # images that an ONNX file is tried on
-Work = Finishing | FineTuning
+FinalTraining = Finishing | FineTuning
 
 
 @dataclass(frozen=True, eq=False)
-class Job:
+class PreparedFinish:
     """A request with everything looked up."""
 
-    request: Request
+    request: FinishRequest
     data: ImageDataset
     device: str
     base: Path
     place: Path
     names: tuple[str, ...]
     rival: Pretrained | None
-    report: Callable[[Progress], None]
+    listener: Listener
 
-    def works(self) -> list[Work]:
+    def works(self) -> list[FinalTraining]:
         """The finalists' trainings, and the fine-tuning last."""
         request, data = self.request, self.data
         images, held_out = (material.label for material in self.materials)
         weights = self.base / "weights"
         _, threads = shares(len(self.names), request.jobs, self.device)
-        works: list[Work] = []
+        works: list[FinalTraining] = []
         for name in self.names:
             code = parse_architecture(name).code
             training = Training(name, images, held_out, request.recipe, request.seed, code=code)
@@ -72,18 +71,18 @@ class Job:
             works.append(FineTuning(self.rival, train, score, recipe, request.seed, pixels, weights, threads))
         return works
 
-    def rows(self, works: Sequence[Work]) -> dict[str, Row]:
+    def rows(self, works: Sequence[FinalTraining]) -> dict[str, Row]:
         """Key -> row of each; what has its row is not trained again."""
         rows: dict[str, Row] = {}
         for group in ([w for w in works if isinstance(w, Finishing)], [w for w in works if isinstance(w, FineTuning)]):
             rows |= self._carry_out(group, self._record(group[0])) if group else {}
         return rows
 
-    def with_weights(self, work: Work, row: Row) -> Row:
+    def with_weights(self, work: FinalTraining, row: Row) -> Row:
         """The row of a work whose weights lie there: trained once more where only its row was known."""
         if work.weights.exists():
             return row
-        self.report(
+        self.listener(
             Progress(
                 "finish", 0, 0, message=f"{work.architecture} was trained before without keeping weights: once more"
             )
@@ -98,13 +97,13 @@ class Job:
         self._record(work).append(row)
         return row
 
-    def read_test(self, work: Work) -> dict[str, Any]:
+    def read_test(self, work: FinalTraining) -> dict[str, Any]:
         """Accuracy on the test images: read once for these weights, whoever asks again."""
         digest = hashlib.sha256(work.weights.read_bytes()).hexdigest()
         readings = RowFile(self.base / "test_readings.jsonl")
         known = readings.read().get(digest)
         if known is None:
-            self.report(Progress("finish", 0, 0, message="reading the test images, once"))
+            self.listener(Progress("finish", 0, 0, message="reading the test images, once"))
             test = self._examples(work, self.data.test)
             reached = read(work.network(self.data.image_shape).to(self.device), test)[0]
             known = {"key": digest, "architecture": work.architecture, **accuracy_facts(reached, len(self.data.test))}
@@ -117,12 +116,12 @@ class Job:
         rows = RowFile(self.base / "test_readings.jsonl").read().values()
         return sum(row["data"] == self.data.fingerprint for row in rows)
 
-    def probe(self, work: Work) -> Tensor:
+    def probe(self, work: FinalTraining) -> Tensor:
         """A few validation images as the network takes them, on the CPU."""
         split = self.data.score().take(np.arange(min(PROBED, len(self.data.score()))))
         return self._examples(work, split, "cpu").take(torch.arange(len(split)))[0]
 
-    def _examples(self, work: Work, split: Split, device: str | None = None) -> Examples:
+    def _examples(self, work: FinalTraining, split: Split, device: str | None = None) -> Examples:
         device = device or self.device
         if isinstance(work, FineTuning):
             return pixel_examples(split, device)
@@ -137,7 +136,7 @@ class Job:
         """All real training images and those that score, standardised."""
         return truth_materials(self.data)
 
-    def _record(self, work: Work) -> RowFile:
+    def _record(self, work: FinalTraining) -> RowFile:
         """Where the rows of such a work are."""
         if isinstance(work, FineTuning):
             return RowFile(self.base / "pretrained.jsonl")
@@ -150,7 +149,7 @@ class Job:
 
         return LocalProcesses(lay_out, jobs, visible_gpus(self.device))
 
-    def _carry_out(self, works: Sequence[Work], file: RowFile) -> dict[str, Row]:
+    def _carry_out(self, works: Sequence[FinalTraining], file: RowFile) -> dict[str, Row]:
         record = Record(file)
         record.exchange()
         todo = [work for work in works if record.row(work.key) is None]
@@ -163,20 +162,20 @@ class Job:
             done += 1
             reached = {} if row["score"] is None else {"validation_accuracy": float(row["score"])}
             told = f"failed: {row['error']}" if row["error"] else f"{100 * row['score']:.1f} % in validation"
-            self.report(Progress(stage, done, len(works), reached, message=f"{row['architecture']}: {told}"))
+            self.listener(Progress(stage, done, len(works), reached, message=f"{row['architecture']}: {told}"))
 
         with self._processes(jobs) as processes:
             if todo:
                 about = self._about(todo, jobs, processes)
                 kept = f"; {len(works) - len(todo)} done before" if len(todo) < len(works) else ""
-                self.report(
+                self.listener(
                     Progress(
                         stage, 0, len(works), message=f"{len(todo)} trainings to do, {about}{kept}; Ctrl-C is safe"
                     )
                 )
             return carry_out(works, record, processes, finished)
 
-    def _about(self, todo: Sequence[Work], jobs: int, processes: LocalProcesses[Shelf]) -> str:
+    def _about(self, todo: Sequence[FinalTraining], jobs: int, processes: LocalProcesses[Shelf]) -> str:
         """How long that takes, from a few steps of each finalist."""
         finalists = [work for work in todo if isinstance(work, Finishing)]
         if not finalists:
@@ -191,4 +190,4 @@ class Job:
             steps.append(TimedStep(work.architecture, material.fingerprint, count, work.training.recipe))
         timed = [outcome for _, outcome in processes.map(steps) if not isinstance(outcome, Failure)]
         seconds = sum(timed) * material.images * self.request.recipe.epochs / (jobs * finalists[0].threads)
-        return f"about {rough(seconds)}" if timed else "for who knows how long"
+        return f"about {duration(seconds)}" if timed else "for who knows how long"

@@ -20,14 +20,13 @@ from ftdnas.candidates.materials import (
     set_material,
 )
 from ftdnas.candidates.screening import Screening
-from ftdnas.candidates.training import Training, Work
+from ftdnas.candidates.training import Training
 from ftdnas.candidates.truth import truth_materials
 from ftdnas.runtime.rows import Row
+from ftdnas.runtime.shared import Work
 from search_spaces.base import parse_architecture
 
-__all__ = ["Column", "Proxy", "Rows", "Work", "Workbench", "settle", "spent"]
-
-Column = list[float | None]
+ScoreColumn = list[float | None]
 Rows = Mapping[str, Row]  # by Work.key
 
 CALIBRATION = 24  # candidates that a hybrid is fitted on, unless told
@@ -47,7 +46,7 @@ class Proxy(Protocol):
     @property
     def title(self) -> str: ...
 
-    def todo(self, candidates: Sequence[str], rows: Rows) -> Sequence[Work]:
+    def todo(self, candidates: Sequence[str], rows: Rows) -> Sequence[Work[Shelf]]:
         """What has to be done next, given these rows; [] where all is there. Each work once.
 
         More may follow when it is done: a race asks rung after rung. All materials that any of it needs are on the
@@ -55,7 +54,7 @@ class Proxy(Protocol):
         """
         ...
 
-    def column(self, candidates: Sequence[str], rows: Rows) -> Column:
+    def column(self, candidates: Sequence[str], rows: Rows) -> ScoreColumn:
         """A score for each candidate; larger is better. It may be relative to the candidates scored together."""
         ...
 
@@ -182,7 +181,7 @@ def settle(
     proxies: Sequence[Proxy],
     candidates: Sequence[str],
     rows: dict[str, Row],
-    carry_out: Callable[[Mapping[str, Work]], Mapping[str, Row]],
+    carry_out: Callable[[Mapping[str, Work[Shelf]]], Mapping[str, Row]],
 ) -> None:
     """Round after round until no proxy asks for more; `rows` gains what `carry_out` makes of each round's works."""
     while todo := {work.key: work for proxy in proxies for work in proxy.todo(candidates, rows)}:

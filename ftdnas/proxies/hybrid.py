@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from distill.randomness import derive_seed
+from ftdnas.proxies.base import Rows, ScoreColumn
 from ftdnas.proxies.calibration import Calibration, calibrate, describe, fewest
-from ftdnas.proxies.untrained import Bench, Column, Counted, Rows
+from ftdnas.proxies.untrained import Bench, Counted
 from search_spaces.base import parse_architecture
 
 
@@ -51,7 +52,7 @@ class Hybrid:
         asked += [work for candidate in self._chosen(candidates) for work in self.trained(candidate)]
         return [work for key, work in {work.key: work for work in asked}.items() if key not in rows]
 
-    def column(self, candidates: Sequence[str], rows: Rows) -> Column:
+    def column(self, candidates: Sequence[str], rows: Rows) -> ScoreColumn:
         try:
             return list(self.fit(candidates, rows).scores)
         except ValueError:

@@ -6,7 +6,9 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ftdnas.proxies.base import Column, Proxy, Rows, Work
+from ftdnas.candidates.materials import Shelf
+from ftdnas.proxies.base import Proxy, Rows, ScoreColumn
+from ftdnas.runtime.shared import Work
 
 STAGES = (2, 3)  # so many
 LAST = 1 / 10  # of all candidates reach the last stage
@@ -39,15 +41,15 @@ class Promotion:
         """Of all candidates, in each stage."""
         return (1.0, *((MIDDLE,) if len(self.stages) == max(STAGES) else ()), LAST)
 
-    def todo(self, candidates: Sequence[str], rows: Rows) -> list[Work]:
+    def todo(self, candidates: Sequence[str], rows: Rows) -> list[Work[Shelf]]:
         for stage in self.stages:
             stage.todo(candidates[:1], {})  # so that all materials are on the shelf
-        missing: list[Work] = []
+        missing: list[Work[Shelf]] = []
         for stage, runners in self._rounds(candidates, rows):
             missing = list(stage.todo(runners, rows))
         return missing
 
-    def column(self, candidates: Sequence[str], rows: Rows) -> Column:
+    def column(self, candidates: Sequence[str], rows: Rows) -> ScoreColumn:
         reached: dict[str, float | None] = {}
         for number, (stage, runners) in enumerate(self._rounds(candidates, rows)):
             values = stage.column(runners, rows)
@@ -88,7 +90,7 @@ class Promotion:
                 return
 
 
-def asked_of(proxy: Proxy, candidate: str) -> list[tuple[float, Work]]:
+def asked_of(proxy: Proxy, candidate: str) -> list[tuple[float, Work[Shelf]]]:
     """What a proxy asks for of one candidate, were it promoted to the end: (share of all that get so far, work)."""
     if not isinstance(proxy, Promotion):
         return [(1.0, work) for work in proxy.todo([candidate], {})]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ftdnas.candidates.training import Training, is_dead
-from ftdnas.proxies.base import Column, Rows, Workbench, spent
+from ftdnas.proxies.base import Rows, ScoreColumn, Workbench, spent
 from ftdnas.proxies.trained import real_recipe, real_seed, within
 
 ETA = 3  # one in so many goes on to the next rung
@@ -35,7 +35,7 @@ class Race:
             missing = [work for work in runners.values() if work.key not in rows]
         return missing
 
-    def column(self, candidates: Sequence[str], rows: Rows) -> Column:
+    def column(self, candidates: Sequence[str], rows: Rows) -> ScoreColumn:
         reached: dict[str, float | None] = {}
         for rung, runners in self._rounds(candidates, rows):
             for architecture, work in runners.items():

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import rankdata
 
-from ftdnas.proxies.base import Column, Proxy, Rows, Work
+from ftdnas.candidates.materials import Shelf
+from ftdnas.proxies.base import Proxy, Rows, ScoreColumn
 from ftdnas.proxies.trained import Trained
+from ftdnas.runtime.shared import Work
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,14 +32,14 @@ class RankSum:
     def title(self) -> str:
         return " + ".join(part.title for part in self.parts)
 
-    def todo(self, candidates: Sequence[str], rows: Rows) -> list[Work]:
+    def todo(self, candidates: Sequence[str], rows: Rows) -> list[Work[Shelf]]:
         asked = {work.key: work for part in self.parts for work in part.todo(candidates, rows)}
         return list(asked.values())
 
-    def column(self, candidates: Sequence[str], rows: Rows) -> Column:
+    def column(self, candidates: Sequence[str], rows: Rows) -> ScoreColumn:
         return mean_ranks([part.column(candidates, rows) for part in self.parts])
 
-    def by_seed(self, candidates: Sequence[str], rows: Rows) -> list[Column]:
+    def by_seed(self, candidates: Sequence[str], rows: Rows) -> list[ScoreColumn]:
         """The column of each seed, parts without seeds the same in each; [] where there is one."""
         several = [by_seed(part, candidates, rows) for part in self.parts]
         seeds = max(map(len, several))
@@ -72,17 +74,17 @@ class RankSum:
         return math.fsum(total)
 
 
-def mean_ranks(columns: Sequence[Sequence[float | None]]) -> Column:
+def mean_ranks(columns: Sequence[Sequence[float | None]]) -> ScoreColumn:
     """Of columns over the same candidates: 1 the worst, ties averaged, among those with a score in all; else None."""
     whole = [place for place, values in enumerate(zip(*columns, strict=True)) if None not in values]
     ranks = [rankdata([float(column[place] or 0.0) for place in whole]) for column in columns]
-    result: Column = [None] * len(columns[0])
+    result: ScoreColumn = [None] * len(columns[0])
     for place, rank in zip(whole, np.mean(ranks, axis=0), strict=True):
         result[place] = float(rank)
     return result
 
 
-def by_seed(proxy: Proxy, candidates: Sequence[str], rows: Rows) -> list[Column]:
+def by_seed(proxy: Proxy, candidates: Sequence[str], rows: Rows) -> list[ScoreColumn]:
     """The column of each seed of a proxy's trainings; [] where it has but one, or none."""
     return proxy.by_seed(candidates, rows) if isinstance(proxy, Trained | RankSum) else []
 

@@ -13,7 +13,7 @@ from distill.recipe import TrainingRecipe
 from ftdnas.candidates.materials import Label, Material
 from ftdnas.candidates.screening import SCORES, describe_score, family_of
 from ftdnas.candidates.training import Training, is_dead, score_value
-from ftdnas.proxies.base import Column, Rows, Workbench, spent
+from ftdnas.proxies.base import Rows, ScoreColumn, Workbench, spent
 from ftdnas.runtime.rows import Row
 
 DIGITS = 2  # that count of a budget made of measured times, so that a hair does not make all trainings others
@@ -57,7 +57,7 @@ class Trained:
         works = {work.key: work for work in first or self._works(candidates, rows)}
         return [work for key, work in works.items() if key not in rows]
 
-    def column(self, candidates: Sequence[str], rows: Rows) -> Column:
+    def column(self, candidates: Sequence[str], rows: Rows) -> ScoreColumn:
         found = self._found(candidates, rows)
         return [None if isinstance(several, str) else self._score(several) for several in found]
 
@@ -69,7 +69,7 @@ class Trained:
             return 0.0
         return spent((work.key for work in self._works(candidates, rows)), rows)
 
-    def by_seed(self, candidates: Sequence[str], rows: Rows) -> list[Column]:
+    def by_seed(self, candidates: Sequence[str], rows: Rows) -> list[ScoreColumn]:
         """The column of each seed; [] where there is one."""
         found = self._found(candidates, rows)
         seeds = max((len(several) for several in found if not isinstance(several, str)), default=0)

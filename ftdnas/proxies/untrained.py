@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,13 +12,11 @@ from scipy.stats import rankdata
 
 from distill.images.datasets import ImageDataset
 from ftdnas.candidates.materials import Material
+from ftdnas.proxies.base import Rows, ScoreColumn
 from ftdnas.proxies.measures import MEASURES, Measurement
-from ftdnas.runtime.processes import one_line
-from ftdnas.runtime.rows import Row
 from search_spaces.base import Architecture, ImageShape, flops, parameter_count, parse_architecture
+from search_spaces.messages import one_line
 
-Column = list[float | None]
-Rows = Mapping[str, Row]  # by key
 Count = Callable[[Architecture, ImageShape, int], int]
 
 COUNTS: dict[str, tuple[str, Count]] = {"params": ("parameters", parameter_count), "flops": ("FLOPs", flops)}
@@ -66,7 +64,7 @@ class Measured:
         works = {work.key: work for work in map(self._work, candidates)}
         return [work for key, work in works.items() if key not in rows]
 
-    def column(self, candidates: Sequence[str], rows: Rows) -> Column:
+    def column(self, candidates: Sequence[str], rows: Rows) -> ScoreColumn:
         """The measure's figure; AZ-NAS: the sum of ln(rank / m) of four, relative to the m candidates measured.
 
         Candidates whose figure is not a number share the place below all others.
@@ -80,7 +78,7 @@ class Measured:
             scores = rank_product(list(figures.values()))
         else:
             scores = _lowest_for_none(next(iter(figures.values()), []))
-        column: Column = [None] * len(candidates)
+        column: ScoreColumn = [None] * len(candidates)
         for place, score in zip(values, scores, strict=True):
             column[place] = score
         return column
@@ -124,7 +122,7 @@ class Counted:
     def todo(self, candidates: Sequence[str], rows: Rows) -> list[Measurement]:  # noqa: ARG002
         return []
 
-    def column(self, candidates: Sequence[str], rows: Rows) -> Column:  # noqa: ARG002
+    def column(self, candidates: Sequence[str], rows: Rows) -> ScoreColumn:  # noqa: ARG002
         counts = [self._count(candidate) for candidate in candidates]
         return [None if isinstance(count, str) else float(count) for count in counts]
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from distill.run import duration
 from ftdnas.candidates.cost import CostModel
 from ftdnas.report.ledger import break_even
-from ftdnas.sets.making import rough
 
 ETA = 3  # of a race one in so many goes on
 
@@ -72,7 +72,7 @@ def advise(
 
 def describe_advice(advice: Advice) -> list[str]:
     """One line for the ways and one for the break-even."""
-    parts = [f"{way.name} {rough(way.total_s(advice.candidates, advice.jobs))}" for way in advice.ways]
+    parts = [f"{way.name} {duration(way.total_s(advice.candidates, advice.jobs))}" for way in advice.ways]
     lines = [f"about, for {advice.candidates} candidates: {', '.join(parts)} (from a few timed steps)"]
     if advice.pays_from is not None:
         lines.append(

@@ -14,7 +14,7 @@ from typing import Any
 from distill.images.datasets import ImageDataset
 from distill.recipe import Recipe, TrainingRecipe
 from distill.recipe import facts as recipe_facts
-from distill.run import Progress
+from distill.run import Listener, Progress
 from distill.synthetic import SyntheticSet
 from distill.training.precision import multiplies_bfloat16
 from ftdnas.candidates.limits import Limits
@@ -32,14 +32,12 @@ from ftdnas.runtime.processes import LocalProcesses
 from ftdnas.sets.library import home
 from ftdnas.sets.making import choose_recipe
 from ftdnas.sets.recipes import recipe_from_dict
-from search_spaces.architecture import hint
 from search_spaces.base import (
     Restriction,
     SearchSpace,
     find_space,
 )
-
-Report = Callable[[Progress], None]
+from search_spaces.messages import hint
 
 TYPICAL = 24  # architectures that stand for all when costs are estimated
 MINUTES = 30.0  # of a search without a GPU
@@ -65,7 +63,7 @@ FACTS = {"params": "parameters", "flops": "flops", "latency": "latency_ms"}  # o
 
 
 @dataclass(frozen=True)
-class Request:
+class SearchRequest:
     """What to rank and how thoroughly; None leaves the choice to the search, which says what it chose.
 
     `where`: texts such as "width=32,64", the choices of the space that are looked at. `proxy`: how candidates are
@@ -112,10 +110,10 @@ def set_recipe(synthetic: SyntheticSet | None) -> Recipe:
 
 
 @dataclass(frozen=True, eq=False)
-class Job:
+class PreparedSearch:
     """A request with everything looked up."""
 
-    request: Request
+    request: SearchRequest
     space: SearchSpace
     restrict: Restriction
     bench: Workbench
@@ -124,10 +122,10 @@ class Job:
     folder: StudyFolder
     materials: Path
     jobs: int
-    report: Report
+    listener: Listener
 
     def say(self, message: str) -> None:
-        self.report(Progress("search", 0, 0, message=message))
+        self.listener(Progress("search", 0, 0, message=message))
 
     @property
     def size(self) -> tuple[tuple[int, int, int], int]:
@@ -152,14 +150,14 @@ class Job:
         return hand_over(list(self.bench.shelf.values()), self.materials, self.bench.device)
 
 
-def prepare(
-    request: Request,
+def prepare_search(
+    request: SearchRequest,
     synthetic: SyntheticSet | None,
     set_name: str,
     data: ImageDataset,
-    report: Report,
+    listener: Listener,
     source: Mapping[str, Any],
-) -> Job:
+) -> PreparedSearch:
     space = find_space(request.space)
     for text in (request.proxy, *request.compared):
         known_proxy(text)
@@ -226,10 +224,10 @@ def prepare(
     proxy = find_proxy(request.proxy, bench)
     compared = tuple(find_proxy(text, bench) for text in request.compared)
     materials = folder.materials / str(os.getpid())  # of this process, for others may work on the study
-    return Job(request, space, restrict, bench, proxy, compared, folder, materials, jobs, report)
+    return PreparedSearch(request, space, restrict, bench, proxy, compared, folder, materials, jobs, listener)
 
 
-def _truth_of(request: Request, synthetic: SyntheticSet | None, spec: str, device: str) -> TrainingRecipe | None:
+def _truth_of(request: SearchRequest, synthetic: SyntheticSet | None, spec: str, device: str) -> TrainingRecipe | None:
     """How real trainings go: as asked for, or by the recipe of the set or the data where a proxy cannot do without."""
     if request.truth is not None or not any(
         kind in text for text in (request.proxy, *request.compared) for kind in REAL
@@ -239,7 +237,7 @@ def _truth_of(request: Request, synthetic: SyntheticSet | None, spec: str, devic
     return recipe_of(made_by.evaluation.full, None, None)
 
 
-def known_limits(job: Job) -> list[str]:
+def known_limits(job: PreparedSearch) -> list[str]:
     """What was measured before of the proxy on the space, a line each."""
     synthetic, screening = job.bench.synthetic, job.bench.screening
     taught = screening.labels == "teachers" and synthetic is not None and synthetic.teachers is not None
@@ -248,7 +246,7 @@ def known_limits(job: Job) -> list[str]:
     return limits(job.space.name, job.proxy.name, "teachers" if taught else "set", as_measured=own)
 
 
-def precision_notes(job: Job) -> list[str]:
+def precision_notes(job: PreparedSearch) -> list[str]:
     """What is to be said of the precision of the trainings, a line each."""
     lines, own = [], job.bench.screening.precision
     if own == "float32" and job.bench.device == "cpu" and multiplies_bfloat16():
@@ -259,7 +257,7 @@ def precision_notes(job: Job) -> list[str]:
     return lines
 
 
-def sampler_of(job: Job, name: str) -> Sampler:
+def sampler_of(job: PreparedSearch, name: str) -> Sampler:
     limits, objectives = job.request.limits, job.request.objectives
     return make_sampler(
         name,

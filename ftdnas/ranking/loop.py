@@ -17,22 +17,22 @@ from pathlib import Path
 from typing import Any
 
 from distill.images.datasets import ImageDataset
-from distill.run import Progress, ignore
+from distill.run import Listener, Progress, duration, ignore
 from distill.synthetic import SyntheticSet
 from ftdnas.candidates.cost import CostModel
-from ftdnas.proxies.base import Proxy, Work, settle
+from ftdnas.candidates.materials import Shelf
+from ftdnas.proxies.base import Proxy, settle
 from ftdnas.proxies.rank_sum import guide_of
 from ftdnas.ranking.advice import Advice
 from ftdnas.ranking.job import (
     FACTS,
     OBJECTIVES,
     TYPICAL,
-    Job,
-    Report,
-    Request,
+    PreparedSearch,
+    SearchRequest,
     known_limits,
     precision_notes,
-    prepare,
+    prepare_search,
     sampler_of,
 )
 from ftdnas.ranking.plan import Plan
@@ -42,25 +42,24 @@ from ftdnas.ranking.table import Ranking, rank, write_ranking
 from ftdnas.runtime.database import open_storage
 from ftdnas.runtime.leases import Leases
 from ftdnas.runtime.rows import Row
-from ftdnas.runtime.shared import Record, carry_out
+from ftdnas.runtime.shared import Record, Work, carry_out
 from ftdnas.sets.library import Library, home
-from ftdnas.sets.making import rough
-from search_spaces.architecture import hint
 from search_spaces.base import (
     flops,
     parameter_count,
     parse_architecture,
 )
+from search_spaces.messages import hint
 
-__all__ = ["Report", "Request", "advice", "choose_set", "needs_set", "search", "top"]
+__all__ = ["SearchRequest", "advice", "choose_set", "needs_set", "search", "top"]
 
 
 def search(
-    request: Request,
+    request: SearchRequest,
     synthetic: SyntheticSet | None,
     set_name: str,
     data: ImageDataset,
-    report: Report = ignore,
+    listener: Listener = ignore,
     source: Mapping[str, Any] | None = None,
 ) -> Ranking:
     """Rank architectures of a space. `synthetic` was made from `data`; proxies that need no set do without.
@@ -69,7 +68,7 @@ def search(
     proxy or sampler; ValueError for a request that cannot be met, a limit that no candidate meets, a study name that is
     taken by other settings, and a study that another process is working on without `join`.
     """
-    job = prepare(request, synthetic, set_name, data, report, source or {})
+    job = prepare_search(request, synthetic, set_name, data, listener, source or {})
     with contextlib.ExitStack() as stack:
         storage = stack.enter_context(open_storage(request.storage))
         stack.enter_context(job.folder.locked() if not request.join else job.folder.shared())
@@ -84,13 +83,17 @@ def search(
 
 
 def advice(
-    request: Request, synthetic: SyntheticSet | None, set_name: str, data: ImageDataset, report: Report = ignore
+    request: SearchRequest,
+    synthetic: SyntheticSet | None,
+    set_name: str,
+    data: ImageDataset,
+    listener: Listener = ignore,
 ) -> Advice:
     """What each way to a choice would cost, from a few timed steps.
 
     Raises ValueError for a proxy that trains nothing.
     """
-    job = prepare(request, synthetic, set_name, data, report, {})
+    job = prepare_search(request, synthetic, set_name, data, listener, {})
     first = first_training(job)
     if first is None:
         raise ValueError(f"{request.proxy} trains nothing, so there is nothing to time: it takes seconds")
@@ -128,7 +131,7 @@ def choose_set(library: Library, name: str | None, spec: str) -> tuple[str, Synt
     return path.stem, library.load(path)
 
 
-def needs_set(request: Request) -> bool:
+def needs_set(request: SearchRequest) -> bool:
     """Whether any of its proxies trains on a set or on as many real images."""
     kinds = ("set", "random", "herding", "kmeans", "early")
     parts = [part for text in (request.proxy, *request.compared) for part in re.split(r"[+(),]", text)]
@@ -147,7 +150,7 @@ def top(study: str, k: int) -> list[str]:
     return [one["architecture"] for one in ranked if one["score"] is not None][:k]
 
 
-def _run(job: Job, leases: Leases | None, study: Study) -> Ranking:
+def _run(job: PreparedSearch, leases: Leases | None, study: Study) -> Ranking:
     request = job.request
     job.say(
         f"study {job.folder.name}; evaluations run in {job.jobs} process{'es' * (job.jobs > 1)} on {job.bench.device}"
@@ -175,7 +178,7 @@ def _run(job: Job, leases: Leases | None, study: Study) -> Ranking:
     return ranking
 
 
-def facts_of(names: Sequence[str], job: Job) -> dict[str, dict[str, Any]]:
+def facts_of(names: Sequence[str], job: PreparedSearch) -> dict[str, dict[str, Any]]:
     """Parameters, FLOPs and, where it is asked for, latency of every candidate."""
     request = job.request
     timed = "latency" in request.objectives or request.limits.latency_ms is not None
@@ -191,7 +194,7 @@ def facts_of(names: Sequence[str], job: Job) -> dict[str, dict[str, Any]]:
 
 
 def _settle(
-    job: Job,
+    job: PreparedSearch,
     proxies: Sequence[Proxy],
     names: Sequence[str],
     record: Record,
@@ -202,20 +205,20 @@ def _settle(
     """Do what the proxies ask for, round after round; `rows` collects it."""
     rows |= {key: row for key, row in record.file.settled().items() if key not in rows}
 
-    def a_round(todo: Mapping[str, Work]) -> Mapping[str, Row]:
+    def a_round(todo: Mapping[str, Work[Shelf]]) -> Mapping[str, Row]:
         # The dearest first: the last process then has not long to go when the others are done.
         priced = sorted(((price(work, cost, job), key) for key, work in todo.items()), reverse=True)
         seconds = max(priced[0][0], sum(price for price, _ in priced) / job.jobs)
-        about = f", about {rough(seconds)}" if seconds > 1 else ""
+        about = f", about {duration(seconds)}" if seconds > 1 else ""
         job.say(f"{len(todo)} evaluations to do{about}; Ctrl-C is safe, the same command goes on")
-        job.report(Progress(stage, 0, len(todo)))  # the first may take long
+        job.listener(Progress(stage, 0, len(todo)))  # the first may take long
         done = 0
 
         def finished(row: Row) -> None:
             nonlocal done
             done += 1
             values = {} if row.get("score") is None else {"validation_accuracy": float(row["score"])}
-            job.report(Progress(stage, done, len(todo), values))
+            job.listener(Progress(stage, done, len(todo), values))
 
         with job.executor() as processes:
             works = [todo[key] for _, key in priced]
@@ -224,7 +227,7 @@ def _settle(
     settle(proxies, names, rows, a_round)
 
 
-def _adaptive(job: Job, plan: Plan, record: Record, rows: dict[str, Row], study: Study) -> list[str]:
+def _adaptive(job: PreparedSearch, plan: Plan, record: Record, rows: dict[str, Row], study: Study) -> list[str]:
     """Candidates of a sampler that learns: proposed while others are evaluated, and told of each that is done.
 
     It is told of the proxy's first part alone, for a sum of ranks changes with every candidate.
@@ -248,7 +251,7 @@ def _adaptive(job: Job, plan: Plan, record: Record, rows: dict[str, Row], study:
             names.append(name)
             tell(name)
 
-    def ask() -> Iterator[Work | None]:
+    def ask() -> Iterator[Work[Shelf] | None]:
         while len(names) < wanted:
             architecture = sampler.ask()
             if architecture is None:
@@ -268,11 +271,11 @@ def _adaptive(job: Job, plan: Plan, record: Record, rows: dict[str, Row], study:
         rows[row["key"]] = row
         name = waiting[row["key"]]
         missing[name].discard(row["key"])
-        job.report(Progress("screening", sum(not left for left in missing.values()), wanted))
+        job.listener(Progress("screening", sum(not left for left in missing.values()), wanted))
         if not missing[name]:
             tell(name)
 
-    job.report(Progress("screening", 0, wanted))
+    job.listener(Progress("screening", 0, wanted))
     first = next(iter(job.request.names), None) or plan.candidates[0]
     job.proxy.todo([first], {})  # so that all materials are on the shelf
     with job.executor() as processes:
@@ -280,7 +283,7 @@ def _adaptive(job: Job, plan: Plan, record: Record, rows: dict[str, Row], study:
     return names
 
 
-def _evaluated(ranking: Ranking, request: Request) -> list[Evaluated]:
+def _evaluated(ranking: Ranking, request: SearchRequest) -> list[Evaluated]:
     """The ranking as trials. Ranks change with every candidate: a trial's score is that of the proxy's first part."""
     found = []
     for one in ranking.candidates:

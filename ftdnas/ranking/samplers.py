@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 
 from ftdnas.ranking.study import decided
-from search_spaces.architecture import hint
 from search_spaces.base import (
     Architecture,
     Choice,
@@ -21,6 +20,7 @@ from search_spaces.base import (
     stratified_sample,
 )
 from search_spaces.decisions import Decisions, RandomDecisions
+from search_spaces.messages import hint
 
 if TYPE_CHECKING:
     import optuna

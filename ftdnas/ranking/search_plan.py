@@ -6,20 +6,21 @@ import math
 from collections.abc import Sequence
 
 from ftdnas.candidates.cost import CostModel
+from ftdnas.candidates.materials import Shelf
 from ftdnas.candidates.training import Training
-from ftdnas.proxies.base import Work
 from ftdnas.proxies.promotion import asked_of
 from ftdnas.proxies.trained import known_once_s
 from ftdnas.ranking.advice import Advice, advise, describe_advice
-from ftdnas.ranking.job import ADAPTIVE, MINUTES, Job, precision_notes, sampler_of, set_recipe
+from ftdnas.ranking.job import ADAPTIVE, MINUTES, PreparedSearch, precision_notes, sampler_of, set_recipe
 from ftdnas.ranking.plan import Plan, make_plan, measure_cost
+from ftdnas.runtime.shared import Work
 from search_spaces.base import (
     flops,
     parse_architecture,
 )
 
 
-def plan_of(job: Job) -> tuple[Plan, CostModel, list[str] | None]:
+def plan_of(job: PreparedSearch) -> tuple[Plan, CostModel, list[str] | None]:
     """The study's own plan, unless it has none or another number of candidates or minutes is asked for."""
     asked, stored = job.request, job.folder.plan()
     named = _within(job, asked.names)
@@ -61,7 +62,7 @@ def plan_of(job: Job) -> tuple[Plan, CostModel, list[str] | None]:
     return plan, cost, None if adaptive else list(plan.candidates)
 
 
-def _within(job: Job, names: Sequence[str]) -> tuple[str, ...]:
+def _within(job: PreparedSearch, names: Sequence[str]) -> tuple[str, ...]:
     """Of candidates that were named, those that the limits and choices allow. Raises ValueError where none is."""
     kept: list[str] = []
     for name in names:
@@ -76,7 +77,7 @@ def _within(job: Job, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(kept)
 
 
-def first_training(job: Job) -> Training | None:
+def first_training(job: PreparedSearch) -> Training | None:
     """What one candidate is trained by, to be timed; None where the proxy trains nothing."""
     name = next(iter(job.request.names), None) or getattr(sampler_of(job, "stratified").ask(), "name", None)
     if name is None:
@@ -85,24 +86,24 @@ def first_training(job: Job) -> Training | None:
     return max(works, key=lambda work: work.images_seen, default=None)
 
 
-def _asked(job: Job, name: str) -> list[tuple[float, Training]]:
+def _asked(job: PreparedSearch, name: str) -> list[tuple[float, Training]]:
     """The trainings that a candidate may go through, each with the share of all candidates that do."""
     return [(share, work) for share, work in asked_of(job.proxy, name) if isinstance(work, Training)]
 
 
-def _seconds_of(job: Job, name: str, cost: CostModel) -> list[float]:
+def _seconds_of(job: PreparedSearch, name: str, cost: CostModel) -> list[float]:
     """Of each training that a candidate may go through, by the share of all candidates that do."""
     return [share * price(work, cost, job) for share, work in _asked(job, name)]
 
 
-def measured(job: Job, first: Training) -> CostModel:
+def measured(job: PreparedSearch, first: Training) -> CostModel:
     """What trainings such as `first` cost here, from a few timed steps."""
     material = job.bench.shelf[first.trained_on.fingerprint]
     with job.executor() as processes:
         return measure_cost(job.space, job.restrict, material, first.recipe, job.request.seed, processes)
 
 
-def advice_of(job: Job, names: Sequence[str], candidates: int, cost: CostModel) -> Advice:
+def advice_of(job: PreparedSearch, names: Sequence[str], candidates: int, cost: CostModel) -> Advice:
     """What each way to a choice would cost for so many candidates, of which `names` are typical."""
     full = job.request.truth or set_recipe(job.bench.synthetic).evaluation.full
     return advise(
@@ -123,7 +124,7 @@ def _load(training: Training) -> float:
     return training.images_seen + training.scored_on.images / 3
 
 
-def price(work: Work, cost: CostModel, job: Job) -> float:
+def price(work: Work[Shelf], cost: CostModel, job: PreparedSearch) -> float:
     """Seconds that a work is likely to take; 0 for what trains nothing or cannot be built."""
     if not isinstance(work, Training):
         return 0.0

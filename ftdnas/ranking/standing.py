@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ftdnas.sets.library import home
-from search_spaces.architecture import hint
+from search_spaces.messages import hint
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from ftdnas.ranking.plan import Plan
 from ftdnas.runtime.rows import Row
 
 if TYPE_CHECKING:
-    from ftdnas.ranking.job import Job
+    from ftdnas.ranking.job import PreparedSearch
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,11 @@ class Ranking:
 
 
 def rank(
-    job: Job, plan: Plan, names: Sequence[str], facts: Mapping[str, Mapping[str, Any]], rows: Mapping[str, Row]
+    job: PreparedSearch,
+    plan: Plan,
+    names: Sequence[str],
+    facts: Mapping[str, Mapping[str, Any]],
+    rows: Mapping[str, Row],
 ) -> Ranking:
     """The candidates by the proxy's score; equals by fewer parameters."""
     scores, errors = job.proxy.column(names, rows), job.proxy.errors(names, rows)
@@ -137,7 +141,7 @@ def write_ranking(ranking: Ranking) -> None:
     _write(ranking.folder / "ranking.json", json.dumps(ranking.to_json(), indent=1, allow_nan=False) + "\n")
 
 
-def _notes(job: Job) -> list[str]:
+def _notes(job: PreparedSearch) -> list[str]:
     """What a reader must know to read the numbers."""
     notes = []
     data, synthetic = job.bench.data, job.bench.synthetic

@@ -70,7 +70,7 @@ class Chart:
 
 
 @dataclass(frozen=True)
-class Row:
+class ForestRow:
     """One line of a forest: a mean over n with its interval; `group` is said where it changes."""
 
     group: str
@@ -89,7 +89,7 @@ class Forest:
     heading: str
     caption: str
     x: Axis
-    rows: tuple[Row, ...]
+    rows: tuple[ForestRow, ...]
 
 
 def around(values: list[float], label: str, log: bool = False, zero: bool = False) -> Axis:

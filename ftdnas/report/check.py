@@ -9,10 +9,11 @@ from typing import Any
 
 from distill.images.datasets import ImageDataset
 from distill.recipe import TrainingRecipe
+from distill.run import Listener
 from distill.synthetic import SyntheticSet
 from ftdnas.agreement.comparison import Comparison
-from ftdnas.candidates.real_rankings import Trainings, Truth, train
-from ftdnas.ranking.loop import Report, Request, search
+from ftdnas.candidates.real_rankings import RealTrainings, Truth, train
+from ftdnas.ranking.loop import SearchRequest, search
 from ftdnas.ranking.table import Ranking
 from ftdnas.report.study import open_found, write
 from ftdnas.runtime.device import pick_device, use_processes
@@ -32,12 +33,12 @@ class Checked:
 
 
 def check(
-    request: Request,
+    request: SearchRequest,
     synthetic: SyntheticSet | None,
     set_name: str,
     data: ImageDataset,
     recipe: TrainingRecipe,
-    report: Report,
+    listener: Listener,
     *,
     seeds: int = 1,
     source: Mapping[str, Any] | None = None,
@@ -52,11 +53,11 @@ def check(
     if not FEWEST <= wanted <= MOST:
         raise ValueError(f"a check of {wanted} candidates: take {FEWEST} to {MOST}")
     asked = replace(request, candidates=wanted, sampler="stratified", truth=recipe, truth_seeds=tuple(range(seeds)))
-    ranking = search(asked, synthetic, set_name, data, report, source)
+    ranking = search(asked, synthetic, set_name, data, listener, source)
     names = [one.architecture for one in ranking.candidates]
     device = pick_device(request.device).type
     jobs = use_processes(request.jobs, device)
-    truth = train(data, names, Trainings.of(data, recipe, seeds), jobs=jobs, device=device, report=report)
+    truth = train(data, names, RealTrainings.of(data, recipe, seeds), jobs=jobs, device=device, listener=listener)
     page, comparison = write(open_found(ranking.study, data_root), truth)
     assert comparison is not None
     return Checked(ranking, truth, comparison, page)

@@ -11,7 +11,7 @@ from ftdnas.agreement.bias import biases, pareto
 from ftdnas.agreement.bootstrap import Bootstrap
 from ftdnas.agreement.comparison import EQUAL_COST, Comparison, Line, Table
 from ftdnas.agreement.estimates import Repeated, Values, chance_regret, regret_at
-from ftdnas.report.charts import FAILED, FAINT, MARKED, Axis, Chart, Curve, Dot, Forest, Row, around, number
+from ftdnas.report.charts import FAILED, FAINT, MARKED, Axis, Chart, Curve, Dot, Forest, ForestRow, around, number
 from ftdnas.report.terminal import seconds_told
 
 TOP = 10  # of the proxy's ranking, marked
@@ -180,7 +180,7 @@ def bias(table: Table) -> Forest | None:
             "many."
         ),
         x=around(ends, "points of percentile"),
-        rows=tuple(Row(one.choice, one.value, one.mean, one.low, one.high, one.n) for one in found),
+        rows=tuple(ForestRow(one.choice, one.value, one.mean, one.low, one.high, one.n) for one in found),
     )
 
 

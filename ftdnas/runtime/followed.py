@@ -9,12 +9,12 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
-    from distill.run import Progress
+    from distill.run import Listener, Progress
 
 FLAG = "FTDNAS_FOLLOWED"  # in the environment of such a command
 ORPHANED = 75  # its exit code where the one who followed it has gone
@@ -40,13 +40,13 @@ def begin() -> None:
     threading.Thread(target=_wait_for_the_end, daemon=True, name="ftdnas-followed").start()
 
 
-def json_lines(stream: TextIO) -> Callable[[Progress], None]:
+def json_lines(stream: TextIO) -> Listener:
     """A listener that writes every progress as one line."""
 
-    def report(progress: Progress) -> None:
+    def listener(progress: Progress) -> None:
         print(json.dumps({"progress": asdict(progress)}), file=stream, flush=True)
 
-    return report
+    return listener
 
 
 def read_line(line: str) -> Mapping[str, Any] | None:

@@ -17,11 +17,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from ftdnas.runtime.rows import Row
+
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine, Table
     from sqlalchemy.sql.elements import ColumnElement
 
-Row = Mapping[str, Any]
 Claim = Literal["ours", "held", "done"]
 Result = TypeVar("Result")
 

@@ -15,6 +15,8 @@ from multiprocessing.connection import Connection, wait
 from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
 
+from search_spaces.messages import one_line
+
 Context = TypeVar("Context")
 Held = TypeVar("Held", covariant=True)
 Result = TypeVar("Result")
@@ -335,12 +337,6 @@ def outcome_of(work: Callable[[Any], Any], context: Any) -> Any:
         # torch has an exception of its own for a GPU's memory, and none for the machine's.
         exhausted = isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text
         return Exhausted(f"ran out of memory: {text}") if exhausted else Failure(text)
-
-
-def one_line(error: Exception) -> str:
-    """Its kind and the first line of what it says."""
-    text = str(error).strip()
-    return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
 
 
 def _answer(connection: Connection, outcome: Any) -> bool:

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, TypeVar
 
-from ftdnas.runtime.processes import IDLE_S, STILLBORN, Exhausted, Failure, Slot, Slots, Task, one_line, outcome_of
+from ftdnas.runtime.processes import IDLE_S, STILLBORN, Exhausted, Failure, Slot, Slots, Task, outcome_of
+from search_spaces.messages import one_line
 
 Context = TypeVar("Context")
 Result = TypeVar("Result")

@@ -4,29 +4,38 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol, TypeVar
 
 from ftdnas.runtime.leases import Claim, Leases
-from ftdnas.runtime.processes import Executor, Failure, one_line
-from ftdnas.runtime.rows import RowFile
+from ftdnas.runtime.processes import Executor, Failure
+from ftdnas.runtime.rows import Row, RowFile
+from search_spaces.messages import one_line
 
-if TYPE_CHECKING:
-    from ftdnas.candidates.materials import Shelf
-
-Row = Mapping[str, Any]
+Held = TypeVar("Held", contravariant=True)
 POLL_S = 1.0  # between two looks at what others hold
 
 
-class Work(Protocol):
-    """What can be done in any process or machine; see `ftdnas.candidates.training.Work`, which says more."""
+class Work(Protocol[Held]):
+    """What can be done in any process or machine, by pickling it; its row is the record.
+
+    `Held`: what a process holds, such as a shelf of materials. `key`: of the row; a digest of all that its result
+    depends on. `architecture`: what is trained or measured.
+    """
 
     @property
     def key(self) -> str: ...
 
-    def __call__(self, shelf: Shelf, /) -> Row: ...
+    @property
+    def architecture(self) -> str: ...
 
-    def failed(self, failure: Failure) -> Row: ...
+    def __call__(self, held: Held, /) -> Row:
+        """Do it. The row is a JSON object with "key", "architecture", "error", "crashed", "seconds" and "device"."""
+        ...
+
+    def failed(self, failure: Failure) -> Row:
+        """The row of one without a result."""
+        ...
 
 
 class Record:
@@ -107,9 +116,9 @@ class Record:
 
 
 def carry_out(
-    works: Iterable[Work | None],
+    works: Iterable[Work[Held] | None],
     record: Record,
-    executor: Executor[Shelf],
+    executor: Executor[Held],
     finished: Callable[[Row], None],
     *,
     limit_s: float | None = None,
@@ -124,14 +133,14 @@ def carry_out(
     """
     record.exchange()
     rows: dict[str, Row] = {}
-    held: dict[str, Work] = {}
-    given: list[Work] = []
+    held: dict[str, Work[Held]] = {}
+    given: list[Work[Held]] = []
 
     def arrived(row: Row) -> None:
         rows[row["key"]] = row
         finished(row)
 
-    def offer(work: Work) -> Iterator[Work]:
+    def offer(work: Work[Held]) -> Iterator[Work[Held]]:
         known = record.row(work.key)
         claim = "done" if known is not None else record.claim(work.key)
         if claim == "ours":
@@ -144,7 +153,7 @@ def carry_out(
             assert known is not None
             arrived(known)
 
-    def left_over() -> Iterator[Work | None]:
+    def left_over() -> Iterator[Work[Held] | None]:
         looked = -poll_s
         while held:
             if time.monotonic() - looked >= poll_s:
@@ -155,7 +164,7 @@ def carry_out(
             if held:
                 yield None
 
-    def pull() -> Iterator[Work | None]:
+    def pull() -> Iterator[Work[Held] | None]:
         asked: set[str] = set()
         for work in works:
             if work is None:
@@ -172,7 +181,7 @@ def carry_out(
     return rows
 
 
-def _row(work: Work, outcome: Any) -> Row:
+def _row(work: Work[Any], outcome: Any) -> Row:
     """The row of an outcome; of one that is no JSON, which a user's own code may well return, that of a failure."""
     if isinstance(outcome, Failure):
         return work.failed(outcome)

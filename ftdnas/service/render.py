@@ -11,20 +11,12 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup, escape
 
+from distill.run import duration
+
 
 def percent(value: Any) -> str:
     """An accuracy; what is none is shown as it is: a set that was uploaded may say anything."""
     return f"{100 * value:.1f} %" if isinstance(value, int | float) else "" if value is None else shown(value)
-
-
-def duration(seconds: float | None) -> str:
-    """ "40 s", "12 min", "2 h 30 min"."""
-    if seconds is None:
-        return ""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def shown(value: Any) -> str:
@@ -58,7 +50,7 @@ _PAGES = Environment(
 )
 _PAGES.filters |= {
     "percent": percent,
-    "duration": duration,
+    "duration": lambda seconds: "" if seconds is None else duration(seconds),
     "moment": moment,
     "shown": shown,
     "figure": figure,

@@ -411,7 +411,7 @@ def coming(open_jobs: Sequence[Job]) -> list[str]:
 
 
 def _known(what: str, name: str, known: Collection[str]) -> None:
-    from search_spaces.architecture import hint
+    from search_spaces.messages import hint
 
     if name not in known:
         raise LookupError(f"unknown {what} {name!r}: {hint(name, list(known)) if known else 'there is none yet'}")

@@ -18,7 +18,7 @@ from ftdnas.runtime.rows import RowFile
 from ftdnas.service.paths import without_places
 from ftdnas.service.requests import NAME
 from ftdnas.sets.library import home
-from search_spaces.architecture import hint
+from search_spaces.messages import hint
 
 
 @dataclass(frozen=True)

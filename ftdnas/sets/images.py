@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill.recipe import DataRecipe, Recipe
-from distill.run import Progress, ignore
+from distill.run import Listener, ignore
 from ftdnas.sets.library import home
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Source:
         )
         return replace(recipe, data=data)
 
-    def load(self, report: Callable[[Progress], None] = ignore) -> ImageDataset:
+    def load(self, listener: Listener = ignore) -> ImageDataset:
         """The images. Raises what `distill.images.datasets.load_dataset` raises."""
         from distill.images.datasets import load_dataset
 
@@ -52,7 +52,7 @@ class Source:
             split_file=self.split_file,
             seed=self.split_seed,
             offline=self.offline,
-            report=report,
+            listener=listener,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -88,16 +88,14 @@ def source_of(synthetic: SyntheticSet, given: Source | None = None) -> Source:
     )
 
 
-def images_of(
-    synthetic: SyntheticSet, given: Source | None = None, report: Callable[[Progress], None] = ignore
-) -> ImageDataset:
+def images_of(synthetic: SyntheticSet, given: Source | None = None, listener: Listener = ignore) -> ImageDataset:
     """The real images that a set was made from, checked by their fingerprint.
 
     Raises ValueError where the images found are others: a set must not be judged on images that it may have seen.
     """
     source = source_of(synthetic, given)
     try:
-        data = source.load(report)
+        data = source.load(listener)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{error} (--dataset and --data-root say where the set's images are now)") from error
     if data.class_names != synthetic.class_names:

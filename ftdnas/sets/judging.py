@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from distill.recipe import Recipe, TrainingRecipe
 from distill.recipe import identity as recipe_identity
-from distill.run import Progress, Run, ignore
+from distill.run import Listener, Run, ignore
 from ftdnas.runtime.device import pick_device, use_threads
 from ftdnas.runtime.rows import RowFile
 from ftdnas.sets.images import Source, images_of
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from distill.evaluation import Evaluation
     from distill.images.datasets import ImageDataset
     from distill.synthetic import SyntheticSet
-
-Report = Callable[[Progress], None]
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ class Judgement:
         }
 
 
-def judge(question: Question, report: Report = ignore) -> Judgement:
+def judge(question: Question, listener: Listener = ignore) -> Judgement:
     """Train fresh networks on the set and on what it is held against, and read the test images once each.
 
     Raises LookupError for an unknown set, network or comparison, ValueError where the real images are not the set's.
@@ -86,9 +84,9 @@ def judge(question: Question, report: Report = ignore) -> Judgement:
         if obstacle := network.obstacle(synthetic.image_shape):
             raise ValueError(f"{network.name} cannot carry the set's images: {obstacle}")
     recipe = judging_recipe(synthetic, question)
-    data = images_of(synthetic, question.source, report)
+    data = images_of(synthetic, question.source, listener)
     use_threads(question.threads)
-    run = Run(seed=0, folder=home() / "runs", shared=home(), device=pick_device(question.device), report=report)
+    run = Run(seed=0, folder=home() / "runs", shared=home(), device=pick_device(question.device), listener=listener)
     kept = RowFile(home() / "evaluations.jsonl")
     test_digest = _digest(data.test.images, data.test.labels)
     evaluations = [

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from distill.recipe import Recipe
 from distill.recipe import identity as recipe_identity
-from distill.run import Progress, Run, ignore
+from distill.run import Listener, Progress, Run, duration, ignore
 from ftdnas.runtime.device import pick_device, use_threads
 from ftdnas.sets.images import KEY, Source
 from ftdnas.sets.library import Library, home
@@ -30,12 +30,11 @@ if TYPE_CHECKING:
     from distill.synthetic import SyntheticSet
     from distill.training.flat import Network
 
-Report = Callable[[Progress], None]
 RUN = "run"  # key of a set's provenance: the identity of the run that made it
 
 
 @dataclass(frozen=True)
-class Request:
+class DistilRequest:
     """What is to be distilled, how, and on what."""
 
     source: Source
@@ -75,26 +74,26 @@ def choose_recipe(spec: str, ipc: int | None, on_gpu: bool) -> tuple[Recipe, str
     return (recipe if ipc is None else override(recipe, [f"ipc={ipc}"])), why
 
 
-def distil(request: Request, report: Report = ignore) -> Distilled:
+def distil(request: DistilRequest, listener: Listener = ignore) -> Distilled:
     """Make the set, or go on with it where it was interrupted, or find it finished.
 
     Raises LookupError for an unknown method, ValueError for settings that cannot be used and for a set that another
     process is making, and what loading the images raises.
     """
     begun = time.perf_counter()
-    job = prepare(request, report)
+    job = prepare_distillation(request, listener)
     folder = RunFolder(home() / "runs" / job.identity)
     library = Library(home() / "sets")
     with folder.locked():
         finished = _finished(folder, job.identity, library)
         if finished is not None:
             name, path, synthetic = finished
-            report(Progress("distill", 1, 1, message=f"{name} was made before with these settings"))
+            listener(Progress("distill", 1, 1, message=f"{name} was made before with these settings"))
             return Distilled(name, path, synthetic, new=False, seconds=0.0)
         if request.name is not None:
             _check_name(request.name, job.identity, library)
-        machine = _settled(request, folder, report)
-        run = _run(request, machine.device, folder.checkpoints, report)
+        machine = _settled(request, folder, listener)
+        run = _run(request, machine.device, folder.checkpoints, listener)
         announce(job, run)
         synthetic = job.method(job.data, job.network, job.recipe, run)
         synthetic = synthetic.with_provenance(**{KEY: job.source.to_json(), RUN: job.identity})
@@ -103,30 +102,30 @@ def distil(request: Request, report: Report = ignore) -> Distilled:
     return Distilled(path.stem, path, synthetic, new=True, seconds=time.perf_counter() - begun)
 
 
-def train_experts(request: Request, report: Report = ignore) -> ExpertBuffer:
+def train_experts(request: DistilRequest, listener: Listener = ignore) -> ExpertBuffer:
     """Train the experts of a distillation alone: those that are missing, in the library's own folder."""
     from distill import experts
     from distill.methods import MATCHED, fitted_preprocess
 
     if request.method not in MATCHED:
         raise ValueError(f"method {request.method} has no experts: choose from {', '.join(MATCHED)}")
-    job = prepare(request, report)
+    job = prepare_distillation(request, listener)
     use_threads(request.threads)
-    run = _run(request, pick_device(request.device).type, home() / "experts", report)
+    run = _run(request, pick_device(request.device).type, home() / "experts", listener)
     preprocess = fitted_preprocess(job.data, job.recipe, run)
     recipe = MATCHED[request.method](job.recipe)
-    report(Progress("experts", 0, 0, message=_summary(job, run)))
+    listener(Progress("experts", 0, 0, message=_summary(job, run)))
     seconds = experts.estimate_seconds(job.data, preprocess, job.network, recipe, run)
     if seconds:
-        report(Progress("experts", 0, 0, message=f"this takes about {rough(seconds)}"))
+        listener(Progress("experts", 0, 0, message=f"this takes about {duration(seconds)}"))
     return experts.train_experts(job.data, preprocess, job.network, recipe, run)
 
 
 @dataclass(frozen=True, eq=False)
-class Job:
+class PreparedDistillation:
     """A request with its images loaded and its names looked up."""
 
-    request: Request
+    request: DistilRequest
     source: Source  # with what the recipe decides
     recipe: Recipe
     data: ImageDataset
@@ -135,7 +134,7 @@ class Job:
     identity: str
 
 
-def prepare(request: Request, report: Report = ignore) -> Job:
+def prepare_distillation(request: DistilRequest, listener: Listener = ignore) -> PreparedDistillation:
     """Look up and check everything that could be wrong before hours are spent, and load the images."""
     from distill.images.augment import parse_augment
     from distill.methods import METHODS
@@ -150,7 +149,7 @@ def prepare(request: Request, report: Report = ignore) -> Job:
     for part in (recipe.experts, recipe.matching, evaluation.train, evaluation.validation, evaluation.full):
         parse_augment(part.augment)
     source = dataclasses.replace(request.source, image_size=recipe.data.image_size, validation=recipe.data.validation)
-    data = source.load(report)
+    data = source.load(listener)
     obstacle = architecture.obstacle(data.image_shape)
     if obstacle:
         _, height, width = data.image_shape
@@ -162,26 +161,28 @@ def prepare(request: Request, report: Report = ignore) -> Job:
     def network() -> Any:
         return architecture.build(data.image_shape, data.num_classes)
 
-    return Job(request, source, recipe, data, network, METHODS[request.method], _identity(request, recipe, data))
+    return PreparedDistillation(
+        request, source, recipe, data, network, METHODS[request.method], _identity(request, recipe, data)
+    )
 
 
-def announce(job: Job, run: Run) -> None:
+def announce(job: PreparedDistillation, run: Run) -> None:
     """Say what was chosen and, for a method that learns, about how long it will take, from a few timed steps."""
     from distill.methods import MATCHED
 
-    run.report(Progress("distill", 0, 0, message=_summary(job, run)))
+    run.listener(Progress("distill", 0, 0, message=_summary(job, run)))
     if job.request.method not in MATCHED:
         return
     if run.folder.exists():
-        run.report(Progress("distill", 0, 0, message="this run was begun before: it goes on where it was"))
+        run.listener(Progress("distill", 0, 0, message="this run was begun before: it goes on where it was"))
         return
     first, second = estimate(job, run)
-    parts = f"experts {rough(first) if first else 'are there'}, matching {rough(second)}"
-    message = f"this takes about {rough(first + second)} ({parts}); Ctrl-C is safe, the same command goes on"
-    run.report(Progress("distill", 0, 0, message=message))
+    parts = f"experts {duration(first) if first else 'are there'}, matching {duration(second)}"
+    message = f"this takes about {duration(first + second)} ({parts}); Ctrl-C is safe, the same command goes on"
+    run.listener(Progress("distill", 0, 0, message=message))
 
 
-def estimate(job: Job, run: Run) -> tuple[float, float]:
+def estimate(job: PreparedDistillation, run: Run) -> tuple[float, float]:
     """Seconds of the experts that are missing and of the matching, from a few timed steps."""
     from distill import distiller, experts
     from distill.methods import MATCHED, fitted_preprocess, initial_images
@@ -192,18 +193,7 @@ def estimate(job: Job, run: Run) -> tuple[float, float]:
     return first, distiller.estimate_seconds(images, labels, job.network, job.recipe, run)
 
 
-def rough(seconds: float) -> str:
-    """A duration as one says it: "40 seconds", "12 minutes", "5.5 hours", "3.0 days"."""
-    if seconds < 90:
-        return f"{max(2, round(seconds))} seconds"
-    if seconds < 90 * 60:
-        return f"{max(2, round(seconds / 60))} minutes"
-    if seconds < 48 * 3600:
-        return f"{seconds / 3600:.1f} hours"
-    return f"{seconds / 86400:.1f} days"
-
-
-def _summary(job: Job, run: Run) -> str:
+def _summary(job: PreparedDistillation, run: Run) -> str:
     data, recipe, threads = job.data, job.recipe, use_threads(None)
     side = "x".join(map(str, data.image_shape[1:]))
     where = f"the CPU, {threads} thread{'s' * (threads > 1)}" if run.device.type == "cpu" else "the GPU"
@@ -220,7 +210,7 @@ def _paper_recipe(spec: str, ipc: int) -> str:
     return min(known, key=lambda name: abs(math.log(int(name.rpartition("ipc")[2]) / ipc)))
 
 
-def _identity(request: Request, recipe: Recipe, data: ImageDataset) -> str:
+def _identity(request: DistilRequest, recipe: Recipe, data: ImageDataset) -> str:
     settings = recipe_identity(recipe)
     for prose in ("description", "hardware"):
         del settings[prose]
@@ -234,7 +224,7 @@ def _identity(request: Request, recipe: Recipe, data: ImageDataset) -> str:
     return hashlib.sha256(json.dumps(determined, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _run(request: Request, device: str, folder: Path, report: Report) -> Run:
+def _run(request: DistilRequest, device: str, folder: Path, listener: Listener) -> Run:
     import torch
 
     return Run(
@@ -242,7 +232,7 @@ def _run(request: Request, device: str, folder: Path, report: Report) -> Run:
         folder=folder,
         shared=home(),
         device=torch.device(device),
-        report=report,
+        listener=listener,
         compiled=request.compiled,
         memory_bytes=request.memory,
     )
@@ -267,7 +257,7 @@ def _check_name(name: str, identity: str, library: Library) -> None:
     library.check_free(name)
 
 
-def _settled(request: Request, folder: RunFolder, report: Report) -> Machine:
+def _settled(request: DistilRequest, folder: RunFolder, listener: Listener) -> Machine:
     """What the machine decides: as it was when the run began, else as it is now; written down before the work."""
     from distill.methods import versions
 
@@ -291,6 +281,6 @@ def _settled(request: Request, folder: RunFolder, report: Report) -> Machine:
     if changed:
         messages.append(f"begun with other versions of {', '.join(changed)}: the set may differ in its last bits")
     for message in messages:
-        report(Progress("distill", 0, 0, message=message))
+        listener(Progress("distill", 0, 0, message=message))
     use_threads(earlier.threads)
     return earlier

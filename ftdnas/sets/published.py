@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from distill.images.preprocess import Preprocess, fit_preprocess
 from distill.recipe import Recipe, TrainingRecipe
-from distill.run import Progress, ignore
+from distill.run import Listener, ignore
 from distill.synthetic import SOFT_TOLERANCE, SyntheticSet
 from ftdnas.sets.images import KEY, Source
 from ftdnas.sets.library import SUFFIX, Library, home
@@ -50,22 +49,20 @@ class Published:
     backbone: str = Recipe().backbone
 
 
-def import_set(
-    library: Library, published: Published, name: str | None = None, report: Callable[[Progress], None] = ignore
-) -> Path:
+def import_set(library: Library, published: Published, name: str | None = None, listener: Listener = ignore) -> Path:
     """Add a set to the library and return its path there: a .safetensors file under its own name, or .pt tensors.
 
     Raises what `SyntheticSet.load`, `read_published` and `Library.add` raise.
     """
     file = published.images
     if file.suffix != SUFFIX:
-        return library.add(read_published(published, report), name)
+        return library.add(read_published(published, listener), name)
     if published != Published(file, source=published.source):
         raise ValueError(f"{file.name} says itself how it was made: give only its name")
     return library.add(SyntheticSet.load(file), name or file.name.removesuffix(SUFFIX))
 
 
-def read_published(published: Published, report: Callable[[Progress], None] = ignore) -> SyntheticSet:
+def read_published(published: Published, listener: Listener = ignore) -> SyntheticSet:
     """The set, every part of it checked.
 
     Raises FileNotFoundError where a file is missing, ValueError where one holds something else or would execute
@@ -77,14 +74,14 @@ def read_published(published: Published, report: Callable[[Progress], None] = ig
         raise ValueError(f"{file}: holds a tensor {tuple(images.shape)}, not images (N, C, H, W)")
     labels = _labels(_read_tensor(published.labels or _beside(file, "labels", "--labels")), published.logits)
     step_size = published.step_size or _read_number(published.lr or _beside(file, "lr", "--lr or --step-size"))
-    data = _real_images(published, images, report)
+    data = _real_images(published, images, listener)
     names = published.class_names or (data.class_names if data else tuple(map(str, range(_count(labels)))))
     hard = labels if labels.ndim == 1 else labels.argmax(1)
     return SyntheticSet(
         images=images,
         labels=labels,
         step_size=float(step_size),
-        preprocess=_preprocess(published, images, data, report),
+        preprocess=_preprocess(published, images, data, listener),
         augment=published.augment,
         backbone=published.backbone,
         class_names=names,
@@ -117,19 +114,17 @@ def _count(labels: Tensor) -> int:
     return int(labels.max()) + 1 if len(labels) else 1
 
 
-def _real_images(published: Published, images: Tensor, report: Callable[[Progress], None]) -> ImageDataset | None:
+def _real_images(published: Published, images: Tensor, listener: Listener) -> ImageDataset | None:
     """The data set that was distilled, all its training images together: the papers hold none back."""
     source = published.source
     if source is None or not source.spec:
         return None
     size = int(images.shape[2]) if source.image_size is None else source.image_size
     validation = 0.0 if source.validation is None else source.validation
-    return replace(source, image_size=size, validation=validation).load(report)
+    return replace(source, image_size=size, validation=validation).load(listener)
 
 
-def _preprocess(
-    published: Published, images: Tensor, data: ImageDataset | None, report: Callable[[Progress], None]
-) -> Preprocess:
+def _preprocess(published: Published, images: Tensor, data: ImageDataset | None, listener: Listener) -> Preprocess:
     kind = published.preprocess
     if published.mean or published.std:
         if kind != "standardize":
@@ -140,7 +135,7 @@ def _preprocess(
         given = "--mean and --std, or " if kind == "standardize" else ""
         raise ValueError(f"preprocess {kind} needs {given}the real images to fit it on (--dataset)")
     pixels = data.train.images if data else torch.zeros(1, 1, 1, 1, dtype=torch.uint8)
-    return fit_preprocess(kind, pixels, cache=home() / "preprocess", report=report)
+    return fit_preprocess(kind, pixels, cache=home() / "preprocess", listener=listener)
 
 
 def _provenance(published: Published, file: Path, data: ImageDataset | None) -> dict[str, Any]:

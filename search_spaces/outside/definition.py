@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from search_spaces.architecture import ENUMERATED, Architecture, Described, ImageShape, check_buildable, hint
+from search_spaces.architecture import ENUMERATED, Architecture, Described, ImageShape, check_buildable
 from search_spaces.decisions import (
     Choice,
     Decisions,
@@ -22,6 +22,7 @@ from search_spaces.decisions import (
     ReplayDecisions,
     enumerate_decisions,
 )
+from search_spaces.messages import hint, one_line
 
 NOMINAL_SHAPE: ImageShape = (3, 224, 224)  # at which a builder is asked for its decisions, on the meta device
 NOMINAL_CLASSES = 10
@@ -267,12 +268,6 @@ def _output_shape(
                 break
             # It needs numbers (.item(), numpy), not only shapes: run with them.
     return f"images of shape (2, {_listed(image_shape)}) end in {failure}"
-
-
-def one_line(error: BaseException) -> str:
-    """The kind of an exception and the first line of what it says."""
-    said = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {said[0]}" if said else type(error).__name__
 
 
 def _listed(image_shape: ImageShape) -> str:

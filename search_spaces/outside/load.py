@@ -18,10 +18,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from search_spaces.architecture import SearchSpace, hint
-from search_spaces.outside.definition import DefinedSpace, Definition, one_line, positional
+from search_spaces.architecture import SearchSpace
+from search_spaces.messages import hint, one_line
+from search_spaces.outside.definition import DefinedSpace, Definition, positional
 from search_spaces.outside.nni_json import JsonDefinition, read_search_space
-from search_spaces.outside.nni_nas import ModelSpaceDefinition, is_model_space, prepare, quiet
+from search_spaces.outside.nni_nas import ModelSpaceDefinition, import_nni_nas, is_model_space, quiet
 from search_spaces.outside.plain import ClassDefinition, is_plain
 from search_spaces.outside.renamed import RenamedSpace
 
@@ -97,7 +98,7 @@ def _of_package(point: importlib.metadata.EntryPoint) -> SearchSpace:
         with quiet():
             file = _module_file(point.module)
             if file is not None and _mentions_nni_nas(file):
-                prepare()
+                import_nni_nas()
             found = point.load()
         package = f"{point.dist.name} {point.dist.version}" if point.dist else ""
         code = _digest(package.encode(), *(source.read_bytes() for source in (_sources(file) if file else ())))
@@ -144,7 +145,7 @@ def _run(path: Path, name: str) -> ModuleType:
     if spec is None or spec.loader is None:
         raise ValueError(f"{path} is not a Python file")
     if _mentions_nni_nas(path):
-        prepare()
+        import_nni_nas()
     for beside in _sources(path)[1:]:
         left = sys.modules.get(beside.stem)
         if left is not None and str(Path(getattr(left, "__file__", None) or "").parent) not in sys.path:

@@ -12,8 +12,9 @@ from typing import Any
 
 from torch import nn
 
-from search_spaces.architecture import ImageShape, hint
+from search_spaces.architecture import ImageShape
 from search_spaces.decisions import Choice, Decisions
+from search_spaces.messages import hint
 from search_spaces.outside.definition import call_builder, labelled
 
 EDGE = 1e-6  # normal numbers are drawn by their quantile, between this and one minus this

@@ -34,7 +34,7 @@ class ModelSpaceDefinition:
     """
 
     def __init__(self, factory: Callable[..., Any]) -> None:
-        prepare()
+        import_nni_nas()
         self._factory = factory
         # A ModelSpace class hides the arguments of its constructor behind a wrapper.
         written = getattr(factory, "_init_wrapped", None) if isinstance(factory, type) else None
@@ -106,7 +106,7 @@ def is_model_space(found: object) -> bool:
 
 
 @functools.cache
-def prepare() -> None:
+def import_nni_nas() -> None:
     """Import nni.nas, one process after another: its first import writes a file of its own that all then read.
 
     Raises ValueError where it, or the PyTorch Lightning that it imports, is not installed.

@@ -9,7 +9,7 @@ import pytest
 from torch import nn
 
 from distill.recipe import EvaluationRecipe, ExpertRecipe, MatchingRecipe, Recipe, TrainingRecipe
-from distill.run import Progress, Run
+from distill.run import Listener, Run
 
 BuildTiny = Callable[..., Callable[[], nn.Module]]
 
@@ -75,10 +75,8 @@ def small_recipe() -> Recipe:
 def make_run(tmp_path: Path) -> Callable[..., Run]:
     """make_run("name", seed=0, shared="shared", report=...) -> a Run with its folder below the test's own."""
 
-    def make(
-        name: str = "run", seed: int = 0, shared: str = "shared", report: Callable[[Progress], None] | None = None
-    ) -> Run:
+    def make(name: str = "run", seed: int = 0, shared: str = "shared", listener: Listener | None = None) -> Run:
         run = Run(seed, tmp_path / name, tmp_path / shared)
-        return run if report is None else Run(seed, run.folder, run.shared, report=report)
+        return run if listener is None else Run(seed, run.folder, run.shared, listener=listener)
 
     return make

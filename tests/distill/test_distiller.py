@@ -17,7 +17,7 @@ from distill.experts import ExpertBuffer, train_experts
 from distill.images.datasets import ImageDataset
 from distill.methods import fitted_preprocess, initial_images
 from distill.recipe import MatchingRecipe, Recipe
-from distill.run import Progress, Run, ignore
+from distill.run import Listener, Progress, Run, ignore
 from distill.training.examples import Examples
 
 BuildTiny = Callable[..., Callable[[], nn.Module]]
@@ -56,7 +56,7 @@ def setting(digits: ImageDataset, tiny_network: BuildTiny, small_recipe: Recipe,
 
 def test_matching_follows_the_experts_and_reports(setting: Setting, make_run: MakeRun) -> None:
     seen: list[Progress] = []
-    result = setting.distil(make_run(report=seen.append), setting.with_matching(outer_steps=40))
+    result = setting.distil(make_run(listener=seen.append), setting.with_matching(outer_steps=40))
     still = setting.distil(
         make_run("still"), setting.with_matching(outer_steps=40, lr_images=0.0, lr_step_size=0.0), held_out=False
     )
@@ -85,7 +85,7 @@ def test_an_interrupted_run_ends_in_the_same_set(setting: Setting, make_run: Mak
             raise _StoppedError
 
     with pytest.raises(_StoppedError):
-        setting.distil(make_run("broken", report=stop))
+        setting.distil(make_run("broken", listener=stop))
     resumed = setting.distil(make_run("broken"))
     undisturbed = setting.distil(make_run("whole"))
     assert torch.equal(resumed.images, undisturbed.images)
@@ -103,8 +103,8 @@ def test_a_memory_budget_is_kept_to_after_an_interruption_as_the_run_was_begun(
         if progress.stage == "matching" and progress.done == 1 and progress.values:
             raise _StoppedError
 
-    def cut(name: str, report: Callable[[Progress], None], memory_bytes: int | None) -> Run:
-        return dataclasses.replace(make_run(name, report=report), memory_bytes=memory_bytes)
+    def cut(name: str, listener: Listener, memory_bytes: int | None) -> Run:
+        return dataclasses.replace(make_run(name, listener=listener), memory_bytes=memory_bytes)
 
     with pytest.raises(_StoppedError):
         setting.distil(cut("broken", stop, 400_000))
@@ -119,7 +119,7 @@ def test_a_memory_budget_is_kept_to_after_an_interruption_as_the_run_was_begun(
 def test_a_finished_run_is_not_repeated(setting: Setting, make_run: MakeRun) -> None:
     first = setting.distil(make_run())
     seen: list[Progress] = []
-    again = setting.distil(make_run(report=seen.append))
+    again = setting.distil(make_run(listener=seen.append))
     assert seen == []
     assert torch.equal(first.images, again.images)
 
@@ -157,7 +157,7 @@ def test_real_images_are_published_where_distilling_made_them_worse(setting: Set
 def test_divergence_rolls_back_shrinks_the_rates_and_says_so(setting: Setting, make_run: MakeRun) -> None:
     seen: list[Progress] = []
     recipe = setting.with_matching(lr_step_size=0.05)
-    result = setting.distil(make_run(report=seen.append), recipe, held_out=False)
+    result = setting.distil(make_run(listener=seen.append), recipe, held_out=False)
     assert result.notes
     assert "went back to step" in result.notes[0]
     assert "rates x 0.5" in result.notes[0]
@@ -189,7 +189,7 @@ def test_divergence_without_end_is_an_error_that_names_the_way_out(setting: Sett
 def test_the_rate_of_the_images_is_chosen_on_validation(setting: Setting, make_run: MakeRun) -> None:
     recipe = setting.with_matching(lr_images_grid=(0.1, 30.0), grid_steps=8, lr_images=7.0)
     seen: list[Progress] = []
-    result = setting.distil(make_run(report=seen.append), recipe)
+    result = setting.distil(make_run(listener=seen.append), recipe)
     assert result.lr_images in (0.1, 30.0)
     assert result.notes[0].startswith(f"lr_images {result.lr_images:g} chosen on validation after 8 outer steps each")
     assert result.notes[0] in [progress.message for progress in seen]

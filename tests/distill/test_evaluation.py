@@ -31,7 +31,7 @@ def test_a_set_is_judged_over_seeds(
     synthetic = METHODS["random"](digits, tiny_network(), small_recipe, make_run())
     seen: list[Progress] = []
     train = TrainingRecipe(epochs=30)
-    judged = evaluate_set(synthetic, digits, tiny_network(), "tiny", train, [0, 1, 2], make_run(report=seen.append))
+    judged = evaluate_set(synthetic, digits, tiny_network(), "tiny", train, [0, 1, 2], make_run(listener=seen.append))
     assert len(set(judged.accuracies)) > 1
     assert 0.2 < judged.mean < 0.95
     assert judged.deviation == pytest.approx(float(np.std(judged.accuracies, ddof=1)))

@@ -42,7 +42,7 @@ def test_row_0_is_the_initialisation_and_only_needed_epochs_are_trained(
     digits: ImageDataset, preprocess: Preprocess, tiny_network: BuildTiny, small_recipe: Recipe, make_run: MakeRun
 ) -> None:
     seen: list[Progress] = []
-    trajectories = train_experts(digits, preprocess, tiny_network(), small_recipe, make_run(report=seen.append))
+    trajectories = train_experts(digits, preprocess, tiny_network(), small_recipe, make_run(listener=seen.append))
     assert (trajectories.num_experts, trajectories.epochs) == (2, epochs_needed(small_recipe)) == (2, 2)
     assert torch.equal(trajectories.weights(1, 0), initial_weights(tiny_network(), 0, "expert", 1))
     rows = _all(trajectories)
@@ -61,12 +61,12 @@ def test_what_is_there_is_reused_and_extended_exactly(
     further = dataclasses.replace(small_recipe, matching=dataclasses.replace(small_recipe.matching, max_start_epoch=3))
     train_experts(digits, preprocess, tiny_network(), small_recipe, make_run())
     seen: list[Progress] = []
-    extended = train_experts(digits, preprocess, tiny_network(), further, make_run(report=seen.append))
+    extended = train_experts(digits, preprocess, tiny_network(), further, make_run(listener=seen.append))
     assert len(seen) == 2  # one epoch more of each expert
     at_once = train_experts(digits, preprocess, tiny_network(), further, make_run(shared="elsewhere"))
     assert torch.equal(_all(extended), _all(at_once))
     seen.clear()
-    train_experts(digits, preprocess, tiny_network(), small_recipe, make_run(report=seen.append))
+    train_experts(digits, preprocess, tiny_network(), small_recipe, make_run(listener=seen.append))
     assert seen == []
 
 
@@ -92,7 +92,7 @@ def test_an_interrupted_expert_goes_on_with_the_same_result(
             raise _StoppedError
 
     with pytest.raises(_StoppedError):
-        train_experts(digits, preprocess, tiny_network(), recipe, make_run(report=stop))
+        train_experts(digits, preprocess, tiny_network(), recipe, make_run(listener=stop))
     resumed = train_experts(digits, preprocess, tiny_network(), recipe, make_run())
     undisturbed = train_experts(digits, preprocess, tiny_network(), recipe, make_run(shared="elsewhere"))
     assert torch.equal(_all(resumed), _all(undisturbed))

@@ -12,7 +12,7 @@ import pytest
 from distill.images.datasets import ImageDataset
 from distill.synthetic import SyntheticSet
 from ftdnas.candidates.screening import Screening
-from ftdnas.ranking.loop import Request, search
+from ftdnas.ranking.loop import SearchRequest, search
 
 SetOf = Callable[..., SyntheticSet]
 
@@ -77,7 +77,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def searched(space: str, data: ImageDataset, set_of: SetOf, **asked: object) -> None:
     synthetic = set_of(data, ipc=1, provenance={"data_fingerprint": data.fingerprint})
-    request = Request(
+    request = SearchRequest(
         space=space,
         candidates=10,
         screening=Screening(epochs=3, lr=0.05),
@@ -127,7 +127,7 @@ def test_an_installed_package(
 @pytest.mark.parametrize("space", ["nasbench201", "macro", "residual", "mobilenet"])
 def test_a_built_in_space(space: str, digits: ImageDataset, set_of: SetOf) -> None:
     synthetic = set_of(digits, ipc=1, provenance={"data_fingerprint": digits.fingerprint})
-    request = Request(
+    request = SearchRequest(
         space=space,
         candidates=3,
         screening=Screening(epochs=1, lr=0.05, shrink=True),

@@ -148,7 +148,7 @@ def test_a_data_root_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_of_photos(photo_folder: Path, tmp_path: Path) -> None:
     told: list[Progress] = []
-    data = load(f"folder:{photo_folder}", tmp_path / "cache", report=told.append)
+    data = load(f"folder:{photo_folder}", tmp_path / "cache", listener=told.append)
     check(data)
     assert data.name == "photos"
     assert data.class_names == ("flower", "rings", "stripes", "temple")
@@ -347,7 +347,7 @@ def test_the_hub_s_cifar10_is_named_by_its_quality(tmp_path: Path) -> None:
     """The 10,000 test images alone, as a set to be split: its pixels are JPEG at quality 75."""
     told: list[Progress] = []
     file = Path(HUB_DATA) / "cifar10" / "test.parquet"
-    data = load(f"parquet:{file}", tmp_path / "cache", image_size=16, report=told.append)
+    data = load(f"parquet:{file}", tmp_path / "cache", image_size=16, listener=told.append)
     check(data)
     assert data.source == "test (JPEG-75), test.parquet"
     assert data.class_names[:3] == ("airplane", "automobile", "bird")

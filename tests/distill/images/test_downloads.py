@@ -13,7 +13,7 @@ import io
 import pickle
 import tarfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ import scipy.io
 from torchvision import datasets
 
 from distill.images.datasets import DATASETS, ImageDataset, load_dataset
-from distill.run import Progress, ignore
+from distill.run import Listener, Progress, ignore
 
 PER_CLASS = 8
 LABELS = np.repeat(np.arange(10), PER_CLASS)
@@ -120,15 +120,17 @@ def load(
     *,
     root: Path | None = None,
     offline: bool = False,
-    report: Callable[[Progress], None] = ignore,
+    listener: Listener = ignore,
 ) -> ImageDataset:
     cache, downloads = tmp_path / "cache", tmp_path / "downloads"
-    return load_dataset(name, root=root, cache=cache, downloads=downloads, validation=0, offline=offline, report=report)
+    return load_dataset(
+        name, root=root, cache=cache, downloads=downloads, validation=0, offline=offline, listener=listener
+    )
 
 
 def test_cifar10_is_downloaded_once_with_progress(cifar10: Path, tmp_path: Path) -> None:
     seen: list[Progress] = []
-    data = load("cifar10", tmp_path, report=seen.append)
+    data = load("cifar10", tmp_path, listener=seen.append)
     assert np.array_equal(data.train.images, COLOUR.transpose(0, 3, 1, 2))
     assert np.array_equal(data.train.labels, LABELS)
     assert np.array_equal(data.test.labels, LABELS[::-1])

@@ -199,11 +199,11 @@ def own_megabytes():  # the peak of what is not a mapped file
 
 before, peak = own_megabytes(), 0.0
 
-def report(progress):
+def listener(progress):
     global peak
     peak = max(peak, own_megabytes())
 
-data = load_dataset(f"folder:{sys.argv[1]}", root=None, cache=Path(sys.argv[2]), image_size=224, report=report)
+data = load_dataset(f"folder:{sys.argv[1]}", root=None, cache=Path(sys.argv[2]), image_size=224, listener=listener)
 first = data.train.images[:100].mean()
 halves = data.choose(), data.score()
 peak = max(peak, own_megabytes())

@@ -80,12 +80,12 @@ def test_zca_stores_only_the_upper_triangle(images: np.ndarray) -> None:
 
 def test_zca_is_computed_once_per_pixels(images: np.ndarray, tmp_path: Path) -> None:
     said: list[Progress] = []
-    first = fit_preprocess("zca", images, cache=tmp_path, report=said.append)
+    first = fit_preprocess("zca", images, cache=tmp_path, listener=said.append)
     assert [p.done for p in said] == [0, 1]
-    second = fit_preprocess("zca", images, cache=tmp_path, report=said.append)
+    second = fit_preprocess("zca", images, cache=tmp_path, listener=said.append)
     assert len(said) == 2
     assert second.fingerprint == first.fingerprint
-    fit_preprocess("zca", images[:-1], cache=tmp_path, report=said.append)
+    fit_preprocess("zca", images[:-1], cache=tmp_path, listener=said.append)
     assert len(said) == 4
     assert len(list(tmp_path.iterdir())) == 2  # and nothing half-written beside them
 

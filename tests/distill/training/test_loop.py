@@ -40,7 +40,7 @@ def test_a_small_network_learns_digits(digits: ImageDataset, tiny_network: Build
     before = read(network, held_out)
     seen: list[Progress] = []
     fitted = fit(
-        network, train, TrainingRecipe(epochs=8, batch_size=64), lr=0.05, generator=_generator(), report=seen.append
+        network, train, TrainingRecipe(epochs=8, batch_size=64), lr=0.05, generator=_generator(), listener=seen.append
     )
     after = read(network, held_out)
     assert before[0] < 0.3
@@ -137,7 +137,7 @@ def test_the_rate_follows_its_schedule(schedule: str, factors: list[float]) -> N
         recipe,
         lr=0.1,
         generator=_generator(),
-        report=lambda _: path.append(float(network.weight.detach())),
+        listener=lambda _: path.append(float(network.weight.detach())),
     )
     for before, after, factor in zip(path[:-1], path[1:], factors[1:], strict=True):
         gradient = -2 / (1 + math.exp(2 * before))

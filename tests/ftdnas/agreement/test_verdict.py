@@ -13,7 +13,7 @@ import pytest
 from scipy import stats
 
 from ftdnas.agreement.estimates import Estimate
-from ftdnas.agreement.verdict import AVOID, DROP, UNDECIDED, USE, Rival, droppable, judge, needed_candidates
+from ftdnas.agreement.verdict import AVOID, DROP, UNDECIDED, USE, Rival, droppable, needed_candidates, verdict_of
 
 SIMULATION = Path(__file__).parents[3] / "benchmarks" / "verdict_simulation.py"
 
@@ -37,31 +37,31 @@ POOR = estimate(0.2, -0.1, 0.5)
 
 
 def test_use_it_where_every_lower_bound_is_above_zero() -> None:
-    verdict = judge("the set", GOOD, [rival("parameters", 0.3, 0.5, 0.4), rival("random images", 0.6, 0.2, 0.1)])
+    verdict = verdict_of("the set", GOOD, [rival("parameters", 0.3, 0.5, 0.4), rival("random images", 0.6, 0.2, 0.1)])
     assert (verdict.decision, verdict.against, verdict.needed) == (USE, (), None)
     assert verdict.sentence == (
         "Use it: the set ranks better than all 2 baselines of equal cost, the nearest being parameters (0.30; "
         "difference 0.50 [0.10, 0.90]); its own Spearman is 0.80 [0.60, 0.90] over 36 candidates."
     )
-    one = judge("the set", GOOD, [rival("parameters", 0.3, 0.5, 0.4)])
+    one = verdict_of("the set", GOOD, [rival("parameters", 0.3, 0.5, 0.4)])
     assert "better than the only baseline of equal cost" in one.sentence
 
 
 def test_one_baseline_that_is_better_beyond_doubt_is_named() -> None:
-    verdict = judge("the set", POOR, [rival("parameters", 0.8, -0.6, 0.3), rival("random images", 0.1, 0.1, 0.05)])
+    verdict = verdict_of("the set", POOR, [rival("parameters", 0.8, -0.6, 0.3), rival("random images", 0.1, 0.1, 0.05)])
     assert (verdict.decision, verdict.against) == (AVOID, ("parameters",))
     assert verdict.sentence.startswith("Do not use it: parameters (0.80; difference -0.60 [-0.90, -0.30]) ranks better")
 
 
 def test_behind_by_the_plain_interval_alone_is_not_beyond_doubt() -> None:
-    verdict = judge("the set", POOR, [rival("parameters", 0.5, -0.3, 0.25)])  # 95 % below 0, adjusted not
+    verdict = verdict_of("the set", POOR, [rival("parameters", 0.5, -0.3, 0.25)])  # 95 % below 0, adjusted not
     assert (verdict.decision, verdict.against) == (UNDECIDED, ("parameters",))
     assert verdict.needed == 49  # 36 (1.4 * 0.25 / 0.3)^2
     assert f"about {verdict.needed} candidates would decide" in verdict.sentence
 
 
 def test_a_fair_ranking_that_beats_nobody_may_drop_the_worst() -> None:
-    verdict = judge("the set", GOOD, [rival("parameters", 0.7, 0.1, 0.2), rival("blind", 0.0, 0.8, 0.3)])
+    verdict = verdict_of("the set", GOOD, [rival("parameters", 0.7, 0.1, 0.2), rival("blind", 0.0, 0.8, 0.3)])
     assert (verdict.decision, verdict.against) == (DROP, ("parameters",))
     assert verdict.drop == droppable(0.6)
     assert verdict.sentence.startswith(
@@ -74,30 +74,30 @@ def test_a_fair_ranking_that_beats_nobody_may_drop_the_worst() -> None:
 
 
 def test_a_free_baseline_that_drops_as_much_is_said() -> None:
-    verdict = judge("the set", GOOD, [rival("parameters", 0.82, -0.02, 0.2)])
+    verdict = verdict_of("the set", GOOD, [rival("parameters", 0.82, -0.02, 0.2)])
     assert "; parameters allows 49 % by the same model" in verdict.sentence
 
 
 def test_a_lower_bound_that_drops_little_is_undecided() -> None:
-    verdict = judge("the set", POOR, [rival("parameters", 0.1, 0.1, 0.3)])
+    verdict = verdict_of("the set", POOR, [rival("parameters", 0.1, 0.1, 0.3)])
     assert (verdict.decision, verdict.drop, verdict.needed) == (UNDECIDED, None, 324)
     assert verdict.sentence.startswith("Undecided: the set is not shown to rank better than parameters")
 
 
 def test_what_cannot_be_judged_is_undecided_with_the_reason() -> None:
     undefined = Estimate(None, None, None, 36, "undefined: constant scores")
-    verdict = judge("the set", undefined, [rival("parameters", 0.1, 0.1, 0.3)])
+    verdict = verdict_of("the set", undefined, [rival("parameters", 0.1, 0.1, 0.3)])
     assert verdict.sentence == "Undecided: the set cannot be judged, its Spearman is undefined: constant scores."
-    nobody = judge("the set", GOOD, [])
+    nobody = verdict_of("the set", GOOD, [])
     assert nobody.decision == DROP  # never "use it" without a baseline
     assert "no baseline was compared" in nobody.sentence
     constant = Rival("parameters", undefined, undefined, undefined)
-    assert judge("the set", GOOD, [constant]).decision == DROP
-    assert judge("the set", estimate(0.8, 0.6, 0.9, failed=3), []).sentence.count("(3 more failed)") == 1
+    assert verdict_of("the set", GOOD, [constant]).decision == DROP
+    assert verdict_of("the set", estimate(0.8, 0.6, 0.9, failed=3), []).sentence.count("(3 more failed)") == 1
 
 
 def test_equal_rankings_are_never_decided() -> None:
-    verdict = judge("the set", POOR, [rival("its copy", 0.2, 0.0, 0.2)])
+    verdict = verdict_of("the set", POOR, [rival("its copy", 0.2, 0.0, 0.2)])
     assert (verdict.decision, verdict.needed) == (UNDECIDED, None)
     assert "no number of candidates would decide" in verdict.sentence
 
@@ -107,7 +107,7 @@ def test_the_number_that_decides_takes_the_hardest_baseline_ahead_and_the_easies
     assert needed_candidates(ahead) == 36 * 16
     behind = [*ahead, rival("c", 0.5, -0.1, 0.4, 1.5), rival("d", 0.5, -0.3, 0.4, 1.5)]
     assert needed_candidates(behind) == math.ceil(36 * 4)
-    tiny = judge("the set", POOR, [rival("a", 0.2, 0.001, 0.4)])
+    tiny = verdict_of("the set", POOR, [rival("a", 0.2, 0.001, 0.4)])
     assert "more than 100,000 candidates" in tiny.sentence
 
 

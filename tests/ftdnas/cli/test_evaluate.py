@@ -9,7 +9,7 @@ from ftdnas.cli.main import run
 from ftdnas.sets.images import Source
 from ftdnas.sets.judging import Question, judge, judging_recipe
 from ftdnas.sets.library import Library, home
-from ftdnas.sets.making import Request, distil
+from ftdnas.sets.making import DistilRequest, distil
 from ftdnas.sets.recipes import load_recipe
 
 SHORT = ["--set", "evaluation.train.epochs=5", "--set", "evaluation.validation.epochs=3", "--threads", "1"]
@@ -20,7 +20,7 @@ def few() -> str:
     """A set of one real image per class in the library."""
     short = ["evaluation.full.epochs=1", "evaluation.validation.epochs=2", "matching.max_start_epoch=1"]
     recipe = load_recipe("quick", ["ipc=1", *short])
-    return distil(Request(Source("digits"), recipe, "random", name="few", threads=1)).name
+    return distil(DistilRequest(Source("digits"), recipe, "random", name="few", threads=1)).name
 
 
 def answer(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> Any:

@@ -4,8 +4,8 @@ import io
 
 import pytest
 
-from distill.run import Progress
-from ftdnas.cli.progress import INTERVAL_S, PlainLines, duration, figures, progress
+from distill.run import Progress, duration
+from ftdnas.cli.progress import INTERVAL_S, PlainLines, figures, progress
 
 
 class Clock:
@@ -18,12 +18,12 @@ class Clock:
 
 def test_plain_lines_are_rare_but_messages_always_come() -> None:
     clock, stream = Clock(), io.StringIO()
-    report = PlainLines(stream, clock)
+    listener = PlainLines(stream, clock)
     for step in range(1, 101):
         clock.now += 1.0
-        report(Progress("matching", step, 100, {"matching_loss": 1 / step}))
+        listener(Progress("matching", step, 100, {"matching_loss": 1 / step}))
         if step in (50, 51):
-            report(Progress("matching", step, 100, message=f"note {step}"))
+            listener(Progress("matching", step, 100, message=f"note {step}"))
     lines = stream.getvalue().splitlines()
     assert [line for line in lines if line.startswith("note")] == ["note 50", "note 51"]
     assert len(lines) == 2 + 100 / INTERVAL_S
@@ -33,19 +33,19 @@ def test_plain_lines_are_rare_but_messages_always_come() -> None:
 
 def test_a_long_log_gets_a_line_a_minute() -> None:
     clock, stream = Clock(), io.StringIO()
-    report = PlainLines(stream, clock)
+    listener = PlainLines(stream, clock)
     for step in range(7200):
         clock.now += 1.0
-        report(Progress("matching", step, 7200))
+        listener(Progress("matching", step, 7200))
     assert 100 + 60 < len(stream.getvalue().splitlines()) < 100 + 120
 
 
 def test_time_left_counts_only_what_was_done_here() -> None:
     clock, stream = Clock(), io.StringIO()
-    report = PlainLines(stream, clock)
-    report(Progress("matching", 300, 400))  # an interrupted run goes on
+    listener = PlainLines(stream, clock)
+    listener(Progress("matching", 300, 400))  # an interrupted run goes on
     clock.now = 10.0
-    report(Progress("matching", 310, 400))
+    listener(Progress("matching", 310, 400))
     assert stream.getvalue() == "matching 310/400  90 s left\n".replace("90 s", duration(90))
 
 
@@ -66,12 +66,12 @@ def test_a_terminal_gets_bars_and_messages_that_stay(as_json: bool, monkeypatch:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
     stream = Terminal()
-    with progress(as_json, stream) as report:
-        report(Progress("experts", 0, 0, message="[brackets] are text"))
-        report(Progress("experts", 1, 4, {"expert_loss": 2.0}))
-        report(Progress("experts", 4, 4))
-        report(Progress("validating", 7, 7))
-        report(Progress("validating", 3, 7))  # again from the start
+    with progress(as_json, stream) as listener:
+        listener(Progress("experts", 0, 0, message="[brackets] are text"))
+        listener(Progress("experts", 1, 4, {"expert_loss": 2.0}))
+        listener(Progress("experts", 4, 4))
+        listener(Progress("validating", 7, 7))
+        listener(Progress("validating", 3, 7))  # again from the start
     written = stream.getvalue()
     assert "[brackets] are text\n" in written
     assert "experts" in written
@@ -83,6 +83,6 @@ def test_a_terminal_gets_bars_and_messages_that_stay(as_json: bool, monkeypatch:
 def test_elsewhere_json_means_silence() -> None:
     for as_json, expected in ((True, ""), (False, "hello\n")):
         stream = io.StringIO()
-        with progress(as_json, stream) as report:
-            report(Progress("experts", 0, 0, message="hello"))
+        with progress(as_json, stream) as listener:
+            listener(Progress("experts", 0, 0, message="hello"))
         assert stream.getvalue() == expected

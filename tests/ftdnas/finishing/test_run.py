@@ -21,7 +21,7 @@ from ftdnas.candidates.training import Training
 from ftdnas.candidates.truth import TruthPool, truth_materials
 from ftdnas.finishing.card import told_accuracy, wilson
 from ftdnas.finishing.pretrained import recognise
-from ftdnas.finishing.run import Finished, Request, finish
+from ftdnas.finishing.run import Finished, FinishRequest, finish
 from ftdnas.ranking.standing import standing
 from ftdnas.runtime.processes import Failure
 from ftdnas.sets.library import home
@@ -38,7 +38,7 @@ def few(digits: ImageDataset) -> ImageDataset:
     return replace(digits, train=digits.train.take(np.arange(300)), fingerprint="f" * 64)
 
 
-def done(request: Request, data: ImageDataset) -> tuple[Finished, list[str]]:
+def done(request: FinishRequest, data: ImageDataset) -> tuple[Finished, list[str]]:
     """What came of it, and what was said."""
     said: list[str] = []
 
@@ -59,7 +59,7 @@ def accuracy_of(folder: Path, images: np.ndarray[Any, Any], labels: np.ndarray[A
 
 
 def test_from_the_trainings_to_files_that_stand_alone_and_nothing_twice(few: ImageDataset) -> None:
-    finished, _ = done(Request((SMALL, TOO_DEEP, SMALL), RECIPE, "tiny", jobs=1), few)
+    finished, _ = done(FinishRequest((SMALL, TOO_DEEP, SMALL), RECIPE, "tiny", jobs=1), few)
     card = json.loads((finished.folder / "card.json").read_text())
     assert card == finished.card
     assert finished.architecture == SMALL
@@ -74,12 +74,12 @@ def test_from_the_trainings_to_files_that_stand_alone_and_nothing_twice(few: Ima
     text = (finished.folder / "card.md").read_text(encoding="utf-8")
     for fact in (told_accuracy(card["test"]), "read once", TOO_DEEP, "Recipe tiny: 2 epochs", "## What was not done"):
         assert fact in text
-    again, said = done(Request((TOO_DEEP, SMALL), RECIPE, jobs=1), few)
+    again, said = done(FinishRequest((TOO_DEEP, SMALL), RECIPE, jobs=1), few)
     assert again == finished
     assert said == ["finished before: nothing is left to do"]
 
     # Another finalist beside it: only that one is trained, and only a network that was not read meets the test images.
-    request = Request((SMALL, OTHER), RECIPE, onnx=False, jobs=1)
+    request = FinishRequest((SMALL, OTHER), RECIPE, onnx=False, jobs=1)
     more, said = done(request, few)
     assert any(re.match("1 trainings to do, about .*; 1 done before", message) for message in said)
     rows = {row.architecture: row for row in TruthPool(home() / "truth").scores(few.fingerprint)}
@@ -134,7 +134,9 @@ def weights_of(name: str, path: Path) -> Path:
 def test_a_pretrained_network_competes_and_is_kept_where_it_is_better(few: ImageDataset, tmp_path: Path) -> None:
     file = weights_of("resnet18", tmp_path / "weights.pth")
     hopeless = replace(RECIPE, lr=1e-6, batch_size=16)
-    request = Request((SMALL,), hopeless, pretrained=file, pretrained_pixels=16, pretrained_lr=0.02, onnx=False, jobs=1)
+    request = FinishRequest(
+        (SMALL,), hopeless, pretrained=file, pretrained_pixels=16, pretrained_lr=0.02, onnx=False, jobs=1
+    )
     finished, _ = done(request, few)
     rival = finished.card["pretrained"]
     assert (rival["network"], rival["pixels"], rival["lr"], rival["error"]) == ("resnet18", 16, 0.02, None)
@@ -164,10 +166,10 @@ def test_weights_are_recognised_and_others_refused_in_one_line(few: ImageDataset
         ("list.pth", "not a state_dict"),
     ):
         with pytest.raises(ValueError, match=message) as caught:
-            done(Request((SMALL,), RECIPE, pretrained=tmp_path / name), few)
+            done(FinishRequest((SMALL,), RECIPE, pretrained=tmp_path / name), few)
         assert "\n" not in str(caught.value)
     with pytest.raises(FileNotFoundError, match="no file"):
-        done(Request((SMALL,), RECIPE, pretrained=tmp_path / "none.safetensors"), few)
+        done(FinishRequest((SMALL,), RECIPE, pretrained=tmp_path / "none.safetensors"), few)
 
 
 @pytest.mark.parametrize(
@@ -182,16 +184,16 @@ def test_weights_are_recognised_and_others_refused_in_one_line(few: ImageDataset
 )
 def test_what_cannot_be_finished_is_said(few: ImageDataset, change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        finish(replace(Request((SMALL,), RECIPE), **change), few)
+        finish(replace(FinishRequest((SMALL,), RECIPE), **change), few)
     assert not (home() / "finish").exists()
 
 
 def test_without_test_or_validation_images_it_says_so(few: ImageDataset) -> None:
     nothing = np.arange(0)
     with pytest.raises(ValueError, match="no test images"):
-        finish(Request((SMALL,), RECIPE), replace(few, test=few.test.take(nothing)))
+        finish(FinishRequest((SMALL,), RECIPE), replace(few, test=few.test.take(nothing)))
     with pytest.raises(ValueError, match="without validation images"):
-        finish(Request((SMALL,), RECIPE), replace(few, validation=few.validation.take(nothing)))
+        finish(FinishRequest((SMALL,), RECIPE), replace(few, validation=few.validation.take(nothing)))
 
 
 def test_where_all_finalists_fail_each_is_named_with_its_reason(few: ImageDataset) -> None:
@@ -200,7 +202,7 @@ def test_where_all_finalists_fail_each_is_named_with_its_reason(few: ImageDatase
     pool = TruthPool(home() / "truth").file(few.fingerprint)
     pool.append(training.failed(Failure("the training loss was not finite")))
     with pytest.raises(ValueError, match=f"no finalist could be trained: {OTHER}: the training loss was not finite"):
-        finish(Request((OTHER,), RECIPE, jobs=1), few)
+        finish(FinishRequest((OTHER,), RECIPE, jobs=1), few)
 
 
 def test_a_ranking_gives_the_best_and_their_places() -> None:

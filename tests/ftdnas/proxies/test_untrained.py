@@ -17,7 +17,8 @@ from ftdnas.candidates.materials import Material
 from ftdnas.candidates.truth import truth_materials
 from ftdnas.proxies.measures import MEASURES, Measurement
 from ftdnas.proxies.untrained import COUNTS, Bench, Counted, Measured, rank_product
-from ftdnas.runtime.processes import Failure, one_line
+from ftdnas.runtime.processes import Failure
+from search_spaces.messages import one_line
 
 CONV = "nasbench201:|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|nor_conv_1x1~2|"
 # The same function: the second node and the first change places.

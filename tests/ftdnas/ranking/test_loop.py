@@ -23,7 +23,7 @@ from distill.synthetic import SyntheticSet
 from ftdnas.candidates.limits import Limits
 from ftdnas.candidates.screening import Screening
 from ftdnas.ranking import job as search_job
-from ftdnas.ranking.loop import Request, advice, choose_set, needs_set, search, top
+from ftdnas.ranking.loop import SearchRequest, advice, choose_set, needs_set, search, top
 from ftdnas.ranking.study import open_study
 from ftdnas.ranking.table import Ranking
 from ftdnas.runtime.database import open_storage
@@ -35,7 +35,7 @@ SetOf = Callable[..., SyntheticSet]
 
 RECIPE = {"name": "tiny", "evaluation": {"train": {"epochs": 20}, "full": {"epochs": 2, "lr": 0.05}}}
 SCREENING = Screening(epochs=10, lr="set", batch_norm="running")
-REQUEST = Request(
+REQUEST = SearchRequest(
     where=("width=32", "depth=1,2"),
     candidates=5,
     compare=("params", "random.accuracy"),
@@ -51,19 +51,19 @@ class Searched:
     home: Path
     synthetic: SyntheticSet
     ranking: Ranking
-    heard: list[Progress]
+    listener: list[Progress]
 
 
 @pytest.fixture(scope="module")
 def searched(digits: ImageDataset, set_of: SetOf, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Searched]:
     """One search, which all tests of this file look at."""
     home = tmp_path_factory.mktemp("searched")
-    heard: list[Progress] = []
+    listener: list[Progress] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FTDNAS_HOME", str(home))
         provenance = {"dataset": "digits", "data_fingerprint": digits.fingerprint, "recipe": RECIPE}
         synthetic = set_of(digits, ipc=2, provenance=provenance)
-        yield Searched(home, synthetic, search(REQUEST, synthetic, "tiny", digits, heard.append), heard)
+        yield Searched(home, synthetic, search(REQUEST, synthetic, "tiny", digits, listener.append), listener)
 
 
 @pytest.fixture(autouse=True)
@@ -89,11 +89,11 @@ def test_candidates_are_ranked_best_first(searched: Searched) -> None:
 
 
 def test_it_says_what_it_does_before_it_does_it(searched: Searched) -> None:
-    text = "\n".join(progress.message for progress in searched.heard)
+    text = "\n".join(progress.message for progress in searched.listener)
     assert "screening: 10 epochs of SGD" in text
     assert "5 of the space's 720 architectures: as many as were asked for" in text
     assert text.count("5 evaluations to do") == 2
-    last = {progress.stage: (progress.done, progress.total) for progress in searched.heard if progress.total}
+    last = {progress.stage: (progress.done, progress.total) for progress in searched.listener if progress.total}
     assert last == {"screening": (5, 5), "baselines": (5, 5)}
 
 
@@ -116,10 +116,10 @@ def test_a_quicker_precision_is_named_where_there_is_one(
 ) -> None:
     def said(there: bool, precision: str) -> str:
         monkeypatch.setattr(search_job, "multiplies_bfloat16", lambda: there)
-        heard: list[Progress] = []
+        listener: list[Progress] = []
         request = replace(REQUEST, screening=replace(SCREENING, precision=precision))
-        advice(request, searched.synthetic, "tiny", digits, heard.append)
-        return "\n".join(progress.message for progress in heard)
+        advice(request, searched.synthetic, "tiny", digits, listener.append)
+        return "\n".join(progress.message for progress in listener)
 
     assert "--precision bfloat16" in said(True, "float32")
     assert "bfloat16" not in said(False, "float32")
@@ -237,7 +237,7 @@ def test_samplers_that_learn_find_different_candidates_and_go_on(
 
 def test_a_whole_space_by_a_count_takes_seconds(digits: ImageDataset) -> None:
     begun = time.process_time()
-    request = Request(proxy="params", sampler="exhaustive", study="all", where=("depth=1,2", "width=32,64"))
+    request = SearchRequest(proxy="params", sampler="exhaustive", study="all", where=("depth=1,2", "width=32,64"))
     ranking = search(request, None, "", digits)
     assert len(ranking.candidates) == 180
     sizes = [one.parameters for one in ranking.candidates]
@@ -314,10 +314,10 @@ from pathlib import Path
 from distill.synthetic import SyntheticSet
 from ftdnas.sets.images import Source
 from ftdnas.candidates.screening import Screening
-from ftdnas.ranking.loop import Request, search
+from ftdnas.ranking.loop import SearchRequest, search
 
 if __name__ == "__main__":
-    request = Request(
+    request = SearchRequest(
         where=("width=32", "depth=1,2"), candidates=5, jobs=1, device="cpu", study="killed", join="join" in sys.argv,
         screening=Screening(epochs=10, lr="set", batch_norm="running"),
     )

@@ -223,26 +223,26 @@ class Here:
 
 
 def test_the_next_work_may_depend_on_every_row_so_far_and_each_is_heard_of_once(tmp_path: Path) -> None:
-    heard: list[Row] = []
+    listener: list[Row] = []
 
     def works() -> Iterator[Work | None]:
         yield Add("a", 1.0)
-        assert [row["key"] for row in heard] == ["a"]
+        assert [row["key"] for row in listener] == ["a"]
         yield Add("a", 1.0)  # asked for twice, done and heard of once
         yield None
         yield Add("b", -1.0)
-        assert [row["key"] for row in heard] == ["a", "b"]
+        assert [row["key"] for row in listener] == ["a", "b"]
         yield Add("c", float("nan"))
 
     file = RowFile(tmp_path / "rows.jsonl")
-    found = carry_out(works(), Record(file), Here(), heard.append)  # without leases
-    assert list(found) == [row["key"] for row in heard] == ["a", "b", "c"]
+    found = carry_out(works(), Record(file), Here(), listener.append)  # without leases
+    assert list(found) == [row["key"] for row in listener] == ["a", "b", "c"]
     assert found["b"]["error"] == "negative"
     assert "its row cannot be written" in found["c"]["error"]
     assert file.read() == found
     before = file.path.read_bytes()
-    heard.clear()
-    assert carry_out(works(), Record(file), Here(), heard.append) == found
+    listener.clear()
+    assert carry_out(works(), Record(file), Here(), listener.append) == found
     assert file.path.read_bytes() == before
 
 

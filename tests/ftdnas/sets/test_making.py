@@ -8,11 +8,11 @@ import torch
 
 from distill.images.datasets import ImageDataset
 from distill.locks import locked
-from distill.run import Progress
+from distill.run import Progress, duration
 from ftdnas.runtime.device import pick_device, use_threads
 from ftdnas.sets.images import Source, images_of
 from ftdnas.sets.library import home
-from ftdnas.sets.making import Request, choose_recipe, distil, prepare, rough, train_experts
+from ftdnas.sets.making import DistilRequest, choose_recipe, distil, prepare_distillation, train_experts
 from ftdnas.sets.recipes import load_recipe
 from ftdnas.sets.runs import Machine, RunFolder
 
@@ -32,9 +32,9 @@ TINY = (
 )
 
 
-def tiny(*settings: str, **others: object) -> Request:
+def tiny(*settings: str, **others: object) -> DistilRequest:
     arguments: dict[str, object] = {"source": Source("digits"), "threads": 1, **others}
-    return Request(recipe=load_recipe("quick", [*TINY, *settings]), **arguments)  # type: ignore[arg-type]
+    return DistilRequest(recipe=load_recipe("quick", [*TINY, *settings]), **arguments)  # type: ignore[arg-type]
 
 
 class Stop(Exception):
@@ -133,12 +133,12 @@ def test_what_the_machine_chose_is_kept() -> None:
 
 
 def test_identity_is_all_that_determines_the_set_and_nothing_else(digits: ImageDataset) -> None:
-    first = prepare(tiny())
+    first = prepare_distillation(tiny())
     assert first.data.fingerprint == digits.fingerprint or first.recipe.data.validation != 0.1
     same = (tiny(device="cpu"), tiny("description=other words"), tiny("hardware=other"), tiny(name="x"))
     others = (tiny(seed=1), tiny("experts.rho=0"), tiny(method="mtt"), tiny("data.validation=0.5"))
-    assert {prepare(request).identity for request in same} == {first.identity}
-    assert len({prepare(request).identity for request in (*others, tiny())}) == len(others) + 1
+    assert {prepare_distillation(request).identity for request in same} == {first.identity}
+    assert len({prepare_distillation(request).identity for request in (*others, tiny())}) == len(others) + 1
 
 
 def test_a_set_remembers_the_images_that_it_was_made_from() -> None:
@@ -158,7 +158,7 @@ def test_a_set_remembers_the_images_that_it_was_made_from() -> None:
 
 def test_one_process_at_a_time() -> None:
     with (
-        locked(home() / "runs" / prepare(tiny()).identity / "lock"),
+        locked(home() / "runs" / prepare_distillation(tiny()).identity / "lock"),
         pytest.raises(ValueError, match="another process is making this very set"),
     ):
         distil(tiny())
@@ -215,7 +215,7 @@ def test_a_damaged_run_says_what_to_remove(tmp_path: Path) -> None:
 
 
 def test_durations_as_one_says_them() -> None:
-    assert [rough(s) for s in (0.1, 89, 100, 5000, 6000, 86400 * 3)] == [
+    assert [duration(s) for s in (0.1, 89, 100, 5000, 6000, 86400 * 3)] == [
         "2 seconds",
         "89 seconds",
         "2 minutes",

@@ -20,9 +20,9 @@ pytest.importorskip("pytorch_lightning", reason="nni.nas needs the extra ftdnas[
 from search_spaces.base import flops, parameter_count, random_architectures
 from search_spaces.outside.definition import DefinedSpace
 from search_spaces.outside.load import load_space
-from search_spaces.outside.nni_nas import ModelSpaceDefinition, _one_at_a_time, prepare
+from search_spaces.outside.nni_nas import ModelSpaceDefinition, _one_at_a_time, import_nni_nas
 
-prepare()
+import_nni_nas()
 
 import nni  # noqa: E402
 from nni.mutable import Categorical, ExpressionConstraint, Numerical  # noqa: E402
@@ -261,8 +261,8 @@ def test_processes_import_it_one_after_another() -> None:
 def test_without_lightning_it_says_what_to_install() -> None:
     code = (
         "import sys; sys.modules['pytorch_lightning'] = None\n"
-        "from search_spaces.outside.nni_nas import prepare\n"
-        "try:\n    prepare()\nexcept ValueError as error:\n    print(error)\n"
+        "from search_spaces.outside.nni_nas import import_nni_nas\n"
+        "try:\n    import_nni_nas()\nexcept ValueError as error:\n    print(error)\n"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[3])
     assert "pip install 'ftdnas[nas]'" in ran.stdout, ran.stderr
@@ -271,5 +271,5 @@ def test_without_lightning_it_says_what_to_install() -> None:
 def test_import_gives_no_warnings() -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        prepare.__wrapped__()
+        import_nni_nas.__wrapped__()
     assert not caught
