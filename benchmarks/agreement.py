@@ -33,11 +33,12 @@ from ftdnas.report.ledger import EACH, ONCE, Stage
 from ftdnas.report.page import Extras
 from ftdnas.report.study import column_of
 from ftdnas.report.terminal import lines
+from ftdnas.runtime.home import sets_folder
 from ftdnas.runtime.processes import LocalProcesses
 from ftdnas.runtime.rows import Row, RowFile
 from ftdnas.runtime.shared import Record, Work, carry_out
 from ftdnas.sets.images import Source, images_of
-from ftdnas.sets.library import Library, home
+from ftdnas.sets.library import Library
 from ftdnas.sets.recipes import recipe_from_dict
 from search_spaces.base import SPACES, flops, parameter_count, parse_architecture, stratified_sample
 
@@ -59,7 +60,7 @@ TRUTH_EPOCHS, TRUTH_SEEDS = 10, (0, 1)
 
 def main() -> None:
     asked = parse()
-    library = Library(home() / "sets")
+    library = Library()
     synthetic = library.load(library.path(asked.set))
     data = images_of(synthetic, Source("", offline=True, root=asked.data_root))
     recipe = truth_recipe(recipe_from_dict(synthetic.provenance["recipe"], "set").evaluation.full, TRUTH_EPOCHS)
@@ -166,7 +167,7 @@ def extras(asked: argparse.Namespace, bench: Workbench, judged: Table) -> Extras
 
     import torch
 
-    sheet = home() / "sets" / f"{asked.set}.png"
+    sheet = sets_folder() / f"{asked.set}.png"
     own = judged.columns[0]
     return Extras(
         title=f"{asked.space} on {bench.data.source}, {len(judged.candidates)} candidates",

@@ -45,10 +45,10 @@ def collect(folder: Path, names: list[str], seeds: int, against: list[str], sett
     """Judge the sets, the first of them beside real images, and fill the folder."""
     from ftdnas.sets.images import Source
     from ftdnas.sets.judging import Question, judge
-    from ftdnas.sets.library import Library, curve_of, home, sheet_of
+    from ftdnas.sets.library import Library, curve_of, sheet_of
     from ftdnas.sets.recipes import recipe_from_dict, recipe_to_toml
 
-    library = Library(home() / "sets")
+    library = Library()
     source = Source("", Path(os.environ["FTDNAS_DATA"]) if "FTDNAS_DATA" in os.environ else None)
     scores: dict[str, Any] = {"sets": [], "against": []}
     for name in names:

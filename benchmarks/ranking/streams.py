@@ -22,8 +22,9 @@ from distill.run import Run
 from distill.training.examples import Examples
 from distill.training.flat import FlatNetwork
 from distill.training.loop import batches
+from ftdnas.runtime.home import home
 from ftdnas.sets.images import Source
-from ftdnas.sets.library import Library, home
+from ftdnas.sets.library import Library
 from ftdnas.sets.recipes import load_recipe
 from search_spaces.base import parse_architecture
 
@@ -89,7 +90,7 @@ class Workshop:
         """The images, preprocessed, and their hard labels."""
         kind, _, rest = setting.images.partition(":")
         if kind == "set":
-            library = Library(home() / "sets")
+            library = Library()
             synthetic = library.load(library.path(rest))
             return synthetic.images, synthetic.labels
         count, number = map(int, rest.split(":"))

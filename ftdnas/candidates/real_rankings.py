@@ -20,11 +20,10 @@ from ftdnas.candidates.truth import TruthPool, truth_materials, truth_recipe
 from ftdnas.candidates.truth_table import Columns, is_table, read_table
 from ftdnas.runtime.database import open_storage
 from ftdnas.runtime.device import visible_gpus
-from ftdnas.runtime.json_file import read_facts, write_facts
+from ftdnas.runtime.home import folder_name, read_json, truth_folder, write_json
 from ftdnas.runtime.processes import LocalProcesses
 from ftdnas.runtime.rows import Row
 from ftdnas.runtime.shared import Record, carry_out
-from ftdnas.sets.library import home
 from search_spaces.base import find_space, flops, parse_architecture
 from search_spaces.messages import hint
 
@@ -88,7 +87,7 @@ class RealTrainings:
 
     def truth(self, data: ImageDataset, candidates: Sequence[str]) -> Truth:
         """What the pool has of these candidates."""
-        rows = TruthPool(home() / "truth").file(self.data).settled()
+        rows = TruthPool(truth_folder()).file(self.data).settled()
         by_seed: list[dict[str, float | None]] = [{} for _ in range(self.seeds)]
         errors: dict[str, str] = {}
         seconds: dict[str, float] = {}
@@ -121,7 +120,7 @@ def train(
     All candidates with one seed before the next, the dearest of a seed first.
     """
     works = trainings.works(data, candidates)
-    file = TruthPool(home() / "truth").file(data.fingerprint)
+    file = TruthPool(truth_folder()).file(data.fingerprint)
     known = file.settled()
     size = (data.image_shape, data.num_classes)
     todo = {work.key: work for work in works.values() if work.key not in known}
@@ -131,7 +130,7 @@ def train(
     listener(Progress("truth", done, total, message=f"{trainings.title}: {len(order)} of {total} trainings to do"))
     if not order:
         return trainings.truth(data, candidates)
-    folder = home() / "truth" / f"materials-{trainings.data[:8]}-{id(order):x}"
+    folder = truth_folder() / f"materials-{trainings.data[:8]}-{id(order):x}"
 
     def finished(row: Row) -> None:
         nonlocal done
@@ -157,10 +156,10 @@ def remember(name: str, trainings: RealTrainings) -> None:
     """Give a truth a name, by which reports find it. Raises ValueError where another has it."""
     path = _named(name)
     facts = json.loads(json.dumps({**asdict(trainings), "recipe": recipe_facts(trainings.recipe)}))
-    there = read_facts(path, "remove it, the trainings are kept")
+    there = read_json(path, "remove it, the trainings are kept")
     if there and there != facts:
         raise ValueError(f"there is a truth {name} by other trainings ({there['title']}): give this one another name")
-    write_facts(path, facts)
+    write_json(path, facts)
 
 
 def find_truth(text: str, space: str, data: ImageDataset | None, candidates: Sequence[str], columns: Columns) -> Truth:
@@ -172,9 +171,9 @@ def find_truth(text: str, space: str, data: ImageDataset | None, candidates: Seq
         table = read_table(Path(text), find_space(space), columns)
         return Truth(table.source, (table.accuracy,), means=True, others=table.others)
     path = _named(text)
-    facts = read_facts(path, "remove it, the trainings are kept")
+    facts = read_json(path, "remove it, the trainings are kept")
     if not facts:
-        known = sorted(one.stem for one in (home() / "truth").glob("*.json"))
+        known = sorted(one.stem for one in (truth_folder()).glob("*.json"))
         way_out = hint(text, known) if known else "ftdnas truth makes one; a table is a .csv or .parquet file"
         raise LookupError(f"there is no truth {text!r}: {way_out}")
     trainings = RealTrainings(**{**facts, "recipe": TrainingRecipe(**facts["recipe"])})
@@ -190,9 +189,7 @@ def recipe_of(full: TrainingRecipe, epochs: int | None, lr: float | None) -> Tra
 
 
 def _named(name: str) -> Path:
-    if Path(name).name != name or name.startswith("."):
-        raise ValueError(f"truth name {name!r} cannot name a file: leave out slashes and a leading dot")
-    return home() / "truth" / f"{name}.json"
+    return truth_folder() / f"{folder_name('truth', name)}.json"
 
 
 def _flops(work: Training, size: tuple[Any, int]) -> int:

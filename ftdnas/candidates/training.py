@@ -6,8 +6,6 @@ does one training of anybody's network: what an Optuna objective, a Ray task or 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +25,7 @@ from distill.training.examples import Examples
 from distill.training.loop import Fitted, Reading, Targets, fit
 from ftdnas.candidates.materials import Label, Material, Shelf, Taught
 from ftdnas.candidates.screening import Screening, norm_family
+from ftdnas.runtime.home import digest
 from ftdnas.runtime.processes import Failure
 from ftdnas.runtime.rows import Row
 from search_spaces.base import parse_architecture
@@ -69,7 +68,7 @@ class Training:
         identity += [["code", self.code]] if self.code else []
         identity += [["part", self.part]] if self.part is not None else []
         identity += ["shared batches"] if self.shared else []
-        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
+        return digest(identity, 32)
 
     @property
     def needs(self) -> tuple[str, ...]:

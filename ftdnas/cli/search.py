@@ -14,7 +14,7 @@ from distill.run import duration
 from ftdnas.cli.options import data_options, json_option, machine_options, seed_option, with_options
 from ftdnas.cli.progress import progress
 from ftdnas.sets.images import Source, images_of
-from ftdnas.sets.library import Library, home
+from ftdnas.sets.library import Library
 
 if TYPE_CHECKING:
     from distill.images.datasets import ImageDataset
@@ -178,7 +178,7 @@ def materials_of(
 
     if set_name is None and not needs_set(request) and source.spec:
         return "", None, source.load(listener)
-    name, synthetic = choose_set(Library(home() / "sets"), set_name, source.spec)
+    name, synthetic = choose_set(Library(), set_name, source.spec)
     return name, synthetic, images_of(synthetic, source, listener)
 
 

@@ -13,7 +13,7 @@ import click
 from distill.recipe import Recipe, TrainingRecipe
 from ftdnas.cli.options import data_options, json_option
 from ftdnas.cli.progress import progress
-from ftdnas.sets.library import Entry, Library, curve_of, facts, home, sheet_of
+from ftdnas.sets.library import Entry, Library, curve_of, facts, sheet_of
 
 if TYPE_CHECKING:
     from distill.synthetic import SyntheticSet
@@ -164,7 +164,7 @@ def agreed(question: str) -> bool:
 
 def library() -> Library:
     """The user's library."""
-    return Library(home() / "sets")
+    return Library()
 
 
 def describe(path: Path, synthetic: SyntheticSet) -> dict[str, Any]:

@@ -26,9 +26,8 @@ from ftdnas.finishing.pretrained import PIXELS, RATE, FineTuning, Pretrained, ch
 from ftdnas.finishing.trainings import FinalTraining, PreparedFinish
 from ftdnas.ranking.standing import Standing
 from ftdnas.runtime.device import pick_device
-from ftdnas.runtime.json_file import read_facts, write_facts
+from ftdnas.runtime.home import home, read_json, write_json
 from ftdnas.runtime.rows import Row
-from ftdnas.sets.library import home
 from search_spaces.base import flops, parameter_count, parse_architecture
 
 
@@ -87,7 +86,7 @@ def finish(request: FinishRequest, data: ImageDataset, listener: Listener = igno
     with locked(place / "lock", wait=False) as ours:
         if not ours:
             raise ValueError(f"another process is at {place}: let it finish")
-        card = read_facts(place / "card.json", "remove it, the trainings are kept")
+        card = read_json(place / "card.json", "remove it, the trainings are kept")
         if card:
             listener(Progress("finish", 0, 0, message="finished before: nothing is left to do"))
             return Finished(place, card)
@@ -237,7 +236,7 @@ def _write(
         *([] if request.standing else ["no proxy's ranking stands behind the finalists"]),
     ]
     _write_text(job.place / "card.md", told(card))
-    write_facts(job.place / "card.json", card)
+    write_json(job.place / "card.json", card)
     return card
 
 

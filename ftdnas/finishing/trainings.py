@@ -26,10 +26,10 @@ from ftdnas.finishing.card import accuracy_facts
 from ftdnas.finishing.finalist import Finishing, shares
 from ftdnas.finishing.pretrained import FineTuning, Pretrained, pixel_examples, pixel_labels, pixel_materials
 from ftdnas.runtime.device import visible_gpus
+from ftdnas.runtime.home import truth_folder
 from ftdnas.runtime.processes import Failure, LocalProcesses
 from ftdnas.runtime.rows import Row, RowFile
 from ftdnas.runtime.shared import Record, carry_out
-from ftdnas.sets.library import home
 from search_spaces.base import flops, parse_architecture
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class PreparedFinish:
         """Where the rows of such a work are."""
         if isinstance(work, FineTuning):
             return RowFile(self.base / "pretrained.jsonl")
-        return TruthPool(home() / "truth").file(self.data.fingerprint)
+        return TruthPool(truth_folder()).file(self.data.fingerprint)
 
     def _processes(self, jobs: int) -> LocalProcesses[Shelf]:
         def lay_out() -> Callable[[], Shelf]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -28,8 +26,8 @@ from ftdnas.ranking.plan import parse_restriction
 from ftdnas.ranking.samplers import SAMPLERS, Sampler, Settings, make_sampler
 from ftdnas.ranking.study import StudyFolder
 from ftdnas.runtime.device import pick_device, use_processes, visible_gpus
+from ftdnas.runtime.home import digest, folder_name, studies_folder
 from ftdnas.runtime.processes import LocalProcesses
-from ftdnas.sets.library import home
 from ftdnas.sets.making import choose_recipe
 from ftdnas.sets.recipes import recipe_from_dict
 from search_spaces.base import (
@@ -214,12 +212,9 @@ def prepare_search(
         settings["calibrate"] = request.calibrate
     if request.truth is not None:  # so that a report finds the scores of a race, which depend on it
         settings["truth"] = {"recipe": recipe_facts(request.truth), "seeds": list(request.truth_seeds)}
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     plain = request.space if request.space.isalnum() else "space"
-    name = request.study or f"{set_name or data.name}-{plain}-{digest[:6]}"
-    if Path(name).name != name or name.startswith("."):
-        raise ValueError(f"study name {name!r} cannot name a folder: leave out slashes and a leading dot")
-    folder = StudyFolder(home() / "studies" / name, settings)
+    name = request.study or f"{set_name or data.name}-{plain}-{digest(settings, 6)}"
+    folder = StudyFolder(studies_folder() / folder_name("study", name), settings)
     jobs = use_processes(request.jobs, device)
     proxy = find_proxy(request.proxy, bench)
     compared = tuple(find_proxy(text, bench) for text in request.compared)

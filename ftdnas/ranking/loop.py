@@ -40,10 +40,11 @@ from ftdnas.ranking.search_plan import advice_of, first_training, measured, plan
 from ftdnas.ranking.study import Evaluated, Study, open_study
 from ftdnas.ranking.table import Ranking, rank, write_ranking
 from ftdnas.runtime.database import open_storage
+from ftdnas.runtime.home import studies_folder
 from ftdnas.runtime.leases import Leases
 from ftdnas.runtime.rows import Row
 from ftdnas.runtime.shared import Record, Work, carry_out
-from ftdnas.sets.library import Library, home
+from ftdnas.sets.library import Library
 from search_spaces.base import (
     flops,
     parameter_count,
@@ -140,9 +141,9 @@ def needs_set(request: SearchRequest) -> bool:
 
 def top(study: str, k: int) -> list[str]:
     """The `k` best architectures of a study that was ranked. Raises LookupError where there is no such ranking."""
-    path = home() / "studies" / study / "ranking.json"
+    path = studies_folder() / study / "ranking.json"
     if not path.is_file():
-        known = sorted(folder.parent.name for folder in (home() / "studies").glob("*/ranking.json"))
+        known = sorted(folder.parent.name for folder in (studies_folder()).glob("*/ranking.json"))
         raise LookupError(
             f"no study {study!r} was ranked: {hint(study, known) if known else 'ftdnas search makes one'}"
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ftdnas.sets.library import home
+from ftdnas.runtime.home import studies_folder
 from search_spaces.messages import hint
 
 
@@ -38,10 +38,10 @@ def standing(study: str, top: int) -> Standing:
     Raises LookupError for a study that is not there or has no ranking yet, and ValueError where its ranking is damaged
     or has no candidate with a score.
     """
-    folder = home() / "studies" / study
+    folder = studies_folder() / study
     path = folder / "ranking.json"
     if not path.is_file():
-        known = sorted(one.parent.name for one in (home() / "studies").glob("*/ranking.json"))
+        known = sorted(one.parent.name for one in (studies_folder()).glob("*/ranking.json"))
         found = hint(study, known) if known else "ftdnas search makes one"
         raise LookupError(f"there is no ranking of a study {study!r} here: {found}")
     try:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from distill.locks import locked
 from ftdnas.candidates.cost import CostModel
 from ftdnas.ranking.plan import Plan
-from ftdnas.runtime.json_file import read_facts, write_facts
+from ftdnas.runtime.home import read_json, write_json
 from ftdnas.runtime.leases import Leases, insist
 from ftdnas.runtime.rows import RowFile
 from search_spaces.base import Choice, SearchSpace, parse_architecture
@@ -88,10 +88,10 @@ class StudyFolder:
         )
 
     def _read(self) -> dict[str, Any]:
-        return read_facts(self.path / "study.json", "remove it, the scores beside it are kept")
+        return read_json(self.path / "study.json", "remove it, the scores beside it are kept")
 
     def _write(self, facts: Mapping[str, Any]) -> None:
-        write_facts(self.path / "study.json", facts)
+        write_json(self.path / "study.json", facts)
 
 
 @dataclass(frozen=True)

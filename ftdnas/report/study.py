@@ -19,10 +19,10 @@ from ftdnas.proxies.names import find_proxy
 from ftdnas.proxies.rank_sum import by_seed, mean_ranks
 from ftdnas.proxies.trained import known_once_s
 from ftdnas.report.ledger import EACH, ONCE, Stage, told_break_even
-from ftdnas.runtime.json_file import read_facts
+from ftdnas.runtime.home import read_json, sets_folder, studies_folder
 from ftdnas.runtime.rows import RowFile
 from ftdnas.sets.images import Source, images_of
-from ftdnas.sets.library import Library, home
+from ftdnas.sets.library import Library
 from search_spaces.base import flops, parameter_count, parse_architecture
 
 FREE = ("params", "flops")  # in every report: they need no row
@@ -46,8 +46,8 @@ def open_found(study: str, data_root: Path | None = None) -> Found:
     from ftdnas.ranking.loop import top
 
     top(study, 1)  # says which studies there are
-    folder = home() / "studies" / study
-    settings = read_facts(folder / "study.json", "repeat the search, the scores beside it are kept")["settings"]
+    folder = studies_folder() / study
+    settings = read_json(folder / "study.json", "repeat the search, the scores beside it are kept")["settings"]
     ranking = json.loads((folder / "ranking.json").read_text(encoding="utf-8"))
     synthetic, data = _origin(settings, data_root)
     stored = settings.get("truth")
@@ -147,7 +147,7 @@ def write(found: Found, truth: Truth | None, folder: Path | None = None) -> tupl
 
     table, notes = table_of(found, truth)
     comparison = compare(table, found.bench.seed) if truth is not None else None
-    sheets = {"the synthetic images": home() / "sets" / f"{found.bench.set_name}.png"}
+    sheets = {"the synthetic images": sets_folder() / f"{found.bench.set_name}.png"}
     extras = Extras(
         title=f"Study {found.name}: {found.settings['space']} on {found.settings['title']}",
         images={caption: path for caption, path in sheets.items() if found.bench.set_name and path.exists()},
@@ -210,7 +210,7 @@ def _origin(settings: Mapping[str, Any], data_root: Path | None) -> tuple[Synthe
         data = source.load()
         synthetic = None
     else:
-        library = Library(home() / "sets")
+        library = Library()
         synthetic = library.load(library.path(settings["set name"]))
         if synthetic.identity != settings["set"]:
             raise ValueError(

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill.locks import locked
+from ftdnas.runtime.home import home
 from ftdnas.runtime.leases import PATIENCE_S, TABLE, Leases, insist
-from ftdnas.sets.library import home
 
 if TYPE_CHECKING:
     import optuna

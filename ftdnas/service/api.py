@@ -24,7 +24,7 @@ from ftdnas.service.report_page import policy_of
 from ftdnas.service.requests import KINDS, NAME, coming, known_spaces
 from ftdnas.service.server import SPARE_BYTES, Server
 from ftdnas.service.uploads import receive_set
-from ftdnas.sets.library import Library, curve_of, home, sheet_of
+from ftdnas.sets.library import Library, curve_of, sheet_of
 
 EVENT_S = 0.5  # between two looks for news
 PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -193,7 +193,7 @@ async def events(
 @router.get("/sets", tags=["synthetic sets"])
 def list_sets(limit: Limit = 50, offset: Offset = 0) -> dict[str, Any]:
     """The library, by name."""
-    library = Library(home() / "sets")
+    library = Library()
     names = library.names()
     found = [_set(library, name) for name in names[offset : offset + limit]]
     return {"sets": found, "total": len(names), "limit": limit, "offset": offset}
@@ -202,7 +202,7 @@ def list_sets(limit: Limit = 50, offset: Offset = 0) -> dict[str, Any]:
 @router.get("/sets/{name}", tags=["synthetic sets"])
 def show_set(name: Name) -> dict[str, Any]:
     """A set's facts, and the studies it was used in with what was found of its worth."""
-    library = Library(home() / "sets")
+    library = Library()
     found = _set(library, name)
     used = [] if found["problem"] else [view.summary() for view in studies.with_set(found["identity"])]
     return {**found, "studies": used}
@@ -248,7 +248,7 @@ async def upload_set(server: ThisServer, name: Name, request: Request, response:
 def delete_set(server: ThisServer, name: Name, force: bool = False) -> None:
     """Remove a set and its figures; one that studies or open jobs need only by `force`."""
     _own_set(name)
-    library = Library(home() / "sets")
+    library = Library()
     identity = library.entry(name).facts.get("identity")  # None: damaged
     copies = [one for one in library.list() if one.name != name and one.facts.get("identity") == identity]
     users = [] if identity is None or copies else [view.name for view in studies.with_set(identity)]
@@ -374,7 +374,7 @@ def _changed(server: Server, job: str, change: Any) -> dict[str, Any]:
 
 def _own_set(name: str) -> Path:
     """By its whole name: what begins with it is another set."""
-    library = Library(home() / "sets")
+    library = Library()
     if name not in library.names():
         raise LookupError(f"no set {name!r} in the library")
     return library.path(name)

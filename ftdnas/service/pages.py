@@ -16,7 +16,7 @@ from ftdnas.service.forms import fields_of
 from ftdnas.service.queue import OVER
 from ftdnas.service.render import page
 from ftdnas.service.requests import KINDS, NAME, known_spaces
-from ftdnas.sets.library import Library, home
+from ftdnas.sets.library import Library
 
 SHOWN = 20  # of each list on the overview
 
@@ -50,7 +50,7 @@ def new(server: ThisServer, kind: str, request: Request) -> HTMLResponse:
 
     choices = {
         "dataset": list(server.bounds.datasets()),
-        "set": Library(home() / "sets").names(),
+        "set": Library().names(),
         "space": known_spaces(),
         "recipe": recipe_names(),
         "study": studies.study_names() if kind in ("truth", "report", "finish") else [],
@@ -67,7 +67,7 @@ def show_job(server: ThisServer, job: Identity) -> HTMLResponse:
 
 @router.get("/sets/{name}")
 def show_one_set(server: ThisServer, name: Name) -> HTMLResponse:
-    library = Library(home() / "sets")
+    library = Library()
     told = show_set(name)
     provenance = {} if told["problem"] else dict(library.load(name).provenance)
     names = {spec: known for known, spec in server.bounds.datasets().items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ftdnas.sets.library import home
+from ftdnas.runtime.home import home
 
 _DATABASE = re.compile(r"\b(?:sqlite|postgresql)[+\w]*://\S+")
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from ftdnas.sets.library import Library, check_name, home
+from ftdnas.runtime.home import home
+from ftdnas.sets.library import Library, check_name
 
 if TYPE_CHECKING:
     from distill.recipe import Recipe
@@ -226,7 +227,7 @@ class Screened(OnData):
             if text is not None and text != "all":
                 for epochs in real_epochs(text):
                     _within(f"the epochs of {text}", math.ceil(epochs), bounds.epochs)
-        sets = [*Library(home() / "sets").names(), *bounds.coming]
+        sets = [*Library().names(), *bounds.coming]
         if self.set is not None:
             _known("synthetic set", self.set, sets)
         elif not sets and NEEDS_SET.search(self.proxy or DEFAULT):
@@ -402,7 +403,7 @@ def check_architecture(text: str) -> None:
 def can_begin(job: Job, open_jobs: Sequence[Job]) -> bool:
     """Whether the set that a job names is there, or nobody is going to make it."""
     wanted = job.request.get("set")
-    return wanted is None or wanted not in coming(open_jobs) or wanted in Library(home() / "sets").names()
+    return wanted is None or wanted not in coming(open_jobs) or wanted in Library().names()
 
 
 def coming(open_jobs: Sequence[Job]) -> list[str]:

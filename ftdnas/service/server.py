@@ -6,13 +6,13 @@ import shutil
 import threading
 from dataclasses import dataclass, field, replace
 
+from ftdnas.runtime.home import home
 from ftdnas.service import studies
 from ftdnas.service.board import Board
 from ftdnas.service.paths import without_places
 from ftdnas.service.queue import Queue
 from ftdnas.service.requests import Bounds
 from ftdnas.service.workers import Workers
-from ftdnas.sets.library import home
 
 UPLOAD_BYTES = 256 << 20
 SPARE_BYTES = 200 << 20  # with less free disk a server is not ready

@@ -13,11 +13,10 @@ from typing import Any
 
 from ftdnas.candidates.screening import SCORES
 from ftdnas.candidates.training import score_value
-from ftdnas.runtime.json_file import read_facts
+from ftdnas.runtime.home import home, read_json, studies_folder, truth_folder
 from ftdnas.runtime.rows import RowFile
 from ftdnas.service.paths import without_places
 from ftdnas.service.requests import NAME
-from ftdnas.sets.library import home
 from search_spaces.messages import hint
 
 
@@ -108,7 +107,7 @@ class StudyView:
 
 def study_names() -> list[str]:
     """The newest first; without those whose name no address can hold."""
-    folders = [path.parent for path in (home() / "studies").glob("*/study.json") if re.match(NAME, path.parent.name)]
+    folders = [path.parent for path in (studies_folder()).glob("*/study.json") if re.match(NAME, path.parent.name)]
     return [one.name for one in sorted(folders, key=lambda one: one.stat().st_mtime, reverse=True)]
 
 
@@ -126,11 +125,11 @@ def listed(name: str) -> dict[str, Any]:
 
 def study(name: str) -> StudyView:
     """Raises LookupError for a name that no study here has, ValueError for a folder that is damaged."""
-    folder = home() / "studies" / name
+    folder = studies_folder() / name
     if not re.match(NAME, name) or not (folder / "study.json").is_file():
         known = study_names()
         raise LookupError(f"no study {name!r}: {hint(name, known) if known else 'there is none yet'}")
-    stored = read_facts(folder / "study.json", "repeat the search, the scores beside it are kept")
+    stored = read_json(folder / "study.json", "repeat the search, the scores beside it are kept")
     ranking: Mapping[str, Any] | None = None
     path = folder / "ranking.json"
     if path.is_file():
@@ -144,7 +143,7 @@ def study(name: str) -> StudyView:
 
 def truths() -> list[str]:
     """The named truths that reports can be held up to."""
-    found = (home() / "truth").glob("*.json")
+    found = (truth_folder()).glob("*.json")
     return sorted(path.stem for path in found)
 
 

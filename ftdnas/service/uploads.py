@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 from fastapi.concurrency import run_in_threadpool
 
 from distill.locks import locked
+from ftdnas.runtime.home import home
 from ftdnas.service.problems import Problem
 from ftdnas.service.requests import check_architecture
 from ftdnas.sets.images import KEY
-from ftdnas.sets.library import SUFFIX, Library, home
+from ftdnas.sets.library import SUFFIX, Library
 
 if TYPE_CHECKING:
     from distill.synthetic import SyntheticSet
@@ -35,7 +36,7 @@ async def receive_set(name: str, body: AsyncIterator[bytes], specs: Collection[s
     origin, so that no path comes over the network. `spare`: bytes of disk that must stay free. Raises Problem for a
     body that is no synthetic set, or a name that another set has. Nothing of a refused upload is kept.
     """
-    library = Library(home() / "sets")
+    library = Library()
     folder = home() / "uploads"
     folder.mkdir(parents=True, exist_ok=True)
     if shutil.disk_usage(folder).free < spare:

@@ -20,10 +20,10 @@ from typing import IO, Any
 
 from ftdnas.runtime.database import Storage
 from ftdnas.runtime.followed import FLAG, ORPHANED, read_line
+from ftdnas.runtime.home import home
 from ftdnas.service.paths import without_places
 from ftdnas.service.queue import ATTEMPTS, LOG_LINES, SCOPE, Job, Queue
 from ftdnas.service.requests import Bounds, can_begin, command_of
-from ftdnas.sets.library import home
 
 LOOK_S = 0.5  # between two looks at the queue, and at a child
 NOTE_S = 5.0  # between two notes of a job that says nothing

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from distill.recipe import DataRecipe, Recipe
 from distill.run import Listener, ignore
-from ftdnas.sets.library import home
+from ftdnas.runtime.home import home
 
 if TYPE_CHECKING:
     from distill.images.datasets import ImageDataset

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,9 +12,10 @@ from distill.recipe import Recipe, TrainingRecipe
 from distill.recipe import identity as recipe_identity
 from distill.run import Listener, Run, ignore
 from ftdnas.runtime.device import pick_device, use_threads
+from ftdnas.runtime.home import digest, home
 from ftdnas.runtime.rows import RowFile
 from ftdnas.sets.images import Source, images_of
-from ftdnas.sets.library import Library, home
+from ftdnas.sets.library import Library
 from ftdnas.sets.recipes import load_recipe, override, recipe_from_dict
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def judge(question: Question, listener: Listener = ignore) -> Judgement:
             raise LookupError(f"unknown comparison {kind!r}: choose from {', '.join(AGAINST)}")
     if question.seeds < 1:
         raise ValueError(f"{question.seeds} seeds: an evaluation needs at least 1")
-    library = Library(home() / "sets")
+    library = Library()
     path = library.path(question.name)
     synthetic = library.load(path)
     networks = [parse_architecture(name) for name in question.networks or (synthetic.backbone,)]
@@ -158,7 +158,7 @@ class _Case:
             "versions": versions(),
             "device": self.run.device.type,
         }
-        return hashlib.sha256(json.dumps(determined, sort_keys=True).encode()).hexdigest()[:32]
+        return digest(determined, 32)
 
     def evaluate(self) -> Evaluation:
         from distill.evaluation import evaluate_against, evaluate_set

@@ -6,25 +6,17 @@ import difflib
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from ftdnas.runtime.home import sets_folder
 
 if TYPE_CHECKING:
     from distill.synthetic import SyntheticSet
 
 SUFFIX = ".safetensors"
 LONGEST_NAME = 120  # bytes, so that a figure's and a temporary file's name still fit
-
-
-def home() -> Path:
-    """Where ftdnas keeps its files: the folder FTDNAS_HOME, by default .ftdnas in the user's own.
-
-    In it: data/ (downloads), cache/ (decoded images), preprocess/, experts/, runs/, sets/ (the library), truth/,
-    studies.db.
-    """
-    named = os.environ.get("FTDNAS_HOME")
-    return Path(named).expanduser() if named else Path.home() / ".ftdnas"
 
 
 @dataclass(frozen=True)
@@ -43,12 +35,12 @@ class Entry:
 
 @dataclass(frozen=True)
 class Library:
-    """Sets by name in `folder`, which is made when the first one is added.
+    """Sets by name in `folder`, by default the home folder's, which is made when the first one is added.
 
     Wherever a set is named, the beginning of its name is enough if no other begins so, and the path of a file does too.
     """
 
-    folder: Path
+    folder: Path = field(default_factory=sets_folder)
 
     def names(self) -> list[str]:
         """All names, sorted."""

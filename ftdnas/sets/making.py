@@ -6,8 +6,6 @@ Each run has a folder named by the hash of everything that determines its set; s
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import math
 import time
 from collections.abc import Callable
@@ -19,8 +17,9 @@ from distill.recipe import Recipe
 from distill.recipe import identity as recipe_identity
 from distill.run import Listener, Progress, Run, duration, ignore
 from ftdnas.runtime.device import pick_device, use_threads
+from ftdnas.runtime.home import digest, home
 from ftdnas.sets.images import KEY, Source
-from ftdnas.sets.library import Library, home
+from ftdnas.sets.library import Library
 from ftdnas.sets.recipes import load_recipe, override, recipe_names
 from ftdnas.sets.runs import Machine, RunFolder
 
@@ -83,7 +82,7 @@ def distil(request: DistilRequest, listener: Listener = ignore) -> Distilled:
     begun = time.perf_counter()
     job = prepare_distillation(request, listener)
     folder = RunFolder(home() / "runs" / job.identity)
-    library = Library(home() / "sets")
+    library = Library()
     with folder.locked():
         finished = _finished(folder, job.identity, library)
         if finished is not None:
@@ -221,7 +220,7 @@ def _identity(request: DistilRequest, recipe: Recipe, data: ImageDataset) -> str
         "recipe": settings,
         "seed": request.seed,
     }
-    return hashlib.sha256(json.dumps(determined, sort_keys=True).encode()).hexdigest()[:16]
+    return digest(determined, 16)
 
 
 def _run(request: DistilRequest, device: str, folder: Path, listener: Listener) -> Run:

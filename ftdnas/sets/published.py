@@ -15,8 +15,9 @@ from distill.images.preprocess import Preprocess, fit_preprocess
 from distill.recipe import Recipe, TrainingRecipe
 from distill.run import Listener, ignore
 from distill.synthetic import SOFT_TOLERANCE, SyntheticSet
+from ftdnas.runtime.home import home
 from ftdnas.sets.images import KEY, Source
-from ftdnas.sets.library import SUFFIX, Library, home
+from ftdnas.sets.library import SUFFIX, Library
 
 if TYPE_CHECKING:
     from distill.images.datasets import ImageDataset

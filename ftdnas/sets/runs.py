@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.locks import locked
-from ftdnas.runtime.json_file import read_facts, write_facts
+from ftdnas.runtime.home import read_json, write_json
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class RunFolder:
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def _read(self) -> dict[str, Any]:
-        return read_facts(self.path / "run.json", f"remove {self.path} to start again")
+        return read_json(self.path / "run.json", f"remove {self.path} to start again")
 
     def _write(self, facts: Mapping[str, Any]) -> None:
-        write_facts(self.path / "run.json", facts)
+        write_json(self.path / "run.json", facts)

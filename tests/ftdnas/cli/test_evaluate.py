@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from ftdnas.cli.main import run
+from ftdnas.runtime.home import home
 from ftdnas.sets.images import Source
 from ftdnas.sets.judging import Question, judge, judging_recipe
-from ftdnas.sets.library import Library, home
+from ftdnas.sets.library import Library
 from ftdnas.sets.making import DistilRequest, distil
 from ftdnas.sets.recipes import load_recipe
 
@@ -80,7 +81,7 @@ def test_what_was_measured_is_kept_for_just_that_question(few: str) -> None:
 
 
 def test_the_recipe_that_judges(few: str) -> None:
-    synthetic = Library(home() / "sets").load(few)
+    synthetic = Library().load(few)
     own = judging_recipe(synthetic, Question(few))
     assert (
         own.evaluation

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ftdnas.cli.main import WRONG_INPUT, run
-from ftdnas.sets.library import home
+from ftdnas.runtime.home import home
 
 TINY = "residual:width=16,depth1=1,depth2=1,depth3=1,stem=quarter,block=basic,kernel=3"
 FINALISTS = ["convnet:width=32,depth=1", "convnet:width=32,depth=2"]

@@ -13,7 +13,8 @@ from distill.images.datasets import ImageDataset
 from distill.images.preprocess import fit_preprocess
 from distill.synthetic import SyntheticSet
 from ftdnas.cli.main import run
-from ftdnas.sets.library import Library, home
+from ftdnas.runtime.home import home
+from ftdnas.sets.library import Library
 
 TINY = {"name": "tiny", "evaluation": {"train": {"epochs": 5}, "full": {"epochs": 2, "lr": 0.05}}}
 SMALL = ["--where", "width=32", "--where", "depth=1", "--jobs", "1", "--device", "cpu", "--epochs", "5"]
@@ -41,7 +42,7 @@ def tiny_set(digits: ImageDataset) -> None:
             "data": {"spec": "digits", "image_size": None, "validation": 0.1, "split_file": None, "split_seed": 0},
         },
     )
-    Library(home() / "sets").add(synthetic, "tiny-digits")
+    Library().add(synthetic, "tiny-digits")
 
 
 @pytest.mark.usefixtures("tiny_set")

@@ -23,8 +23,8 @@ from ftdnas.finishing.card import told_accuracy, wilson
 from ftdnas.finishing.pretrained import recognise
 from ftdnas.finishing.run import Finished, FinishRequest, finish
 from ftdnas.ranking.standing import standing
+from ftdnas.runtime.home import home
 from ftdnas.runtime.processes import Failure
-from ftdnas.sets.library import home
 
 SMALL = "convnet:width=32,depth=1,norm=batch,activation=relu,pooling=avg"
 OTHER = "convnet:width=32,depth=2,norm=instance,activation=relu,pooling=avg"

@@ -277,7 +277,7 @@ def test_what_cannot_be_is_refused_in_one_line(searched: Searched, digits: Image
     refused(LookupError, "unknown sampler 'tpee': did you mean", sampler="tpee")
     refused(ValueError, "study first with another screening: give", screening=replace(SCREENING, epochs=3))
     refused(ValueError, "study first with another restrict, seed", where=(), seed=1)
-    refused(ValueError, "cannot name a folder", study="../elsewhere")
+    refused(ValueError, "cannot name a file or folder", study="../elsewhere")
     refused(ValueError, "has no width '7'", where=("width=7",))
     refused(ValueError, "asks for one candidate after another", sampler="tpe", proxy="race")
     halves = replace(searched.synthetic, images=searched.synthetic.images[:, :, :4])

@@ -13,7 +13,7 @@ import pytest
 
 from ftdnas.ranking.study import Evaluated, open_study
 from ftdnas.runtime.database import open_storage
-from ftdnas.sets.library import home
+from ftdnas.runtime.home import home
 from search_spaces.base import find_space
 
 

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from starlette.testclient import TestClient
 
 from ftdnas.runtime.database import open_storage
+from ftdnas.runtime.home import home
 from ftdnas.service.app import make_app
 from ftdnas.service.board import Board, expected_starts
 from ftdnas.service.guard import Access
@@ -23,7 +24,7 @@ from ftdnas.service.paths import without_places
 from ftdnas.service.queue import Queue
 from ftdnas.service.requests import Bounds, can_begin
 from ftdnas.service.server import Server
-from ftdnas.sets.library import Library, home
+from ftdnas.sets.library import Library
 
 HEALTH = list(HealthCheck)
 EITHER = pytest.mark.parametrize("inside", ["sqlite", "postgresql"], indirect=True)
@@ -48,7 +49,7 @@ def files() -> set[Path]:
 
 @pytest.fixture
 def digits_set(make_set: Any) -> str:
-    Library(home() / "sets").add(make_set(classes=10), "digits")
+    Library().add(make_set(classes=10), "digits")
     return "digits"
 
 
@@ -334,7 +335,7 @@ def test_a_set_that_names_files_of_the_server_forgets_them(inside: Any, make_set
         make_set(classes=10, provenance={"data": told}).save(tmp_path / "file.safetensors")
         body = (tmp_path / "file.safetensors").read_bytes()
         assert inside.web.put(f"/api/v1/sets/set{place}", content=body, headers=UPLOAD).status_code == 201
-        assert Library(home() / "sets").load(f"set{place}").provenance["data"] == kept
+        assert Library().load(f"set{place}").provenance["data"] == kept
     make_set(classes=10, backbone="/tmp/evil.py:build").save(tmp_path / "file.safetensors")
     body = (tmp_path / "file.safetensors").read_bytes()
     assert "unknown network" in refused(inside.web.put("/api/v1/sets/evil", content=body, headers=UPLOAD), 422)
@@ -342,7 +343,7 @@ def test_a_set_that_names_files_of_the_server_forgets_them(inside: Any, make_set
 
 def test_one_odd_thing_does_not_hide_the_others(inside: Any, make_set: Any) -> None:
     odd = {"validation_accuracy": [1], "dataset": {"a": 1}, "method": 3, "seed": "x"}
-    Library(home() / "sets").add(make_set(classes=10, provenance=odd), "odd")
+    Library().add(make_set(classes=10, provenance=odd), "odd")
     for name, content in (("bad", "{"), ("my study", "{}"), ("list", "[]")):
         folder = home() / "studies" / name
         folder.mkdir(parents=True)

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
+from ftdnas.runtime.home import home
 from ftdnas.service.client import Client
-from ftdnas.sets.library import home
 
 Start = Callable[..., Any]
 SLOW_MS = 120_000

@@ -16,8 +16,8 @@ import pytest
 
 from distill.synthetic import SyntheticSet
 from ftdnas.cli.main import run
+from ftdnas.runtime.home import home
 from ftdnas.service.client import Client
-from ftdnas.sets.library import home
 
 # A distillation in seconds, slow enough to be killed in its middle.
 TINY = {
@@ -152,7 +152,7 @@ def test_two_workers_on_postgresql_lose_nothing(
     from ftdnas.sets.library import Library
 
     url = database
-    Library(home() / "sets").add(set_of(digits, provenance={"data": {"spec": "digits", "validation": 0.2}}), "digits")
+    Library().add(set_of(digits, provenance={"data": {"spec": "digits", "validation": 0.2}}), "digits")
     server = start("serve", "--port=0", f"--storage={url}", "--workers=0")
     workers = [start("worker", f"--storage={url}") for _ in range(2)]
     with Client(server.url) as client:
@@ -183,7 +183,7 @@ def test_a_search_through_ray(start: Start, set_of: Any, digits: Any) -> None:
     pytest.importorskip("ray")
     from ftdnas.sets.library import Library
 
-    Library(home() / "sets").add(set_of(digits, provenance={"data": {"spec": "digits", "validation": 0.2}}), "digits")
+    Library().add(set_of(digits, provenance={"data": {"spec": "digits", "validation": 0.2}}), "digits")
     server = start("serve", "--port=0", "--executor=ray")
     with Client(server.url) as client:
         job = client.submit("search", study="ray", **{**SEARCH, "candidates": 3, "epochs": 2})

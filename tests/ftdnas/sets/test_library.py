@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from distill.synthetic import SyntheticSet
-from ftdnas.sets.library import Library, curve_of, facts, home, set_name, sheet_of
+from ftdnas.runtime.home import home
+from ftdnas.sets.library import Library, curve_of, facts, set_name, sheet_of
 
 MakeSet = Callable[..., SyntheticSet]
 

@@ -8,10 +8,10 @@ import torch
 
 from distill.images.datasets import ImageDataset
 from distill.locks import locked
-from distill.run import Progress, duration
+from distill.run import Progress
 from ftdnas.runtime.device import pick_device, use_threads
+from ftdnas.runtime.home import home
 from ftdnas.sets.images import Source, images_of
-from ftdnas.sets.library import home
 from ftdnas.sets.making import DistilRequest, choose_recipe, distil, prepare_distillation, train_experts
 from ftdnas.sets.recipes import load_recipe
 from ftdnas.sets.runs import Machine, RunFolder
@@ -212,17 +212,6 @@ def test_a_damaged_run_says_what_to_remove(tmp_path: Path) -> None:
         (tmp_path / "run" / "run.json").write_text(content)
         with pytest.raises(ValueError, match=r"is damaged.*remove .* to start again"):
             folder.machine()
-
-
-def test_durations_as_one_says_them() -> None:
-    assert [duration(s) for s in (0.1, 89, 100, 5000, 6000, 86400 * 3)] == [
-        "2 seconds",
-        "89 seconds",
-        "2 minutes",
-        "83 minutes",
-        "1.7 hours",
-        "3.0 days",
-    ]
 
 
 def test_devices() -> None:

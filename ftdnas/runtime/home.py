@@ -1,0 +1,68 @@
+"""Where ftdnas keeps its files, and what all that lies there shares: JSON files, digests, names."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from distill.files import whole_file
+
+
+def home() -> Path:
+    """Where ftdnas keeps its files: the folder FTDNAS_HOME, by default .ftdnas in the user's own.
+
+    In it: data/ (downloads), cache/ (decoded images), preprocess/, experts/, runs/, sets/ (the library), studies/,
+    truth/, evaluations.jsonl, studies.db.
+    """
+    named = os.environ.get("FTDNAS_HOME")
+    return Path(named).expanduser() if named else Path.home() / ".ftdnas"
+
+
+def sets_folder() -> Path:
+    """The library of synthetic sets."""
+    return home() / "sets"
+
+
+def studies_folder() -> Path:
+    """One folder a study."""
+    return home() / "studies"
+
+
+def truth_folder() -> Path:
+    """The pool of real trainings, and the truths that were given names."""
+    return home() / "truth"
+
+
+def folder_name(what: str, name: str) -> str:
+    """`name`, if a file or folder can be called that. Raises ValueError, naming `what` it is the name of, otherwise."""
+    if Path(name).name != name or name.startswith("."):
+        raise ValueError(f"{what} name {name!r} cannot name a file or folder: leave out slashes and a leading dot")
+    return name
+
+
+def read_json(path: Path, way_out: str) -> dict[str, Any]:
+    """The object in a file; {} where there is no file. Raises ValueError, with the way out, for a damaged one."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): {way_out}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is damaged: {way_out}")
+    return content
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Put the object in the place of what was there, whole or not at all."""
+    with whole_file(path) as beside:
+        beside.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def digest(identity: Any, length: int = 64) -> str:
+    """The first `length` hex digits of the SHA-256 of a JSON value, its keys sorted."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:length]
