@@ -5,15 +5,17 @@ PYTHON := $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 
 .PHONY: demo test check bench bench-gpu results install system-packages
 
 install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
-	@echo "installing into $(VENV): some minutes, most of them for PyTorch"
+	@echo "installing into $(VENV): most of the time goes to PyTorch"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev]'
+	$(PIP) uv && $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]' \
+	|| { echo "without uv: by pip, some minutes"; $(PIP) -e '.[dev]'; }
 	touch $@
 
 # The library of the demo is .demo: a second `make demo` finds everything done; remove it to begin again.

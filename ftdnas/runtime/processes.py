@@ -23,9 +23,7 @@ Result = TypeVar("Result")
 
 ATTEMPTS = 2  # work that takes its process down, or its memory, is tried once more: it may have been short for a moment
 STILLBORN = 3  # processes in a row that end before they can begin: then it is not the work
-PRELOADED = [
-    "ftdnas.candidates.training"
-]  # imported once, with torch, in the server that worker processes are forked from
+TRAINING = ("ftdnas.candidates.training",)  # a name, not an import: this module and its likes know no torch
 IDLE_S = 0.2  # between two looks for work, where there is none right now
 
 
@@ -201,12 +199,12 @@ class Slots(Generic[Context, Kind]):
 class _Worker(Slot):
     """The parent's side of one process."""
 
-    def __init__(self, prepare: Callable[[], Any], gpu: str | None) -> None:
+    def __init__(self, prepare: Callable[[], Any], gpu: str | None, preload: Sequence[str]) -> None:
         super().__init__()
         self.gpu = gpu
         environment = {**os.environ, **({} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu})}
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(PRELOADED)
+        context.set_forkserver_preload(list(preload))
         self.connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, prepare, environment), daemon=True)
         self._process.start()
@@ -250,12 +248,21 @@ class LocalProcesses(Slots[Context, _Worker]):
     server that has only imported what they need, holds the context that `prepare` returns there, and does one piece of
     work at a time; it sees one of the `gpus`, if any, that with the fewest others. A process that ends, takes too long
     or runs out of memory is replaced. Processes end with the block, and with the one that started them, however that
-    ends; Ctrl-C is left to it.
+    ends; Ctrl-C is left to it. `preload`: the modules that the server imports, by default what candidates are trained
+    with, torch too. Python keeps one server for this process: what the first executor with work asks for stays.
     """
 
-    def __init__(self, lay_out: Callable[[], Callable[[], Context]], jobs: int, gpus: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        lay_out: Callable[[], Callable[[], Context]],
+        jobs: int,
+        gpus: Sequence[str] = (),
+        *,
+        preload: Sequence[str] = TRAINING,
+    ) -> None:
         super().__init__(jobs)
         self._gpus = gpus
+        self._preload = preload
         self._lay_out = lay_out
         self._prepare: Callable[[], Context] | None = None
 
@@ -276,7 +283,7 @@ class LocalProcesses(Slots[Context, _Worker]):
         self._prepare = self._prepare or self._lay_out()
         taken = Counter(worker.gpu for worker in self._slots)
         gpu = min(self._gpus, key=lambda one: taken[one], default=None)
-        self._slots.append(_Worker(self._prepare, gpu))
+        self._slots.append(_Worker(self._prepare, gpu, self._preload))
         return self._slots[-1]
 
     def _outcomes(self, limit_s: float | None, *, look_again: bool) -> list[tuple[_Worker, Any]]:

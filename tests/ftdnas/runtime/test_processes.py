@@ -135,7 +135,7 @@ from functools import partial
 from ftdnas.runtime.processes import LocalProcesses
 
 if __name__ == "__main__":
-    with LocalProcesses(lambda: partial(float, 60), 1) as processes:
+    with LocalProcesses(lambda: partial(float, 60), 1, preload=()) as processes:
         outcomes = processes.map([partial(max, 3), time.sleep])
         print(next(outcomes), flush=True)
         list(outcomes)

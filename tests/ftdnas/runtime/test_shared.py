@@ -18,8 +18,8 @@ import pytest
 
 from ftdnas.runtime.database import open_storage
 from ftdnas.runtime.processes import Failure
-from ftdnas.runtime.rows import RowFile
-from ftdnas.runtime.shared import Record, Row, Work, carry_out
+from ftdnas.runtime.rows import Row, RowFile
+from ftdnas.runtime.shared import Record, Work, carry_out
 
 # What the joined processes do. Workers import it too, for their work is defined here.
 SCRIPT = """
@@ -27,12 +27,6 @@ import json, os, signal, sys, time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-
-from ftdnas.runtime.shared import Record, carry_out
-from ftdnas.runtime.processes import LocalProcesses
-from ftdnas.runtime.leases import Leases
-from ftdnas.runtime.rows import RowFile
-from ftdnas.runtime.database import open_storage
 
 
 @dataclass(frozen=True)
@@ -59,13 +53,19 @@ class Slow:
         return {"key": self.key, "score": None, "error": failure.error, "crashed": failure.crashed}
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # workers need none of it
+    from ftdnas.runtime.database import open_storage
+    from ftdnas.runtime.leases import Leases
+    from ftdnas.runtime.processes import LocalProcesses
+    from ftdnas.runtime.rows import RowFile
+    from ftdnas.runtime.shared import Record, carry_out
+
     url, rows, begun, count, pause_s = sys.argv[1:]
     works = [Slow(number, begun, float(pause_s)) for number in range(int(count))]
     with (
         open_storage(url) as storage,
         Leases(storage.engine, "test", beat_s=0.5, stale_s=3.0) as leases,
-        LocalProcesses(lambda: partial(dict), 1) as processes,
+        LocalProcesses(lambda: partial(dict), 1, preload=()) as processes,
     ):
         found = carry_out(works, Record(RowFile(Path(rows)), leases), processes, lambda row: None, poll_s=0.2)
     print(json.dumps({key: row["score"] for key, row in found.items()}))
