@@ -42,43 +42,37 @@ FREE = ("params", "flops", "synflow", "naswot", "jacob_cov", "az_nas", "az_nas+p
 
 
 def main() -> None:
-    PLACE.write_text(json.dumps(evidence(), indent=1) + "\n")
+    records = ",\n".join(json.dumps(record) for record in evidence())
+    PLACE.write_text(f"[\n{records}\n]\n", encoding="utf-8")
 
 
 def evidence() -> list[dict[str, Any]]:
-    """Recomputed from the tables in results/."""
+    """Recomputed from the tables in results/, in the order in which they ship."""
     study = ROOT / "results" / STUDY
     told = pd.read_csv(study / "reporting.csv").set_index("ranking")
-    found = [
-        _line("nasbench201", *REPORTING[name], 300, told.loc[name], STUDY) for name in REPORTING if name in told.index
-    ]
     tried = pd.read_csv(study / "tuning.csv").set_index(["setting", "ranking"])
-    found += [_line("nasbench201", *TUNING[key], 60, tried.loc[key], STUDY) for key in TUNING]
+    records = [_of_cells(*REPORTING[name], 300, told.loc[name]) for name in REPORTING if name in told.index]
+    records += [_of_cells(*TUNING[key], 60, tried.loc[key]) for key in TUNING]
     compared = json.loads((ROOT / "results" / CONVNETS / "report.json").read_text())["comparison"]["lines"]
     for line in compared:
         name = line["name"].replace("random1.", "random.")  # the first draw
         regret = next(top["regret"] for top in line["tops"] if top["k"] == 10)
-        figures = {}
-        for label, one in (("all", line["headline"]["spearman"]), ("better_half", line["better_half"]["spearman"])):
-            figures[label] = [round(one[part], 3) for part in PARTS]
-        figures["regret"] = [round(100 * regret[part], 3) for part in PARTS]
+        figures = {
+            "all": [round(line["headline"]["spearman"][part], 3) for part in PARTS],
+            "better_half": [round(line["better_half"]["spearman"][part], 3) for part in PARTS],
+            "regret": [round(100 * regret[part], 3) for part in PARTS],
+        }
         known = {"space": "convnet", "proxy": name, "labels": "" if name in FREE else "set", "candidates": 24}
-        found.append({**known, **figures, "data": CONVNET_DATA, "result": CONVNETS})
-    return found
+        records.append({**known, **figures, "data": CONVNET_DATA, "result": CONVNETS})
+    return records
 
 
-def _line(space: str, proxy: str, labels: str, candidates: int, row: Any, result: str) -> dict[str, Any]:
+def _of_cells(proxy: str, labels: str, candidates: int, row: Any) -> dict[str, Any]:
+    """The record of a proxy's row in a table of the ranking study."""
     columns = {"all": "all", "better_half": "better half", "regret": "regret@10"}
     figures = {name: [float(row[f"{column} {part}"]) for part in PARTS] for name, column in columns.items()}
-    return {
-        "space": space,
-        "proxy": proxy,
-        "labels": labels,
-        "candidates": candidates,
-        **figures,
-        "data": CELL_DATA,
-        "result": result,
-    }
+    known = {"space": "nasbench201", "proxy": proxy, "labels": labels, "candidates": candidates}
+    return {**known, **figures, "data": CELL_DATA, "result": STUDY}
 
 
 if __name__ == "__main__":

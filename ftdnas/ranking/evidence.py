@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 PLACE = Path(__file__).with_name("evidence.json")
 Interval = tuple[float, float, float]  # value, low, high at 95 %
@@ -44,9 +42,11 @@ class Evidence:
 @cache
 def known() -> tuple[Evidence, ...]:
     """All that ships with the package."""
-    stored: Sequence[Mapping[str, Any]] = json.loads(PLACE.read_text(encoding="utf-8"))
-    pairs = ("all", "better_half", "regret")
-    return tuple(Evidence(**{**one, **{name: tuple(one[name]) for name in pairs}}) for one in stored)
+    records = json.loads(PLACE.read_text(encoding="utf-8"))
+    return tuple(
+        Evidence(**{name: tuple(value) if isinstance(value, list) else value for name, value in record.items()})
+        for record in records
+    )
 
 
 def limits(space: str, proxy: str, labels: str, *, as_measured: bool = True) -> list[str]:
@@ -56,17 +56,18 @@ def limits(space: str, proxy: str, labels: str, *, as_measured: bool = True) -> 
     One line that says that nothing is, where nothing is: then only a check can tell. `as_measured`: whether candidates
     are screened by the space's own defaults, as they were then.
     """
-    here = [one for one in known() if one.space == space]
-    own = [one for one in here if _parts(one.proxy) == _parts(proxy) and one.labels in (labels, "")]
+    here = [record for record in known() if record.space == space]
+    own = [record for record in here if _parts(record.proxy) == _parts(proxy) and record.labels in (labels, "")]
     control = _parts(proxy.replace("set.", "random.")) if "set." in proxy else []
-    random = [one for one in here if _parts(one.proxy) == control and one.labels == labels]
-    free = [one for one in here if not one.labels and one not in own]
+    random = [record for record in here if _parts(record.proxy) == control and record.labels == labels]
+    free = [record for record in here if not record.labels and record not in own]
     if not own:
         return [f"how {proxy} ranks {space} was not measured before: ftdnas check does, on a few real trainings"]
-    best = max(free, key=lambda one: one.all[0], default=None)
+    best = max(free, key=lambda record: record.all[0], default=None)
     lines = [
-        f"measured before on {one.candidates} of {space}, {one.data}, {one.describe()} (results/{one.result})"
-        for one in [*own, *random, *([best] if best else [])]
+        f"measured before on {record.candidates} of {space}, {record.data}, {record.describe()} "
+        f"(results/{record.result})"
+        for record in [*own, *random, *([best] if best else [])]
     ]
     if own[0].labels and not as_measured:
         lines.append("that was by another screening than this")
