@@ -13,6 +13,7 @@ import pytest
 
 from distill.synthetic import SyntheticSet
 from ftdnas.agreement.comparison import Table, compare
+from ftdnas.agreement.records import from_json
 from ftdnas.runtime.rows import RowFile
 from ftdnas.sets.recipes import load_recipe
 from search_spaces.base import parse_architecture
@@ -55,7 +56,7 @@ def test_the_table_of_an_agreement_is_its_report(folder: Path) -> None:
 @pytest.mark.parametrize("folder", REPORTS, ids=lambda folder: folder.name)
 def test_an_agreement_is_computed_again_from_its_scores(folder: Path) -> None:
     report = json.loads((folder / "report.json").read_text())
-    table = Table.from_json(report["table"])
+    table = from_json(Table, report["table"])
     rows = list(RowFile(folder / "rows.jsonl").read().values())
     losses = {
         parse_architecture(row["architecture"]).representative().name: row["late_loss"]

@@ -38,14 +38,14 @@ def biases(choices: Sequence[Mapping[str, Choice]], scores: Values, truth: Value
     if len(rows) < FEWEST or not choices:
         return []
     gap = percentiles([scores[row] for row in rows]) - percentiles([truth[row] for row in rows])
-    found = []
+    flattered = []
     for key in dict.fromkeys(key for row in rows for key in choices[row]):
         labels = _labels([choices[row].get(key) for row in rows])
         for label in labels.kinds:
-            chosen = gap[[one == label for one in labels.each]]
+            chosen = gap[[own == label for own in labels.each]]
             if len(labels.kinds) > 1 and len(chosen) >= FEWEST:
-                found.append(_bias(key, label, chosen))
-    return found
+                flattered.append(_bias(key, label, chosen))
+    return flattered
 
 
 def percentiles(values: Values) -> NDArray[np.float64]:

@@ -165,7 +165,7 @@ def _scenarios(
 def _all_ways(seeds: Sequence[int]) -> Iterator[tuple[float, tuple[tuple[int, ...], ...]]]:
     """Every way to draw as many seeds of each variable as it has, with its probability."""
     for picked in itertools.product(*(itertools.combinations_with_replacement(range(s), s) for s in seeds)):
-        orders = [math.factorial(len(p)) / math.prod(math.factorial(p.count(one)) for one in set(p)) for p in picked]
+        orders = [math.factorial(len(p)) / math.prod(math.factorial(p.count(s)) for s in set(p)) for p in picked]
         yield math.prod(orders) / math.prod(max(1, s) ** s for s in seeds), picked
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ftdnas.agreement.bootstrap import Bootstrap
 from ftdnas.agreement.estimates import (
+    Among,
     Estimate,
     Repeated,
     Values,
@@ -24,6 +25,7 @@ from ftdnas.agreement.estimates import (
     top_by_scores,
     top_by_truth,
 )
+from ftdnas.agreement.fractions import chance_bound
 from ftdnas.agreement.verdict import Rival, Verdict, verdict_of
 
 Choice = str | int | float
@@ -100,7 +102,7 @@ class Table:
         for column in self.columns:
             lists[column.name] = column.values
             lists |= {f"errors of {column.name}": column.errors} if column.errors else {}
-            lists |= {f"{column.name} of seed {number}": one for number, one in enumerate(column.by_seed, start=1)}
+            lists |= {f"{column.name} of seed {number}": seed for number, seed in enumerate(column.by_seed, start=1)}
         for name, values in lists.items():
             if len(values) != len(self.candidates):
                 raise ValueError(f"{name} has {len(values)} entries for {len(self.candidates)} candidates")
@@ -112,22 +114,7 @@ class Table:
         Where the number of images is not known, chance and a twentieth of it: 10.5 % for 10 classes.
         """
         chance = 1 / self.num_classes
-        if self.truth_images is None:
-            return 1.05 * chance
-        return chance + 3 * math.sqrt(chance * (1 - chance) / self.truth_images)
-
-    def to_json(self) -> dict[str, Any]:
-        return _record(asdict(self))
-
-    @staticmethod
-    def from_json(record: Mapping[str, Any]) -> Table:
-        """Raises ValueError for a record that is none, and KeyError for one that lacks a field."""
-        plain = {field.name: record[field.name] for field in fields(Table) if field.name in record}
-        columns = tuple(
-            Column(**{**one, **{key: _tuples(one[key]) for key in ("values", "errors", "by_seed")}})
-            for one in record["columns"]
-        )
-        return Table(**{key: _tuples(value) for key, value in plain.items() if key != "columns"}, columns=columns)
+        return 1.05 * chance if self.truth_images is None else chance_bound(self.truth_images, self.num_classes)
 
 
 @dataclass(frozen=True)
@@ -208,23 +195,6 @@ class Comparison:
     def proxy(self) -> Line:
         return self.lines[0]
 
-    def to_json(self) -> dict[str, Any]:
-        return _record(asdict(self))
-
-    @staticmethod
-    def from_json(record: Mapping[str, Any]) -> Comparison:
-        """Raises KeyError or TypeError for a record that is none."""
-        verdict = record["verdict"]
-        return Comparison(
-            **{
-                **record,
-                "lines": tuple(_line_from(line) for line in record["lines"]),
-                "ceiling": Estimate(**record["ceiling"]),
-                "verdict": Verdict(**{**verdict, "against": tuple(verdict["against"])}),
-                "failures": tuple(Failure(**failure) for failure in record["failures"]),
-            }
-        )
-
 
 def compare(table: Table, seed: int, resamples: int = MOST) -> Comparison:
     """Judge every column of the table against its truth. Raises ValueError where the table has no truth.
@@ -243,7 +213,8 @@ def compare(table: Table, seed: int, resamples: int = MOST) -> Comparison:
     percent_k = max(1, round(PERCENT * n))
     ks = sorted({*KS, percent_k})
     rivals = sum(column.role == EQUAL_COST for column in table.columns[1:])
-    lines = tuple(_line(column, table.columns[0], whole, headline, ks, rivals) for column in table.columns)
+    failed = failures(table)
+    lines = tuple(_line(column, whole, headline, ks, rivals, failed) for column in table.columns)
     return Comparison(
         space=table.space,
         truth_name=table.truth_name,
@@ -255,9 +226,9 @@ def compare(table: Table, seed: int, resamples: int = MOST) -> Comparison:
         seed=seed,
         percent_k=percent_k,
         lines=lines,
-        ceiling=seed_agreement([headline.some(one) for one in table.truth_by_seed], headline.bootstrap),
+        ceiling=seed_agreement([headline.some(seed) for seed in table.truth_by_seed], headline.bootstrap),
         verdict=_verdict(lines),
-        failures=failures(table),
+        failures=failed,
     )
 
 
@@ -280,13 +251,14 @@ def decide(
 
 def failures(table: Table) -> tuple[Failure, ...]:
     """Every candidate that a column could not score, or that is dead in it."""
-    found = []
-    for column in table.columns:
-        errors = column.errors or (None,) * len(column.values)
-        for name, value, error in zip(table.candidates, column.values, errors, strict=True):
-            if value is None or error:
-                found.append(Failure(column.name, name, error or "no value", value is not None))
-    return tuple(found)
+    return tuple(
+        Failure(column.name, name, error or "no value", value is not None)
+        for column in table.columns
+        for name, value, error in zip(
+            table.candidates, column.values, column.errors or (None,) * len(column.values), strict=True
+        )
+        if value is None or error
+    )
 
 
 @dataclass(frozen=True)
@@ -305,22 +277,23 @@ class _View:
         return [values[row] for row in self.rows]
 
     def variable(self, column: Column) -> Variable:
-        return Repeated(self.some(column.values), [self.some(one) for one in column.by_seed])
+        return Repeated(self.some(column.values), [self.some(seed) for seed in column.by_seed])
 
     @property
     def truth(self) -> Variable:
-        return Repeated(self.some(self.table.truth), [self.some(one) for one in self.table.truth_by_seed])
+        return Repeated(self.some(self.table.truth), [self.some(seed) for seed in self.table.truth_by_seed])
 
     @property
     def log_parameters(self) -> Values:
         return [math.log(max(1, self.table.parameters[row])) for row in self.rows]
 
 
-def _line(column: Column, proxy: Column, whole: _View, headline: _View, ks: Sequence[int], rivals: int) -> Line:
+def _line(
+    column: Column, whole: _View, headline: _View, ks: Sequence[int], rivals: int, failed: Sequence[Failure]
+) -> Line:
+    proxy = whole.table.columns[0]
     scores, truth, bootstrap = whole.variable(column), whole.truth, whole.bootstrap
     own, true, drawn = headline.variable(column), headline.truth, headline.bootstrap
-    everything = Ranks(spearman(scores, truth, bootstrap), kendall(scores, truth, bootstrap))
-    first = headline is whole
     ahead = adjusted = ahead_better = None
     if column is not proxy:
         judged = headline.variable(proxy)
@@ -328,20 +301,19 @@ def _line(column: Column, proxy: Column, whole: _View, headline: _View, ks: Sequ
         ahead_better = spearman_difference(whole.variable(proxy), scores, truth, bootstrap, better_half)
         if column.role == EQUAL_COST:
             adjusted = spearman_difference(judged, own, true, _stricter(drawn, rivals))
-    missing = column.errors or (None,) * len(column.values)
+    everything = _ranks(scores, truth, bootstrap)
+    dead = [failure.dead for failure in failed if failure.column == column.name]
     return Line(
         name=column.name,
         title=column.title,
         role=column.role,
         seconds=column.seconds,
         overhead_s=column.overhead_s,
-        failed=sum(value is None for value in column.values),
-        dead=sum(value is not None and error is not None for value, error in zip(column.values, missing, strict=True)),
-        headline=everything if first else Ranks(spearman(own, true, drawn), kendall(own, true, drawn)),
+        failed=dead.count(False),
+        dead=dead.count(True),
+        headline=everything if headline is whole else _ranks(own, true, drawn),
         everything=everything,
-        better_half=Ranks(
-            spearman(scores, truth, bootstrap, better_half), kendall(scores, truth, bootstrap, better_half)
-        ),
+        better_half=_ranks(scores, truth, bootstrap, better_half),
         tops=tuple(_top(k, scores, truth, bootstrap) for k in ks),
         beyond_parameters=partial_spearman(own, true, headline.log_parameters, drawn),
         ahead=ahead,
@@ -350,15 +322,18 @@ def _line(column: Column, proxy: Column, whole: _View, headline: _View, ks: Sequ
     )
 
 
+def _ranks(scores: Variable, truth: Variable, bootstrap: Bootstrap, among: Among | None = None) -> Ranks:
+    return Ranks(spearman(scores, truth, bootstrap, among), kendall(scores, truth, bootstrap, among))
+
+
 def _top(k: int, scores: Variable, truth: Variable, bootstrap: Bootstrap) -> Top:
     fewer = replace(bootstrap, resamples=min(bootstrap.resamples, TOP_RESAMPLES))
-    by_truth, by_proxy = top_by_truth(k), top_by_scores(k)
     return Top(
         k=k,
         precision=precision_at(k, scores, truth, fewer),
         regret=regret_at(k, scores, truth, fewer),
-        by_truth=Ranks(spearman(scores, truth, fewer, by_truth), kendall(scores, truth, fewer, by_truth)),
-        by_proxy=Ranks(spearman(scores, truth, fewer, by_proxy), kendall(scores, truth, fewer, by_proxy)),
+        by_truth=_ranks(scores, truth, fewer, top_by_truth(k)),
+        by_proxy=_ranks(scores, truth, fewer, top_by_scores(k)),
     )
 
 
@@ -373,46 +348,3 @@ def _verdict(lines: Sequence[Line]) -> Verdict:
 
 def _stricter(bootstrap: Bootstrap, baselines: int) -> Bootstrap:
     return replace(bootstrap, level=1 - (1 - bootstrap.level) / max(1, baselines), cautious=True)
-
-
-def _line_from(record: Mapping[str, Any]) -> Line:
-    estimates = {
-        key: None if record[key] is None else Estimate(**record[key])
-        for key in ("beyond_parameters", "ahead", "ahead_better_half", "adjusted")
-    }
-    ranks = {key: _ranks_from(record[key]) for key in ("headline", "everything", "better_half")}
-    tops = tuple(
-        Top(
-            top["k"],
-            Estimate(**top["precision"]),
-            Estimate(**top["regret"]),
-            _ranks_from(top["by_truth"]),
-            _ranks_from(top["by_proxy"]),
-        )
-        for top in record["tops"]
-    )
-    return Line(**{**record, **estimates, **ranks, "tops": tops})
-
-
-def _ranks_from(record: Mapping[str, Any]) -> Ranks:
-    return Ranks(Estimate(**record["spearman"]), Estimate(**record["kendall"]))
-
-
-def _tuples(value: Any) -> Any:
-    """JSON's lists as the tuples that were written."""
-    return tuple(_tuples(one) for one in value) if isinstance(value, list | tuple) else value
-
-
-def _record(value: Mapping[str, Any]) -> dict[str, Any]:
-    """As JSON can hold it: tuples as lists; an infinite or missing number, which ranks as a failure does, is null."""
-    return {str(key): _plain(one) for key, one in value.items()}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return _record(value)
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -161,9 +161,9 @@ def spearman_difference(
         return difference
 
     def normal(_: float) -> tuple[float, float] | None:
-        one, other, true = sample.chosen
-        ones = np.ones((1, len(one)))
-        pairs = Pair(one, true), Pair(other, true), Pair(one, other)
+        own, other, true = sample.chosen
+        ones = np.ones((1, len(own)))
+        pairs = Pair(own, true), Pair(other, true), Pair(own, other)
         r1, r2, shared = (float(pair.spearman(ones)[0]) for pair in pairs)
         return zou(r1, r2, shared, sample.effective, bootstrap.level)
 

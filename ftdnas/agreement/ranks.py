@@ -121,8 +121,7 @@ class Pair:
         missed = _missed(group, taken, passed)
         chance = np.concatenate([np.ones((len(counts), 1)), missed[:, :-1]], axis=1) - missed
         reached = np.where(edge, chance * np.maximum(truth, sure[:, None]), 0).sum(axis=1)
-        found: Floats = np.where(edge.any(axis=1), reached, sure)
-        lost: Floats = best - found
+        lost: Floats = best - np.where(edge.any(axis=1), reached, sure)
         return lost
 
     @cached_property

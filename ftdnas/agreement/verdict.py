@@ -143,8 +143,8 @@ def _more(rivals: Sequence[Rival], needed: int | None) -> str:
 def _cheaper(rivals: Sequence[Rival], drop: float) -> str:
     """The baselines that allow to drop as much: a proxy that costs something must not be praised beside them."""
     able = [(droppable(rival.spearman.low), rival.title) for rival in rivals if rival.spearman.low is not None]
-    able = sorted((one for one in able if one[0] >= drop), reverse=True)[:1]
-    return "".join(f"; {title} allows {_percent(share)} by the same model" for share, title in able)
+    share, title = max(able, default=(0.0, ""))
+    return f"; {title} allows {_percent(share)} by the same model" if share >= drop else ""
 
 
 def _each(rivals: Sequence[Rival]) -> str:

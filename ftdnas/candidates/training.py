@@ -23,6 +23,7 @@ from distill.recipe import identity as recipe_identity
 from distill.synthetic import SyntheticSet
 from distill.training.examples import Examples
 from distill.training.loop import Fitted, Reading, Targets, fit
+from ftdnas.agreement.fractions import chance_bound
 from ftdnas.candidates.materials import Label, Material, Shelf, Taught
 from ftdnas.candidates.screening import Screening, norm_family
 from ftdnas.runtime.home import digest
@@ -281,12 +282,6 @@ def is_dead(row: Row) -> bool:
     if row["score"] is None or not images:
         return False
     return bool(row["score"] <= chance_bound(images, classes))
-
-
-def chance_bound(images: int, classes: int) -> float:
-    """The largest accuracy on so many images that counts as chance."""
-    chance = 1 / classes
-    return chance + 3 * math.sqrt(chance * (1 - chance) / images)
 
 
 def late_loss(losses: Sequence[float]) -> float:

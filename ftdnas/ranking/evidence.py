@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from ftdnas.agreement.records import from_json
+
 PLACE = Path(__file__).with_name("evidence.json")
 Interval = tuple[float, float, float]  # value, low, high at 95 %
 
@@ -42,11 +44,8 @@ class Evidence:
 @cache
 def known() -> tuple[Evidence, ...]:
     """All that ships with the package."""
-    records = json.loads(PLACE.read_text(encoding="utf-8"))
-    return tuple(
-        Evidence(**{name: tuple(value) if isinstance(value, list) else value for name, value in record.items()})
-        for record in records
-    )
+    evidence: tuple[Evidence, ...] = from_json(tuple[Evidence, ...], json.loads(PLACE.read_text(encoding="utf-8")))
+    return evidence
 
 
 def limits(space: str, proxy: str, labels: str, *, as_measured: bool = True) -> list[str]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from distill.files import whole_file
 from ftdnas.agreement.comparison import Comparison, Table
+from ftdnas.agreement.records import to_json
 from ftdnas.report import views
 from ftdnas.report.page import UNKNOWN, Charts, Extras, page
 
@@ -38,20 +37,21 @@ def write_report(folder: Path, table: Table, comparison: Comparison | None, extr
 
 
 def record(table: Table, comparison: Comparison | None, extras: Extras) -> dict[str, Any]:
-    """Everything in the report as JSON: `Table.from_json` and `Comparison.from_json` read their parts back."""
-    told: dict[str, Any] = {
-        "title": extras.title,
-        "verdict": comparison.verdict.sentence if comparison else UNKNOWN,
-        "comparison": comparison.to_json() if comparison else None,
-        "table": table.to_json(),
-        "notes": list(extras.notes),
-        "provenance": extras.provenance,
-        "failures": [list(failure) for failure in extras.failures],
-        "ledger": [asdict(stage) for stage in extras.ledger],
-        "break_even": list(extras.break_even),
-    }
-    plain: dict[str, Any] = _plain(told)
-    return plain
+    """Everything in the report as JSON; `agreement.records.from_json` reads its table and its comparison back."""
+    told: dict[str, Any] = to_json(
+        {
+            "title": extras.title,
+            "verdict": comparison.verdict.sentence if comparison else UNKNOWN,
+            "comparison": comparison,
+            "table": table,
+            "notes": extras.notes,
+            "provenance": extras.provenance,
+            "failures": extras.failures,
+            "ledger": extras.ledger,
+            "break_even": extras.break_even,
+        }
+    )
+    return told
 
 
 def rows_of(table: Table) -> str:
@@ -60,7 +60,7 @@ def rows_of(table: Table) -> str:
     columns: dict[str, Sequence[Any]] = {"rank": by_proxy, "architecture": table.candidates}
     if table.truth:
         columns |= {"truth": table.truth, "real_rank": views.ranks(table.truth)}
-        columns |= {f"truth_seed_{number}": one for number, one in enumerate(table.truth_by_seed, start=1)}
+        columns |= {f"truth_seed_{number}": values for number, values in enumerate(table.truth_by_seed, start=1)}
     columns["parameters"] = table.parameters
     columns |= {"flops": table.flops} if table.flops else {}
     columns |= {"latency_ms": table.latency_ms} if table.latency_ms else {}
@@ -69,7 +69,7 @@ def rows_of(table: Table) -> str:
         columns[f"choice_{key}"] = [choices.get(key) for choices in table.choices]
     for column in table.columns:
         columns[column.name] = column.values
-        columns |= {f"{column.name}_seed_{number}": one for number, one in enumerate(column.by_seed, start=1)}
+        columns |= {f"{column.name}_seed_{number}": seed for number, seed in enumerate(column.by_seed, start=1)}
         if any(column.errors):
             columns[f"{column.name}_error"] = column.errors
     text = io.StringIO()
@@ -78,17 +78,6 @@ def rows_of(table: Table) -> str:
     order = sorted(range(len(table.candidates)), key=lambda row: (by_proxy[row], table.candidates[row]))
     writer.writerows([values[row] for values in columns.values()] for row in order)
     return text.getvalue()
-
-
-def _plain(value: Any) -> Any:
-    """As JSON can hold it; what it cannot is told as text, a number that is none as null."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, str | int | bool) else str(value)
 
 
 def _write(path: Path, content: str) -> None:

@@ -14,7 +14,7 @@ from ftdnas.agreement.estimates import Estimate
 from ftdnas.report import views
 from ftdnas.report.charts import Chart, Forest, number
 from ftdnas.report.ledger import ONCE, Stage
-from ftdnas.report.style import SCRIPT, STYLE, policy
+from ftdnas.report.style import SCRIPT, STYLE, page_policy
 from ftdnas.report.svg import draw, draw_forest
 from ftdnas.report.terminal import beside, points, seconds_told, told_truth, undefined_or
 
@@ -77,7 +77,7 @@ def page(table: Table, comparison: Comparison | None, extras: Extras, charts: Ch
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{policy()}">
+<meta http-equiv="Content-Security-Policy" content="{page_policy()}">
 <title>{escape(extras.title)}</title>
 <style>{STYLE}</style>
 </head>

@@ -16,11 +16,11 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTex
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import ValidationError
 
+from ftdnas.report.style import stated_policy
 from ftdnas.runtime.leases import DatabaseAway
 from ftdnas.service import studies
 from ftdnas.service.problems import Problem, told_errors
 from ftdnas.service.queue import KeyTaken
-from ftdnas.service.report_page import policy_of
 from ftdnas.service.requests import KINDS, NAME, coming, known_spaces
 from ftdnas.service.server import SPARE_BYTES, Server
 from ftdnas.service.uploads import receive_set
@@ -303,7 +303,7 @@ def report_page(name: Name) -> HTMLResponse:
     if path is None:
         raise Problem(404, f"the study {name} has no report yet: submit a report job")
     text = path.read_text(encoding="utf-8")
-    return HTMLResponse(text, headers={"Content-Security-Policy": policy_of(text)})
+    return HTMLResponse(text, headers={"Content-Security-Policy": f"{stated_policy(text)}; frame-ancestors 'self'"})
 
 
 @router.get("/studies/{name}/report.json", tags=["reports"])

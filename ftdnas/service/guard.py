@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from fastapi.responses import RedirectResponse
 
+from ftdnas.report.style import policy
 from ftdnas.service.problems import Problem, problem
 
 COOKIE = "ftdnas_token"
@@ -20,9 +21,14 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 SAFE = ("GET", "HEAD", "OPTIONS")
 OPEN_PATHS = ("/api/v1/health", "/static/")  # they tell nothing
 BODY_BYTES = 1 << 20  # of a request that is no upload
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "form-action 'self'; base-uri 'none'; frame-ancestors 'self'; frame-src 'self'"
+POLICY = policy(
+    script_src="'self'",
+    style_src="'self'",
+    img_src="'self' data:",
+    connect_src="'self'",
+    form_action="'self'",
+    frame_src="'self'",
+    frame_ancestors="'self'",
 )
 HEADERS = {
     "Content-Security-Policy": POLICY,

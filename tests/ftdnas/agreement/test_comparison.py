@@ -12,6 +12,7 @@ import pytest
 from ftdnas.agreement.bootstrap import Bootstrap
 from ftdnas.agreement.comparison import PROXY, REFERENCE, Column, Comparison, Table, compare, decide
 from ftdnas.agreement.estimates import spearman, spearman_difference
+from ftdnas.agreement.records import from_json, to_json
 from ftdnas.agreement.verdict import AVOID, USE
 from ftdnas.report.terminal import lines
 
@@ -145,13 +146,13 @@ def test_constant_scores_rank_nothing_and_are_no_rival() -> None:
 
 
 def test_all_of_it_is_json_and_back() -> None:
-    assert Comparison.from_json(json.loads(json.dumps(COMPARED.to_json(), allow_nan=False))) == COMPARED
-    record = json.loads(json.dumps(WHOLE.to_json(), allow_nan=False))
-    again = Table.from_json(record)
-    assert again.to_json() == WHOLE.to_json()
+    assert from_json(Comparison, json.loads(json.dumps(to_json(COMPARED), allow_nan=False))) == COMPARED
+    record = json.loads(json.dumps(to_json(WHOLE), allow_nan=False))
+    again = from_json(Table, record)
+    assert to_json(again) == to_json(WHOLE)
     assert compare(again, seed=0, resamples=QUICK) == COMPARED
     odd = replace(WHOLE.columns[0], values=(-math.inf, math.nan, *WHOLE.columns[0].values[2:]))
-    assert table(columns=(odd,)).to_json()["columns"][0]["values"][:2] == [None, None]
+    assert to_json(table(columns=(odd,)))["columns"][0]["values"][:2] == [None, None]
 
 
 def test_a_table_must_hold_one_entry_per_candidate_and_a_truth() -> None:
@@ -190,4 +191,4 @@ def test_three_candidates_leave_most_undefined_and_break_nothing() -> None:
     compared = compare(few, seed=0, resamples=QUICK)
     assert compared.verdict.decision == "undecided"
     assert lines(compared)
-    json.dumps(compared.to_json(), allow_nan=False)
+    json.dumps(to_json(compared), allow_nan=False)

@@ -19,13 +19,13 @@ from distill.recipe import TrainingRecipe
 from distill.synthetic import SyntheticSet
 from distill.training.examples import Examples
 from distill.training.loop import Targets
+from ftdnas.agreement.fractions import chance_bound
 from ftdnas.candidates.cost import CostModel, TimedStep, fit_cost
 from ftdnas.candidates.materials import Label, Shelf, Taught, hand_over, held_out_material, set_material
 from ftdnas.candidates.screening import SCORES, Screening
 from ftdnas.candidates.training import (
     Score,
     Training,
-    chance_bound,
     is_dead,
     late_loss,
     score,

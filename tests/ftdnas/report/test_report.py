@@ -16,12 +16,13 @@ from PIL import Image
 
 from ftdnas.agreement.bias import biases, pareto, percentiles
 from ftdnas.agreement.comparison import PROXY, REFERENCE, Column, Comparison, Table, compare
+from ftdnas.agreement.records import from_json, to_json
 from ftdnas.report import views
 from ftdnas.report.charts import Axis, around
 from ftdnas.report.folder import write_report
 from ftdnas.report.ledger import EACH, ONCE, Stage
 from ftdnas.report.page import UNKNOWN, Charts, Extras
-from ftdnas.report.style import SCRIPT, STYLE, policy
+from ftdnas.report.style import SCRIPT, STYLE, page_policy, stated_policy
 
 N = 40
 HOSTILE = '<script>alert("1")</script> & $x_1$ 漢'
@@ -148,8 +149,9 @@ def test_nothing_comes_from_outside_and_nobody_else_can_run_a_script(page: Page,
             if name in ("src", "href", "action", "data"):
                 assert (value or "").startswith(("data:image/png;base64,", "#"))
     assert len(page.all("script")) == len(page.all("style")) == 1
-    assert [meta["content"] for meta in page.all("meta") if "http-equiv" in meta] == [policy()]
+    assert [meta["content"] for meta in page.all("meta") if "http-equiv" in meta] == [page_policy()]
     source = (folder / "report.html").read_text(encoding="utf-8")
+    assert stated_policy(source) == page_policy()
     assert f"<script>{SCRIPT}</script>" in source
     assert f"<style>{STYLE}</style>" in source
     assert not re.search(r"https?://|@import|url\(", source)
@@ -180,8 +182,8 @@ def test_the_csv_has_a_row_per_candidate_and_every_column(folder: Path) -> None:
 
 def test_the_json_reads_back(folder: Path, compared: Comparison) -> None:
     record = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    assert Comparison.from_json(record["comparison"]) == compared
-    assert record["table"] == TABLE.to_json() == Table.from_json(record["table"]).to_json()
+    assert from_json(Comparison, record["comparison"]) == compared
+    assert record["table"] == to_json(TABLE) == to_json(from_json(Table, record["table"]))
     assert record["verdict"] == compared.verdict.sentence
     assert record["provenance"]["recipe"]["bad"] is None
     assert record["ledger"][0]["seconds"] == 800.0

@@ -15,11 +15,12 @@ import schemathesis
 from hypothesis import HealthCheck, given, settings
 from starlette.testclient import TestClient
 
+from ftdnas.report.style import page_policy
 from ftdnas.runtime.database import open_storage
 from ftdnas.runtime.home import home
 from ftdnas.service.app import make_app
 from ftdnas.service.board import Board, expected_starts
-from ftdnas.service.guard import Access
+from ftdnas.service.guard import POLICY, Access
 from ftdnas.service.paths import without_places
 from ftdnas.service.queue import Queue
 from ftdnas.service.requests import Bounds, can_begin
@@ -123,6 +124,24 @@ def test_pages_load_nothing_from_outside(inside: Any, digits_set: str, page: str
     assert not re.search(r"""(src|href)=["'](https?:)?//""", answer.text)
     assert not re.search(r"<script(?![^>]*src)|\son[a-z]+=|style=", answer.text)
     assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
+def test_a_report_is_shown_under_the_policy_that_it_states(inside: Any) -> None:
+    folder = home() / "studies" / "mine"
+    (folder / "report").mkdir(parents=True)
+    (folder / "study.json").write_text("{}")
+    assert inside.web.get("/api/v1/studies/mine/report").status_code == 404
+    older = page_policy().replace("sha256-", "sha256-ab")  # its style has changed since
+    for written, stated in ((page_policy(), page_policy()), (older, older), (None, page_policy())):
+        head = f'<meta http-equiv="Content-Security-Policy" content="{written}">' if written else ""
+        page = f"<html><head>{head}<title></title></head><script>alert(1)</script></html>"
+        (folder / "report" / "report.html").write_text(page)
+        answer = inside.web.get("/api/v1/studies/mine/report")
+        assert answer.text == page
+        assert answer.headers["content-security-policy"] == f"{stated}; frame-ancestors 'self'"
+    own = inside.web.get("/").headers["content-security-policy"]
+    assert own == POLICY
+    assert own.split("; ")[:2] == page_policy().split("; ")[:2] == ["default-src 'none'", "base-uri 'none'"]
 
 
 NAMES = ["..%2fsets", "..%2f..%2fetc%2fpasswd", "%2e%2e", "a/b", ".hidden", "a\x00b", "x" * 300, "C:\\x", "~root"]
