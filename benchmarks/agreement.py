@@ -25,7 +25,8 @@ from ftdnas.candidates.real_rankings import RealTrainings
 from ftdnas.candidates.screening import Screening, default_screening
 from ftdnas.candidates.truth import truth_recipe
 from ftdnas.candidates.truth_table import Columns, read_table, stratified_by_truth
-from ftdnas.proxies.base import Proxy, Workbench, settle
+from ftdnas.proxies.base import Proxy, settle
+from ftdnas.proxies.bench import Workbench
 from ftdnas.proxies.names import find_proxy
 from ftdnas.proxies.rank_sum import mean_ranks
 from ftdnas.report.folder import write_report

@@ -30,7 +30,7 @@ from ftdnas.agreement.estimates import spearman, spearman_difference
 from ftdnas.candidates.screening import default_screening
 from ftdnas.candidates.training import score_value
 from ftdnas.candidates.truth_table import Columns, read_table, stratified_by_truth
-from ftdnas.proxies.base import Workbench
+from ftdnas.proxies.bench import Workbench
 from ftdnas.proxies.names import find_proxy
 from ftdnas.runtime.rows import Row, RowFile
 from ftdnas.sets.images import Source, images_of

@@ -1,6 +1,1 @@
-"""Cheap numbers that stand for accuracy; `find_proxy` gives one by its name."""
-
-from ftdnas.proxies.base import Proxy, Rows, ScoreColumn, Workbench
-from ftdnas.proxies.names import DEFAULT, PROXIES, find_proxy, known_proxy
-
-__all__ = ["DEFAULT", "PROXIES", "Proxy", "Rows", "ScoreColumn", "Workbench", "find_proxy", "known_proxy"]
+"""Cheap numbers that stand for accuracy; `ftdnas.proxies.names.find_proxy` gives one by its name."""

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ftdnas.candidates.training import Training, is_dead
-from ftdnas.proxies.base import Rows, ScoreColumn, Workbench, spent
+from ftdnas.proxies.base import Rows, ScoreColumn, spent
+from ftdnas.proxies.bench import Workbench
 from ftdnas.proxies.trained import real_recipe, real_seed, within
 
 ETA = 3  # one in so many goes on to the next rung

@@ -13,7 +13,8 @@ from distill.recipe import TrainingRecipe
 from ftdnas.candidates.materials import Label, Material
 from ftdnas.candidates.screening import SCORES, describe_score, family_of
 from ftdnas.candidates.training import Training, is_dead, score_value
-from ftdnas.proxies.base import Rows, ScoreColumn, Workbench, spent
+from ftdnas.proxies.base import Rows, ScoreColumn, spent
+from ftdnas.proxies.bench import Workbench
 from ftdnas.runtime.rows import Row
 
 DIGITS = 2  # that count of a budget made of measured times, so that a hair does not make all trainings others

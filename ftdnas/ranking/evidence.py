@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from ftdnas.agreement.records import from_json
+from ftdnas.proxies.names import ProxyName, read_proxy
 
 PLACE = Path(__file__).with_name("evidence.json")
 Interval = tuple[float, float, float]  # value, low, high at 95 %
@@ -48,7 +50,7 @@ def known() -> tuple[Evidence, ...]:
     return evidence
 
 
-def limits(space: str, proxy: str, labels: str, *, as_measured: bool = True) -> list[str]:
+def limits(space: str, proxy: ProxyName, labels: str, *, as_measured: bool = True) -> list[str]:
     """What is known of this proxy on this space, a line each; for comparison random images where it trains on a set,
     and the best without training.
 
@@ -56,12 +58,12 @@ def limits(space: str, proxy: str, labels: str, *, as_measured: bool = True) -> 
     are screened by the space's own defaults, as they were then.
     """
     here = [record for record in known() if record.space == space]
-    own = [record for record in here if _parts(record.proxy) == _parts(proxy) and record.labels in (labels, "")]
-    control = _parts(proxy.replace("set.", "random.")) if "set." in proxy else []
-    random = [record for record in here if _parts(record.proxy) == control and record.labels == labels]
+    own = [record for record in here if _same(record, proxy) and record.labels in (labels, "")]
+    control = proxy.on_random_images() if proxy.on_set else None
+    random = [record for record in here if control and _same(record, control) and record.labels == labels]
     free = [record for record in here if not record.labels and record not in own]
     if not own:
-        return [f"how {proxy} ranks {space} was not measured before: ftdnas check does, on a few real trainings"]
+        return [f"how {proxy.text()} ranks {space} was not measured before: ftdnas check does, on a few real trainings"]
     best = max(free, key=lambda record: record.all[0], default=None)
     lines = [
         f"measured before on {record.candidates} of {space}, {record.data}, {record.describe()} "
@@ -73,6 +75,9 @@ def limits(space: str, proxy: str, labels: str, *, as_measured: bool = True) -> 
     return lines
 
 
-def _parts(proxy: str) -> list[str]:
-    """Of a sum of ranks, whose order says nothing."""
-    return sorted(proxy.split("+"))
+def _same(record: Evidence, proxy: ProxyName) -> bool:
+    """Whether it is of that proxy: the order of a sum of ranks says nothing."""
+    first, second = (
+        Counter(part.text() for part in name.parts or (name,)) for name in (read_proxy(record.proxy), proxy)
+    )
+    return first == second

@@ -19,8 +19,9 @@ from ftdnas.candidates.limits import Limits
 from ftdnas.candidates.materials import Shelf, hand_over
 from ftdnas.candidates.real_rankings import recipe_of
 from ftdnas.candidates.screening import Screening, default_screening
-from ftdnas.proxies.base import CALIBRATION, Proxy, Workbench
-from ftdnas.proxies.names import DEFAULT, find_proxy, known_proxy
+from ftdnas.proxies.base import Proxy
+from ftdnas.proxies.bench import CALIBRATION, Workbench
+from ftdnas.proxies.names import DEFAULT, find_proxy, read_proxy
 from ftdnas.ranking.evidence import limits
 from ftdnas.ranking.plan import parse_restriction
 from ftdnas.ranking.samplers import SAMPLERS, Sampler, Settings, make_sampler
@@ -55,7 +56,6 @@ BASELINES = (
     "jacob_cov",
     "az_nas",
 )  # what `compare=("all",)` scores beside the proxy; naswot refuses sigmoids and is left to be asked for
-REAL = ("race", "hybrid", "real:")  # proxies that train as the truth does
 OBJECTIVES = {"params": "minimize", "flops": "minimize", "latency": "minimize"}
 FACTS = {"params": "parameters", "flops": "flops", "latency": "latency_ms"}  # of a candidate, by objective
 
@@ -157,8 +157,7 @@ def prepare_search(
     source: Mapping[str, Any],
 ) -> PreparedSearch:
     space = find_space(request.space)
-    for text in (request.proxy, *request.compared):
-        known_proxy(text)
+    proxies = [read_proxy(text) for text in (request.proxy, *request.compared)]
     if request.sampler not in SAMPLERS:
         raise LookupError(f"unknown sampler {request.sampler!r}: {hint(request.sampler, SAMPLERS)}")
     if request.executor not in ("local", "ray"):
@@ -166,15 +165,10 @@ def prepare_search(
     for name in request.objectives:
         if name not in OBJECTIVES:
             raise LookupError(f"unknown objective {name!r}: {hint(name, OBJECTIVES)}")
-    if request.sampler in ADAPTIVE and any(kind in request.proxy for kind in ("race", "hybrid", "promote")):
+    if request.sampler in ADAPTIVE and proxies[0].ranks_together:
         raise ValueError(
-            f"sampler {request.sampler} asks for one candidate after another, and {request.proxy} ranks all at once: "
-            "take stratified, random or exhaustive"
-        )
-    if request.sampler in ADAPTIVE and request.proxy.partition("+")[0] == "az_nas":
-        raise ValueError(
-            f"az_nas ranks candidates beside each other, and sampler {request.sampler} asks for one after another: "
-            "take stratified, random or exhaustive"
+            f"sampler {request.sampler} asks for one candidate after another, and {request.proxy} ranks candidates "
+            "beside each other: take stratified, random or exhaustive"
         )
     device = pick_device(request.device).type
     request = replace(request, truth=_truth_of(request, synthetic, str(source.get("spec") or data.name), device))
@@ -224,9 +218,8 @@ def prepare_search(
 
 def _truth_of(request: SearchRequest, synthetic: SyntheticSet | None, spec: str, device: str) -> TrainingRecipe | None:
     """How real trainings go: as asked for, or by the recipe of the set or the data where a proxy cannot do without."""
-    if request.truth is not None or not any(
-        kind in text for text in (request.proxy, *request.compared) for kind in REAL
-    ):
+    proxies = [read_proxy(text) for text in (request.proxy, *request.compared)]
+    if request.truth is not None or not any(proxy.needs_truth for proxy in proxies):
         return request.truth
     made_by = set_recipe(synthetic) if synthetic is not None else choose_recipe(spec, None, device == "cuda")[0]
     return recipe_of(made_by.evaluation.full, None, None)
@@ -238,7 +231,7 @@ def known_limits(job: PreparedSearch) -> list[str]:
     taught = screening.labels == "teachers" and synthetic is not None and synthetic.teachers is not None
     # Under labels of its own a set was measured with the rest of the screening as it is by default.
     own = replace(screening, labels="set") == replace(default_screening(job.space.name).screening, labels="set")
-    return limits(job.space.name, job.proxy.name, "teachers" if taught else "set", as_measured=own)
+    return limits(job.space.name, read_proxy(job.proxy.name), "teachers" if taught else "set", as_measured=own)
 
 
 def precision_notes(job: PreparedSearch) -> list[str]:

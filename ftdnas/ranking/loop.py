@@ -10,7 +10,6 @@ import contextlib
 import itertools
 import json
 import math
-import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from distill.synthetic import SyntheticSet
 from ftdnas.candidates.cost import CostModel
 from ftdnas.candidates.materials import Shelf
 from ftdnas.proxies.base import Proxy, settle
+from ftdnas.proxies.names import read_proxy
 from ftdnas.proxies.rank_sum import guide_of
 from ftdnas.ranking.advice import Advice
 from ftdnas.ranking.job import (
@@ -134,9 +134,7 @@ def choose_set(library: Library, name: str | None, spec: str) -> tuple[str, Synt
 
 def needs_set(request: SearchRequest) -> bool:
     """Whether any of its proxies trains on a set or on as many real images."""
-    kinds = ("set", "random", "herding", "kmeans", "early")
-    parts = [part for text in (request.proxy, *request.compared) for part in re.split(r"[+(),]", text)]
-    return any(part.startswith(kinds) and not part.startswith("early:") for part in parts)
+    return any(read_proxy(text).needs_set for text in (request.proxy, *request.compared))
 
 
 def top(study: str, k: int) -> list[str]:

@@ -14,7 +14,8 @@ from distill.synthetic import SyntheticSet
 from ftdnas.agreement.comparison import EQUAL_COST, PROXY, REFERENCE, Column, Comparison, Table, compare
 from ftdnas.candidates.real_rankings import Truth
 from ftdnas.candidates.screening import Screening
-from ftdnas.proxies.base import CALIBRATION, REAL_SEEDS, Proxy, Rows, Workbench
+from ftdnas.proxies.base import Proxy, Rows
+from ftdnas.proxies.bench import CALIBRATION, REAL_SEEDS, Workbench
 from ftdnas.proxies.names import find_proxy
 from ftdnas.proxies.rank_sum import by_seed, mean_ranks
 from ftdnas.proxies.trained import known_once_s

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._+\-]{0,99}$"
 NAME_SAID = "a name has letters, digits, . _ + - and at most 100 of them, the first a letter or digit"
 WORD = r"^[A-Za-z0-9_.,:=()+-]{1,200}$"  # a proxy, a choice of a space, an operation of augmentation
-NEEDS_SET = re.compile(r"(?:^|[+(,])(?:set|random|herding|kmeans|early\.|early_total)")  # a proxy
 
 
 @dataclass(frozen=True)
@@ -214,7 +212,7 @@ class Screened(OnData):
     study: Name | None = Field(None, description="Name of the study.")
 
     def check(self, bounds: Bounds) -> None:
-        from ftdnas.proxies.names import DEFAULT, real_epochs
+        from ftdnas.proxies.names import DEFAULT, read_proxy
         from ftdnas.ranking.plan import parse_restriction
         from search_spaces.base import find_space
 
@@ -225,12 +223,12 @@ class Screened(OnData):
         parse_restriction(find_space(self.space), self.where)
         for text in (self.proxy, *self.compare):
             if text is not None and text != "all":
-                for epochs in real_epochs(text):
+                for epochs in read_proxy(text).real_epochs:
                     _within(f"the epochs of {text}", math.ceil(epochs), bounds.epochs)
         sets = [*Library().names(), *bounds.coming]
         if self.set is not None:
             _known("synthetic set", self.set, sets)
-        elif not sets and NEEDS_SET.search(self.proxy or DEFAULT):
+        elif not sets and read_proxy(self.proxy or DEFAULT).needs_set:
             raise ValueError(
                 "there is no synthetic set yet: distil one, or choose a proxy that needs none, such as race"
             )

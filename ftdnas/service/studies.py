@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ftdnas.candidates.screening import SCORES
 from ftdnas.candidates.training import score_value
+from ftdnas.proxies.names import read_proxy
 from ftdnas.runtime.home import home, read_json, studies_folder, truth_folder
 from ftdnas.runtime.rows import RowFile
 from ftdnas.service.paths import without_places
@@ -43,8 +43,11 @@ class StudyView:
     @property
     def guide(self) -> str:
         """The score that orders what is scored so far: of the proxy's first part, where it is one of a training."""
-        kind = str(self.settings.get("proxy", "")).partition("+")[0].rpartition(".")[2]
-        return kind if kind in SCORES else "late_loss"
+        try:
+            score = read_proxy(str(self.settings.get("proxy", ""))).leaves[0].score
+        except (ValueError, LookupError):  # settings that are damaged
+            score = None
+        return score or "late_loss"
 
     def summary(self) -> dict[str, Any]:
         """What a list shows."""

@@ -12,7 +12,8 @@ from distill.images.datasets import ImageDataset
 from distill.recipe import TrainingRecipe
 from distill.synthetic import SyntheticSet
 from ftdnas.candidates.screening import Screening
-from ftdnas.proxies.base import Proxy, Workbench
+from ftdnas.proxies.base import Proxy
+from ftdnas.proxies.bench import Workbench
 from ftdnas.runtime.processes import Failure, outcome_of
 
 MakeBench = Callable[..., Workbench]

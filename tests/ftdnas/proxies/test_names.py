@@ -12,9 +12,8 @@ import pytest
 import torch
 
 from ftdnas.candidates.screening import Screening
-from ftdnas.proxies import DEFAULT, PROXIES, find_proxy, known_proxy
-from ftdnas.proxies.base import Workbench
-from ftdnas.proxies.names import default_proxy
+from ftdnas.proxies.bench import Workbench
+from ftdnas.proxies.names import DEFAULT, PROXIES, default_proxy, find_proxy, read_proxy
 
 BASE = "convnet:width=32,depth={},norm={},activation=relu,pooling={}"
 INFEASIBLE = BASE.format(4, "instance", "max")  # 8 pixels cannot be halved so often
@@ -116,7 +115,7 @@ def test_the_seed_decides_and_nothing_else(
 )
 def test_a_short_name_is_completed(text: str, name: str, bench: Workbench) -> None:
     assert find_proxy(text, bench).name == name
-    known_proxy(text)
+    read_proxy(text)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +147,7 @@ def test_a_short_name_is_completed(text: str, name: str, bench: Workbench) -> No
     ],
 )
 def test_wrong_names_get_one_line_with_the_choices(text: str, message: str, bench: Workbench) -> None:
-    for find in (lambda: find_proxy(text, bench), lambda: known_proxy(text)):
+    for find in (lambda: find_proxy(text, bench), lambda: read_proxy(text)):
         with pytest.raises((ValueError, LookupError), match=message) as caught:
             find()
         assert "\n" not in str(caught.value)
@@ -160,6 +159,35 @@ def test_what_needs_a_set_says_so(name: str, make_bench: Callable[..., Workbench
     with pytest.raises(ValueError, match="needs a synthetic set"):
         find_proxy(name, without)
     find_proxy("early:2.accuracy+race+params+az_nas", without)
+
+
+SPELLINGS = ("{}", " {} ", "params+{}", "{} + params", "az_nas +{}", "hybrid({},params)", "hybrid( params , {} )")
+
+
+@pytest.mark.parametrize("name", [*PROXIES, "set", "early", "random3", "kmeans", "early:2", "real:0.5.auc"])
+def test_a_name_says_what_it_needs_however_it_is_spelled(name: str, make_bench: Callable[..., Workbench]) -> None:
+    without = make_bench(synthetic=None)
+    needs_set = name.startswith(("set", "random", "herding", "kmeans", "early")) and not name.startswith("early:")
+    if needs_set:
+        with pytest.raises(ValueError, match="needs a synthetic set"):
+            find_proxy(name, without)
+    else:
+        find_proxy(name, without)
+    for spelling in (*SPELLINGS, "promote(params,{})", "promote( {}, params )"):
+        read = read_proxy(spelling.format(name))
+        assert read.needs_set == needs_set, spelling
+        assert read.on_set == name.startswith("set"), spelling
+        assert read_proxy(read.text("late_loss")).text() == read.text("late_loss")
+        by_itself = "(" not in spelling
+        assert read.needs_truth == (name.startswith(("race", "real")) or spelling.startswith("hybrid")), spelling
+        first = (spelling.strip().startswith("{}") and name.startswith("az_nas")) or spelling.startswith("az_nas")
+        assert read.ranks_together == (not by_itself or first or name == "race"), spelling
+
+
+def test_random_images_in_place_of_the_set() -> None:
+    read = read_proxy("promote(set.late_loss + params, real:2)").on_random_images()
+    assert read.text("auc") == "promote(random.late_loss+params,real:2.auc)"
+    assert read.real_epochs == (2.0,)
 
 
 def test_what_else_may_be_missing(make_bench: Callable[..., Workbench], bench: Workbench) -> None:
@@ -189,4 +217,4 @@ def test_what_ranks_unless_told_goes_by_space_and_set(bench: Workbench) -> None:
     assert proxy == DEFAULT
     assert "no teachers" in why
     assert default_proxy("nasbench201", taught)[0] == "random.late_loss+az_nas"
-    known_proxy(default_proxy("nasbench201", taught)[0])
+    read_proxy(default_proxy("nasbench201", taught)[0])

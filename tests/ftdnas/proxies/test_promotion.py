@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from ftdnas.candidates.training import Training
-from ftdnas.proxies import find_proxy
-from ftdnas.proxies.base import Workbench
+from ftdnas.proxies.bench import Workbench
+from ftdnas.proxies.names import find_proxy
 from ftdnas.proxies.promotion import Promotion, asked_of
 from search_spaces.base import parse_architecture
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from ftdnas.candidates.training import Training
-from ftdnas.proxies import find_proxy
-from ftdnas.proxies.base import Workbench
+from ftdnas.proxies.bench import Workbench
+from ftdnas.proxies.names import find_proxy
 from ftdnas.proxies.race import Race
 from ftdnas.proxies.rank_sum import mean_ranks
 

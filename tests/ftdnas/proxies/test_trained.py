@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from ftdnas.candidates.training import Training
-from ftdnas.proxies import find_proxy
-from ftdnas.proxies.base import Proxy, Workbench
+from ftdnas.proxies.base import Proxy
+from ftdnas.proxies.bench import Workbench
+from ftdnas.proxies.names import find_proxy
 from ftdnas.proxies.rank_sum import by_seed, mean_ranks
 from ftdnas.runtime.processes import Failure
 
