@@ -130,7 +130,7 @@ def main() -> None:
     )
     comparison = compare(judged, 0)
     print("\n".join(lines(comparison)))
-    write_report(asked.out, judged, comparison, extras(asked, bench, judged))
+    write_report(asked.out, judged, comparison, extras(asked, bench, judged), png=True)
 
 
 def texts(space: str) -> list[str]:

@@ -109,6 +109,7 @@ def truth(source: Source, as_json: bool, stratified: bool, **asked: Any) -> None
 @click.option("--truth", "truth_name", metavar="NAME|TABLE", help="From ftdnas truth, or a .csv or .parquet file.")
 @table_options
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder (default: the study's).")
+@click.option("--png", is_flag=True, help="Write every chart as a PNG too.")
 @click.option("--data-root", type=click.Path(path_type=Path, file_okay=False), envvar="FTDNAS_DATA")
 @json_option
 def report(
@@ -116,13 +117,14 @@ def report(
     named: str | None,
     truth_name: str | None,
     out: Path | None,
+    png: bool,
     data_root: Path | None,
     as_json: bool,
     **columns: Any,
 ) -> None:
     """How far a study's ranking can be trusted: the verdict, every baseline on the same candidates, what it cost.
 
-    Writes report.html (one file, no network), report.csv, report.json and figures.
+    Writes report.html (one file, no network), report.csv and report.json.
     """
     from ftdnas.candidates.real_rankings import find_truth
     from ftdnas.report.page import UNKNOWN
@@ -137,7 +139,7 @@ def report(
     if truth_name is not None:
         space, data = found.settings["space"], found.bench.data
         real = find_truth(truth_name, space, data, found.candidates, _columns(columns))
-    page, comparison = write(found, real, out)
+    page, comparison = write(found, real, out, png=png)
     if as_json:
         click.echo((page.parent / "report.json").read_text(encoding="utf-8"), nl=False)
         return

@@ -9,7 +9,6 @@ from typing import Any
 
 from distill.run import duration
 from ftdnas.candidates.cost import CostModel
-from ftdnas.report.ledger import break_even
 
 ETA = 3  # of a race one in so many goes on
 
@@ -68,6 +67,18 @@ def advise(
     ways += [Way("race on real data", 0.0, race), Way(f"train all for {full_epochs} epochs", 0.0, everything)]
     pays_from = None if distillation_s is None else break_even(distillation_s, screen_s / jobs, race / jobs)
     return Advice(candidates, jobs, tuple(ways), pays_from)
+
+
+def break_even(once_s: float, candidate_s: float, alternative_s: float) -> int | None:
+    """The smallest number of candidates n with once + candidate * n < alternative * n; None where there is none.
+
+    `once_s`: experts and distillation; `candidate_s`: screening one candidate; `alternative_s`: one candidate the other
+    way. Raises ValueError for a negative cost.
+    """
+    if min(once_s, candidate_s, alternative_s) < 0:
+        raise ValueError(f"costs of {once_s}, {candidate_s} and {alternative_s} s: none can be negative")
+    saved = alternative_s - candidate_s
+    return math.floor(once_s / saved) + 1 if saved > 0 else None
 
 
 def describe_advice(advice: Advice) -> list[str]:

@@ -1,22 +1,27 @@
-"""What a chart shows, apart from how it is drawn: `svg` and `plots` draw the same chart for a page and as a PNG."""
+"""What a chart shows, apart from how it is drawn: `svg` draws it for the page, `plots` as a PNG."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-# What a mark means; each has its colour in `style` and `plots`.
+# What a mark means; each has its colour in report.css and in `plots`.
 PLAIN, MARKED, FAINT, FAILED = "plain", "marked", "faint", "failed"
 
 
 @dataclass(frozen=True)
 class Axis:
-    """`low` < `high` are the ends of what is shown; both positive where `log`."""
+    """`low` < `high` are the ends of what is shown; both positive where `log`.
+
+    `names`: of a y axis that has names instead of numbers: the places 0, -1, -2 ... from the top. A place without a dot
+    is a heading of those below it.
+    """
 
     label: str
     low: float
     high: float
     log: bool = False
+    names: tuple[str, ...] = ()
 
     def place(self, value: float) -> float:
         """0 at `low`, 1 at `high`."""
@@ -25,12 +30,17 @@ class Axis:
         return (value - self.low) / (self.high - self.low)
 
     def ticks(self) -> list[tuple[float, str]]:
+        if self.names:
+            return [(-float(place), name) for place, name in enumerate(self.names)]
         return _log_ticks(self) if self.log else _linear_ticks(self)
 
 
 @dataclass(frozen=True)
 class Dot:
-    """A mark; `title` is told on hovering. `low`, `high`: an interval in y; `label`: a short text; `open`: a ring."""
+    """A mark; `title` is told on hovering. `label`: a short text; `open`: a ring.
+
+    `low`, `high`: an interval in y, in x where `across`.
+    """
 
     x: float
     y: float
@@ -38,8 +48,16 @@ class Dot:
     tone: str = PLAIN
     low: float | None = None
     high: float | None = None
+    across: bool = False
     label: str = ""
     open: bool = False
+
+    @property
+    def bar(self) -> tuple[tuple[float, float], tuple[float, float]] | None:
+        """The ends of the interval: two x and two y."""
+        if self.low is None or self.high is None:
+            return None
+        return ((self.low, self.high), (self.y, self.y)) if self.across else ((self.x, self.x), (self.low, self.high))
 
 
 @dataclass(frozen=True)
@@ -68,28 +86,10 @@ class Chart:
     curves: tuple[Curve, ...] = ()
     legend: tuple[str, ...] = ()
 
-
-@dataclass(frozen=True)
-class ForestRow:
-    """One line of a forest: a mean over n with its interval; `group` is said where it changes."""
-
-    group: str
-    label: str
-    value: float
-    low: float | None
-    high: float | None
-    n: int
-
-
-@dataclass(frozen=True)
-class Forest:
-    """Many means with their intervals, one below the other, around zero."""
-
-    name: str
-    heading: str
-    caption: str
-    x: Axis
-    rows: tuple[ForestRow, ...]
+    @property
+    def layers(self) -> list[Dot]:
+        """The dots in the order in which they are drawn: marked ones lie above the others."""
+        return sorted(self.dots, key=lambda dot: dot.tone == MARKED)
 
 
 def around(values: list[float], label: str, log: bool = False, zero: bool = False) -> Axis:

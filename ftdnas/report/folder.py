@@ -1,9 +1,10 @@
-"""A report on disk: report.html, report.csv, report.json and a PNG of every chart."""
+"""A report on disk: report.html, report.csv, report.json and, where asked for, a PNG of every chart."""
 
 from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,26 +14,27 @@ from distill.files import whole_file
 from ftdnas.agreement.comparison import Comparison, Table
 from ftdnas.agreement.records import to_json
 from ftdnas.report import views
-from ftdnas.report.page import UNKNOWN, Charts, Extras, page
+from ftdnas.report.page import UNKNOWN, Extras, page
 
 PAGE = "report.html"
 
 
-def write_report(folder: Path, table: Table, comparison: Comparison | None, extras: Extras) -> Path:
-    """Write all files and return the page's. `comparison`: None where the table has no truth.
+def write_report(
+    folder: Path, table: Table, comparison: Comparison | None, extras: Extras, *, png: bool = False
+) -> Path:
+    """Write all files and return the page's. `comparison`: None where the table has no truth; `png`: the charts too.
 
     Raises FileNotFoundError for an image of `extras` that is not there.
     """
-    from ftdnas.report.plots import save, save_forest
-
-    charts = Charts.of(table, comparison)
+    charts = views.charts(table, comparison)
     _write(folder / PAGE, page(table, comparison, extras, charts))
     _write(folder / "report.csv", rows_of(table))
     _write(folder / "report.json", json.dumps(record(table, comparison, extras), indent=1, allow_nan=False) + "\n")
-    for chart in (*charts.agreement, *([charts.cost] if charts.cost else []), *charts.fronts):
-        save(chart, folder / f"{chart.name}.png")
-    if charts.bias:
-        save_forest(charts.bias, folder / f"{charts.bias.name}.png")
+    if png:
+        from ftdnas.report.plots import save
+
+        for chart in itertools.chain(*charts.values()):
+            save(chart, folder / f"{chart.name}.png")
     return folder / PAGE
 
 

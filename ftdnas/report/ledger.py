@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+
+from ftdnas.ranking.advice import break_even
 
 ONCE, EACH = "once", "per candidate"
 
@@ -26,18 +27,6 @@ class Stage:
     def each_s(self) -> float | None:
         """Seconds of one piece of work; None where there was none."""
         return self.seconds / self.count if self.count else None
-
-
-def break_even(once_s: float, candidate_s: float, alternative_s: float) -> int | None:
-    """The smallest number of candidates n with once + candidate * n < alternative * n; None where there is none.
-
-    `once_s`: experts and distillation; `candidate_s`: screening one candidate; `alternative_s`: one candidate the other
-    way. Raises ValueError for a negative cost.
-    """
-    if min(once_s, candidate_s, alternative_s) < 0:
-        raise ValueError(f"costs of {once_s}, {candidate_s} and {alternative_s} s: none can be negative")
-    saved = alternative_s - candidate_s
-    return math.floor(once_s / saved) + 1 if saved > 0 else None
 
 
 def told_break_even(once_s: float, candidate_s: float, alternative_s: float, alternative: str) -> str:

@@ -12,10 +12,10 @@ from typing import Any
 from ftdnas.agreement.comparison import Comparison, Line, Table, failures
 from ftdnas.agreement.estimates import Estimate
 from ftdnas.report import views
-from ftdnas.report.charts import Chart, Forest, number
+from ftdnas.report.charts import Chart, number
 from ftdnas.report.ledger import ONCE, Stage
 from ftdnas.report.style import SCRIPT, STYLE, page_policy
-from ftdnas.report.svg import draw, draw_forest
+from ftdnas.report.svg import draw
 from ftdnas.report.terminal import beside, points, seconds_told, told_truth, undefined_or
 
 MOST_CANDIDATES = 500  # rows on the page; the CSV has all
@@ -44,31 +44,8 @@ class Extras:
     break_even: Sequence[str] = ()
 
 
-@dataclass(frozen=True)
-class Charts:
-    """Everything that is drawn, once, for the page and for the PNG files."""
-
-    agreement: tuple[Chart, ...]
-    cost: Chart | None
-    bias: Forest | None
-    fronts: tuple[Chart, ...]
-
-    @staticmethod
-    def of(table: Table, comparison: Comparison | None) -> Charts:
-        fronts = tuple(views.fronts(table))
-        if comparison is None:
-            return Charts((), None, None, fronts)
-        shown = views.scatter(table), views.regret(table, comparison.seed)
-        return Charts(
-            tuple(chart for chart in shown if chart is not None),
-            views.cost(comparison, table),
-            views.bias(table),
-            fronts,
-        )
-
-
-def page(table: Table, comparison: Comparison | None, extras: Extras, charts: Charts) -> str:
-    """The whole page. `comparison`: None where there is no truth."""
+def page(table: Table, comparison: Comparison | None, extras: Extras, charts: Mapping[str, Sequence[Chart]]) -> str:
+    """The whole page. `comparison`: None where there is no truth; `charts`: those of `views.charts`."""
     sections = list(_sections(table, comparison, extras, charts))
     links = "".join(f'<a href="#{name}">{escape(heading)}</a>' for name, heading, _ in sections)
     body = "\n".join(f'<section id="{name}">\n<h2>{escape(h)}</h2>\n{text}\n</section>' for name, h, text in sections)
@@ -110,17 +87,20 @@ def _first(comparison: Comparison | None) -> str:
 
 
 def _sections(
-    table: Table, comparison: Comparison | None, extras: Extras, charts: Charts
+    table: Table, comparison: Comparison | None, extras: Extras, charts: Mapping[str, Sequence[Chart]]
 ) -> Iterator[tuple[str, str, str]]:
+    """Id, heading and content of each."""
+    drawn = {
+        section: f'<div class="pair">{"".join(map(_figure, several))}</div>'
+        for section, several in charts.items()
+        if several
+    }
     if comparison is not None:
-        yield "agreement", "Agreement", f'<div class="pair">{"".join(map(_figure, charts.agreement))}</div>'
+        yield "agreement", "Agreement", drawn["agreement"]
         yield "ways", "Every way to rank", _ways(comparison)
-        if charts.cost:
-            yield "cost", "Cost", f'<div class="pair">{_figure(charts.cost)}</div>'
-        if charts.bias:
-            yield "bias", "Bias", _captioned(charts.bias.heading, draw_forest(charts.bias), charts.bias.caption)
-    if charts.fronts:
-        yield "front", "Pareto front", f'<div class="pair">{"".join(map(_figure, charts.fronts))}</div>'
+    for section, heading in (("cost", "Cost"), ("bias", "Bias"), ("front", "Pareto front")):
+        if section in drawn:
+            yield section, heading, drawn[section]
     if extras.ledger or extras.break_even:
         yield "ledger", "Cost ledger", _ledger(extras)
     yield "candidates", "Candidates", _candidates(table)
@@ -131,13 +111,11 @@ def _sections(
 
 
 def _figure(chart: Chart) -> str:
-    told = [text.partition("  ")[2] for text in chart.legend]
-    legend = "".join(f"<li>{escape(text)}</li>" for text in told)
-    return _captioned(chart.heading, draw(chart), chart.caption, f'<ol class="legend">{legend}</ol>' if told else "")
-
-
-def _captioned(heading: str, drawing: str, caption: str, more: str = "") -> str:
-    return f"<figure><h3>{escape(heading)}</h3>\n{drawing}\n<figcaption>{escape(caption)}</figcaption></figure>{more}"
+    legend = "".join(f"<li>{escape(text.partition('  ')[2])}</li>" for text in chart.legend)
+    return (
+        f"<figure><h3>{escape(chart.heading)}</h3>\n{draw(chart)}\n<figcaption>{escape(chart.caption)}</figcaption>"
+        "</figure>" + (f'<ol class="legend">{legend}</ol>' if legend else "")
+    )
 
 
 def _ways(comparison: Comparison) -> str:

@@ -141,8 +141,10 @@ def column_of(proxy: Proxy, names: Sequence[str], rows: Rows, bench: Workbench, 
     )
 
 
-def write(found: Found, truth: Truth | None, folder: Path | None = None) -> tuple[Path, Comparison | None]:
-    """The report of a study: report.html, .csv, .json and figures in its folder. Without a truth it says so first."""
+def write(
+    found: Found, truth: Truth | None, folder: Path | None = None, *, png: bool = False
+) -> tuple[Path, Comparison | None]:
+    """The report of a study: report.html, .csv, .json in its folder, and `png` figures. Without a truth it says so."""
     from ftdnas.report.folder import write_report
     from ftdnas.report.page import Extras
 
@@ -163,7 +165,7 @@ def write(found: Found, truth: Truth | None, folder: Path | None = None) -> tupl
         break_even=_break_even(table),
     )
     place = folder or found.folder / "report"
-    return write_report(place, table, comparison, extras), comparison
+    return write_report(place, table, comparison, extras, png=png), comparison
 
 
 def ledger(found: Found, table: Table) -> list[Stage]:

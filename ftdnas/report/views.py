@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from scipy.stats import rankdata
 
@@ -11,14 +13,27 @@ from ftdnas.agreement.bias import biases, pareto
 from ftdnas.agreement.bootstrap import Bootstrap
 from ftdnas.agreement.comparison import EQUAL_COST, Comparison, Line, Table
 from ftdnas.agreement.estimates import Repeated, Values, chance_regret, regret_at
-from ftdnas.report.charts import FAILED, FAINT, MARKED, Axis, Chart, Curve, Dot, Forest, ForestRow, around, number
+from ftdnas.report.charts import FAILED, FAINT, MARKED, PLAIN, Axis, Chart, Curve, Dot, around, number
 from ftdnas.report.terminal import seconds_told
 
 TOP = 10  # of the proxy's ranking, marked
 RESAMPLES = 1_000  # of the band
 KS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 100)
-MOST_ROWS = 40  # of the bias
+MOST_VALUES, MOST_LETTERS = 40, 20  # of the bias
 FREE = 5  # how much less than the cheapest is drawn what costs nothing
+
+
+def charts(table: Table, comparison: Comparison | None) -> dict[str, list[Chart]]:
+    """Everything that is drawn, by the section of the page that it stands in."""
+    if comparison is None:
+        return {"front": fronts(table)}
+    drawn: dict[str, Sequence[Chart | None]] = {
+        "agreement": [scatter(table), regret(table, comparison.seed)],
+        "cost": [cost(comparison, table)],
+        "bias": [bias(table)],
+        "front": fronts(table),
+    }
+    return {section: [chart for chart in figures if chart is not None] for section, figures in drawn.items()}
 
 
 def ranks(values: Values) -> list[float]:
@@ -52,7 +67,7 @@ def scatter(table: Table) -> Chart:
         told = f"{table.candidates[row]}\nreal rank {by_truth:g}, {percent(true)}\nrank by proxy {by_proxy:g}"
         told += f", {_failure(table, row)}" if failed else f", score {value:.4g}"
         told += f"\n{number(table.parameters[row])} parameters" + ("\nat chance in truth" if at_chance else "")
-        tone = FAILED if failed else MARKED if row in best else "plain"
+        tone = FAILED if failed else MARKED if row in best else PLAIN
         dots.append(Dot(by_truth, by_proxy, told, tone, open=at_chance and not failed))
     n = len(rows)
     curves = (Curve((1.0, max(2.0, n)), (1.0, max(2.0, n)), "perfect agreement", FAINT, dashed=True),)
@@ -77,38 +92,29 @@ def regret(table: Table, seed: int) -> Chart | None:
     ks = [k for k in KS if k < len(known)]
     if len(ks) < 2:
         return None
-    classes = table.classes or table.candidates
-    bootstrap = Bootstrap(seed, RESAMPLES, classes=tuple(classes[row] for row in known))
-    truth = [table.truth[row] for row in known]
-    true = Repeated(truth, [[column[row] for row in known] for column in table.truth_by_seed])
-    proxy = table.columns[0]
-    curves = []
-    blind = [chance_regret(k, truth) or 0.0 for k in ks]
-    curves.append(Curve(tuple(map(float, ks)), tuple(100 * b for b in blind), "blind choice", FAINT, dashed=True))
+
+    def some(values: Sequence[Any]) -> list[Any]:
+        return [values[row] for row in known]
+
+    proxy, truth, places = table.columns[0], some(table.truth), tuple(map(float, ks))
+    blind = tuple(100 * (chance_regret(k, truth) or 0.0) for k in ks)
+    curves = [Curve(places, blind, "blind choice", FAINT, dashed=True)]
     for column in table.columns[1:]:
         if column.role == EQUAL_COST:
-            quick = Bootstrap(seed, 100)
-            lost = [regret_at(k, [column.values[row] for row in known], truth, quick).value for k in ks]
-            if None not in lost:
-                values = tuple(100 * value for value in lost if value is not None)
-                curves.append(Curve(tuple(map(float, ks)), values, column.title, FAINT))
-    scores = Repeated(
-        [proxy.values[row] for row in known], [[column[row] for row in known] for column in proxy.by_seed]
-    )
-    found = [regret_at(k, scores, true, bootstrap) for k in ks]
-    kept = [(k, one) for k, one in zip(ks, found, strict=True) if one.value is not None and one.low is not None]
-    if kept:
-        curves.append(
-            Curve(
-                tuple(float(k) for k, _ in kept),
-                tuple(100 * (one.value or 0.0) for _, one in kept),
-                proxy.title,
-                MARKED,
-                tuple(100 * (one.low or 0.0) for _, one in kept),
-                tuple(100 * (one.high or 0.0) for _, one in kept),
-            )
-        )
-    highest = [value for curve in curves for value in (*curve.y, *curve.high)]
+            values = [regret_at(k, some(column.values), truth, Bootstrap(seed, 100)).value for k in ks]
+            if None not in values:
+                curves.append(Curve(places, tuple(100 * (value or 0.0) for value in values), column.title, FAINT))
+    bootstrap = Bootstrap(seed, RESAMPLES, classes=tuple(some(table.classes or table.candidates)))
+    scores = Repeated(some(proxy.values), [some(values) for values in proxy.by_seed])
+    true = Repeated(truth, [some(values) for values in table.truth_by_seed])
+    banded = {}
+    for k in ks:
+        lost = regret_at(k, scores, true, bootstrap)
+        if lost.value is not None and lost.low is not None and lost.high is not None:
+            banded[float(k)] = (100 * lost.value, 100 * lost.low, 100 * lost.high)
+    if banded:
+        middle, lowest, highest = zip(*banded.values(), strict=True)
+        curves.append(Curve(tuple(banded), middle, proxy.title, MARKED, lowest, highest))
     return Chart(
         name="regret",
         heading="What really training the k best loses",
@@ -116,8 +122,8 @@ def regret(table: Table, seed: int) -> Chart | None:
             "Best accuracy of all candidates minus the best among the k chosen, in points. Orange with its 95 % band: "
             "the proxy; grey: baselines of equal cost; dashed: blind choice."
         ),
-        x=around([float(k) for k in ks], "k, candidates really trained", log=True),
-        y=around([0.0, *highest], "regret, points", zero=True),
+        x=around([*places], "k, candidates really trained", log=True),
+        y=around([0.0, *(value for curve in curves for value in (*curve.y, *curve.high))], "regret, points", zero=True),
         curves=tuple(curves),
     )
 
@@ -131,9 +137,9 @@ def cost(comparison: Comparison, table: Table) -> Chart:
     curves: list[Curve] = []
     for place, (line, x) in enumerate(zip(lines, spots, strict=True), start=1):
         estimate = line.headline.spearman
-        tone = MARKED if line is comparison.proxy else FAINT if line.role != EQUAL_COST else "plain"
+        tone = MARKED if line is comparison.proxy else FAINT if line.role != EQUAL_COST else PLAIN
         y, told = estimate.value or 0.0, f"{line.title}\nSpearman {estimate}\n{_cost(line)}"
-        dots.append(Dot(x, y, told, tone, estimate.low, estimate.high, str(place)))
+        dots.append(Dot(x, y, told, tone, estimate.low, estimate.high, label=str(place)))
         if line.overhead_s:
             whole = line.seconds + line.overhead_s
             curves.append(Curve((x, whole), (y, y), "", tone, dashed=True))
@@ -162,16 +168,29 @@ def cost(comparison: Comparison, table: Table) -> Chart:
     )
 
 
-def bias(table: Table) -> Forest | None:
-    """Which kind of candidate the proxy flatters."""
-    found = biases(table.choices, table.columns[0].values, table.truth)
-    if not found:
+def bias(table: Table) -> Chart | None:
+    """Which kind of candidate the proxy flatters: a line per value of a choice, below the name of the choice."""
+    flattered = biases(table.choices, table.columns[0].values, table.truth)
+    if not flattered:
         return None
-    if len(found) > MOST_ROWS:
-        kept = sorted(found, key=lambda one: -abs(one.mean))[:MOST_ROWS]
-        found = [one for one in found if one in kept]
-    ends = [end for one in found for end in (one.low, one.high, one.mean, 0.0) if end is not None]
-    return Forest(
+    strongest = sorted(flattered, key=lambda gap: -abs(gap.mean))[:MOST_VALUES]
+    flattered = [gap for gap in flattered if gap in strongest]
+    names: list[str] = []
+    dots = []
+    for choice, gaps in itertools.groupby(flattered, key=lambda gap: gap.choice):
+        names.append(choice)
+        for gap in gaps:
+            told, tone = f"{choice} {gap.value}: {gap.mean:+.1f} points", PLAIN
+            if gap.low is not None and gap.high is not None:
+                told += f" [{gap.low:+.1f}, {gap.high:+.1f}]"
+                tone = MARKED if gap.low > 0 or gap.high < 0 else PLAIN
+            told += f", {gap.n} candidates"
+            dots.append(Dot(gap.mean, -len(names), told, tone, gap.low, gap.high, across=True))
+            value = gap.value if len(gap.value) <= MOST_LETTERS else gap.value[: MOST_LETTERS - 1] + "…"
+            names.append(f"{value} ({gap.n})")
+    y = Axis("", 0.5 - len(names), 0.5, names=tuple(names))
+    ends = [end for gap in flattered for end in (gap.low, gap.high, gap.mean, 0.0) if end is not None]
+    return Chart(
         name="bias",
         heading="Which kind of candidate the proxy flatters",
         caption=(
@@ -180,7 +199,9 @@ def bias(table: Table) -> Forest | None:
             "many."
         ),
         x=around(ends, "points of percentile"),
-        rows=tuple(ForestRow(one.choice, one.value, one.mean, one.low, one.high, one.n) for one in found),
+        y=y,
+        dots=tuple(dots),
+        curves=(Curve((0.0, 0.0), (y.low, y.high), "", FAINT),),
     )
 
 
@@ -191,8 +212,8 @@ def fronts(table: Table) -> list[Chart]:
         costs.append(("flops", "FLOPs of one image, log scale", table.flops))
     if table.latency_ms:
         costs.append(("latency", "latency, ms, log scale", table.latency_ms))
-    charts = [_front(table, *one) for one in costs]
-    return [chart for chart in charts if chart is not None]
+    drawn = [_front(table, *cost) for cost in costs]
+    return [chart for chart in drawn if chart is not None]
 
 
 def _front(table: Table, name: str, label: str, costs: Sequence[float | None]) -> Chart | None:
@@ -200,8 +221,8 @@ def _front(table: Table, name: str, label: str, costs: Sequence[float | None]) -
     values: Values = table.truth if real else table.columns[0].values
     known = [
         row
-        for row, (one, value) in enumerate(zip(costs, values, strict=True))
-        if one is not None and one > 0 and value is not None and math.isfinite(value)
+        for row, (cost, value) in enumerate(zip(costs, values, strict=True))
+        if cost is not None and cost > 0 and value is not None and math.isfinite(value)
         if not real or value > table.chance_bound
     ]
     left = sum(value is not None for value in values) - len(known)

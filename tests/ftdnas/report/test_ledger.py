@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from ftdnas.report.ledger import EACH, Stage, break_even, told_break_even
+from ftdnas.ranking.advice import break_even
+from ftdnas.report.ledger import EACH, Stage, told_break_even
 
 
 @pytest.mark.parametrize(
