@@ -69,8 +69,8 @@ def collect(folder: Path, names: list[str], seeds: int, against: list[str], sett
     (folder / "recipe.toml").write_text(recipe_to_toml(recipe_from_dict(recipe, "recipe")))
     best = max(scores["sets"], key=lambda made: made["validation_accuracy"])["name"]
     path = library.path(best)
-    for source, target in ((path, "set.safetensors"), (sheet_of(path), "sheet.png"), (curve_of(path), "course.png")):
-        shutil.copyfile(source, folder / target)
+    for made, target in ((path, "set.safetensors"), (sheet_of(path), "sheet.png"), (curve_of(path), "course.png")):
+        shutil.copyfile(made, folder / target)
 
 
 def print_progress(progress: Any) -> None:

@@ -55,7 +55,7 @@ def train_expert(
         order = torch.randperm(len(dataset), generator=generator).tolist()
         for images, labels in DataLoader(dataset, recipe.batch_size, sampler=order):
             shape = tuple(images.shape[1:])
-            images = augment(images, draw(operations, len(images), shape, generator, images.device))  # type: ignore[arg-type]
+            images = augment(images, draw(operations, len(images), shape, generator, images.device))
             first = torch.autograd.grad(F.cross_entropy(network(images), labels), weights)
             scale = recipe.rho / (_norm(first) + 1e-12)
             with torch.no_grad():
@@ -99,7 +99,7 @@ def train_candidate(
         labels = labels if targets is None else targets(images)
         loss = F.cross_entropy(network(images), labels)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         losses.append(loss.item())
     return losses, read(network, held_out, recipe.batch_norm, examples)[0]

@@ -52,8 +52,14 @@ def main() -> int:
             with Client(f"http://127.0.0.1:{port}") as client:
                 until(client, client.submit("distill", method="random", ipc=10, name="ten")["id"], over)
                 # Small networks, trained long: the first is done soon, the search lasts.
-                asked = {"set": "ten", "candidates": 200, "max_params": 40_000, "epochs": 600, "study": "long"}
-                job = client.submit("search", **asked)["id"]
+                request: dict[str, Any] = {
+                    "set": "ten",
+                    "candidates": 200,
+                    "max_params": 40_000,
+                    "epochs": 600,
+                    "study": "long",
+                }
+                job = client.submit("search", **request)["id"]
                 until(client, job, lambda told: told["progress"].get("stage") == "screening")
                 # What is imported and cached by the first requests is no leak.
                 asyncio.run(load(port, job, options.clients, options.streams, 10.0))

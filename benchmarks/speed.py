@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import reference
 import torch
@@ -121,7 +120,10 @@ def matching(asked: argparse.Namespace) -> Iterator[Measured]:
     yield from by_turns(theirs, ours, asked.repeats)
 
 
-def _memory(flat: FlatNetwork, given: Any, steps: Sequence[StudentStep]) -> Iterator[Measured]:
+Given = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]  # but the derivatives and the steps
+
+
+def _memory(flat: FlatNetwork, given: Given, steps: Sequence[StudentStep]) -> Iterator[Measured]:
     """What tensors hold at once: of the reference for as many steps by what a further one adds to two."""
     few = 2, 4
     whole = [held(lambda count: reference.match(flat, *given, steps[:count]), count) / 1e6 for count in few]
@@ -185,8 +187,8 @@ def _screened(
     others = Examples(torch.randn(2500, *shape, generator=draws), torch.arange(2500) % CLASSES)
     held_out = Material(Label("held out", "score", 2500, CLASSES), others)
     if asked.part < 1:  # of the training, the networks are all there
-        length = {"epochs": max(1, round((screening.epochs or 0) * asked.part)) if screening.epochs else None}
-        screening = replace(screening, **length, steps=max(1, round(screening.steps * asked.part)))
+        epochs = max(1, round(screening.epochs * asked.part)) if screening.epochs else None
+        screening = replace(screening, epochs=epochs, steps=max(1, round(screening.steps * asked.part)))
     architectures = [
         found.shrunk() or found if screening.shrink else found
         for found in stratified_sample(SPACES[space], asked.candidates, shape, 0)
@@ -204,7 +206,8 @@ def _screened(
 
     works = works_in("float32")
     few, scoring = (
-        Examples(one.images.to(asked.device), one.labels.to(asked.device)) for one in (material.examples, others)
+        Examples(torch.as_tensor(one.images).to(asked.device), one.labels.to(asked.device))
+        for one in (material.examples, others)
     )
 
     def theirs() -> None:

@@ -70,7 +70,7 @@ def draw(scenario: Scenario, n: int, rng: np.random.Generator) -> tuple[Variable
         r = pearson(correlation)
         error = math.sqrt(scenario.shared) * common + math.sqrt(1 - scenario.shared) * rng.standard_normal(n)
         values = r * truth + math.sqrt(1 - r**2) * error
-        return (values if scenario.levels is None else np.round(values * scenario.levels / 5)).tolist()
+        return list(values if scenario.levels is None else np.round(values * scenario.levels / 5))
 
     proxy = column(scenario.proxy)
     baselines: dict[str, Variable] = {f"baseline {i}": column(value) for i, value in enumerate(scenario.baselines)}

@@ -76,7 +76,7 @@ def write_photos(folder: Path, count: int) -> None:
                 image = image.transpose(Image.Transpose.ROTATE_90)
                 exif[0x0112] = 6
             file = folder / name / f"{name}{number:02d}.{'png' if number % 4 == 0 else 'jpg'}"
-            image.save(file, exif=exif, **({} if file.suffix == ".png" else {"quality": 90}))
+            image.save(file, exif=exif, quality=90)  # which PNG does not hear of
 
 
 def _crop(photo: NDArray[np.uint8], height: int, width: int, draw: np.random.Generator) -> NDArray[np.uint8]:

@@ -6,6 +6,7 @@ import importlib
 import json
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -107,14 +108,14 @@ def test_the_ranking_study_is_computed_again_from_its_rows(monkeypatch: pytest.M
     raced = pd.read_csv(RANKING / "race.csv").set_index(["sample", "promoted by"])
     for name, way in race.ways_of(reporting, ["random500 teacher"], real_s):
         promoted = way(np.arange(300))
-        line = raced.loc[("reporting", name)]
-        assert len(promoted) == line["promoted"]
-        assert race.regret(reporting, promoted, np.arange(300)) == pytest.approx(line["regret@10"], abs=1e-3)
-    stored = pd.read_csv(RANKING / "weights_reporting.csv").iloc[0]
-    penalty = float(stored["ranking"].split()[-1])
+        cell: Any = raced.loc[("reporting", name)]
+        assert len(promoted) == cell["promoted"]
+        assert race.regret(reporting, promoted, np.arange(300)) == pytest.approx(cell["regret@10"], abs=1e-3)
+    weighted = pd.read_csv(RANKING / "weights_reporting.csv").iloc[0]
+    penalty = float(weighted["ranking"].split()[-1])
     fitted = weights.fit(weights.ranks_of(calibration), weights.standard(calibration.truth), penalty)
     again = study.judged("", list(-weights.ranks_of(reporting) @ fitted), reporting, {})
-    assert again["all value"] == pytest.approx(stored["all value"], abs=1e-3)
+    assert again["all value"] == pytest.approx(weighted["all value"], abs=1e-3)
 
 
 @pytest.mark.parametrize("what", ["cells", "convnets"])

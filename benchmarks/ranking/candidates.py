@@ -49,7 +49,7 @@ def train(
             group["lr"] = setting.lr * schedule(step / steps) * rise
         loss = F.cross_entropy(network(stream.images[step]), stream.targets[step])
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         losses.append(float(loss.detach() - stream.floor[step]))
         if not math.isfinite(losses[-1]):

@@ -34,7 +34,7 @@ def main() -> None:
             [value(rows[row_key(SETTINGS[asked.setting], name, seed)], score) for name in on.names] for seed in (0, 1)
         ]
         columns = {"seed 0": seeds[0], "seed 1": seeds[1], "mean of both": mean_ranks(seeds)}
-        between = float(spearmanr(*seeds).statistic)
+        between = float(spearmanr(seeds[0], seeds[1]).statistic)
         truth = np.array(on.truth)
         better = truth >= np.median(truth)
         told = {

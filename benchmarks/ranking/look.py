@@ -45,9 +45,10 @@ def main() -> None:
     print(f"{'':28}{'level':>6}{'s':>6} {heads}   late+params")
     for title, setting in SETTINGS.items():
         for seed in range(4):
-            own = [rows.get(row_key(setting, name, seed)) for name in names]
-            if None in own:
+            keys = [row_key(setting, name, seed) for name in names]
+            if not rows.keys() >= set(keys):
                 continue
+            own = [rows[key] for key in keys]
             columns = {score: np.array([value(row, score) for row in own]) for score in SCORES}
             level = -float(np.median(columns["late loss"]))
             seconds = float(np.mean([row["seconds"] for row in own]))

@@ -22,7 +22,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from scipy.stats import rankdata
-from study import Half, half
+from study import Half, Scores, half
 
 from ftdnas.proxies.rank_sum import mean_ranks
 from search_spaces.base import parse_architecture
@@ -81,7 +81,7 @@ def ways_of(on: Half, settings: Sequence[str], real_s: float) -> list[tuple[str,
     """(name, what it promotes): so many that their real epochs and the cheap rankings cost a tenth together."""
     free = on.free
 
-    def best(column: Sequence[float], cheap_s: float, first: Sequence[float] | None = None) -> Way:
+    def best(column: Scores, cheap_s: float, first: Scores | None = None) -> Way:
         values = np.array(column)
 
         def promoted(drawn: NDArray[np.intp]) -> NDArray[np.intp]:

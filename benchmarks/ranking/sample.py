@@ -21,8 +21,10 @@ class Sample:
     table: TruthTable
 
 
-def sample(table_path: Path, half: str, n: int) -> Sample:
+def sample(table_path: Path | None, half: str, n: int) -> Sample:
     """`n` architectures of a half, one from each of n equal parts of its accuracies, all of different classes."""
+    if table_path is None:
+        raise FileNotFoundError("the table of NAS-Bench-201 is not under FTDNAS_DATA")
     columns = Columns("arch", "cifar10_test_accuracy_200_epochs", {EARLY: "cifar10_test_accuracy_12_epochs"})
     table = read_table(table_path, SPACES["nasbench201"], columns)
     classes = {name: parse_architecture(name).representative().name for name in table.accuracy}

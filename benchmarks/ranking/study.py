@@ -41,6 +41,7 @@ SAMPLES = {"tuning": ("tuning", 60), "calibration": ("tuning", 300), "reporting"
 RESAMPLES = 4000
 EASY = 0.1  # a loss below this tells networks apart no more
 Column = list[float]
+Scores = Sequence[float | None]
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def half(out: Path, which: str) -> Half:
     return Half(names, list(table["truth"]), free, trained, own)
 
 
-def judged(name: str, column: Sequence[float], on: Half, against: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+def judged(name: str, column: Scores, on: Half, against: Mapping[str, Scores]) -> dict[str, Any]:
     """One line of a table: Spearman over all and the better half, regret of the best ten, and paired differences."""
     bootstrap = on.bootstrap
     line: dict[str, Any] = {"ranking": name}
@@ -123,14 +124,14 @@ def judged(name: str, column: Sequence[float], on: Half, against: Mapping[str, S
     return line
 
 
-def control_of(setting: Setting) -> str | None:
-    """The same recipe on as many random real images."""
+def control_of(setting: Setting) -> str:
+    """The same recipe on as many random real images; empty where there is none."""
     for title, other in SETTINGS.items():
         free = {"images": "", "each_image": False}
         same = {**asdict(setting), **free} == {**asdict(other), **free}
         if same and setting.images.startswith("set:") and other.images.startswith("random:500:0"):
             return title
-    return None
+    return ""
 
 
 def tuning_table(on: Half) -> pd.DataFrame:
@@ -224,7 +225,7 @@ def explained(on: Half, columns: Mapping[str, Sequence[float]]) -> pd.DataFrame:
         for label, given in (("params", ["params"]), ("params and az_nas", ["params", "az_nas"])):
             known = np.column_stack([np.ones(len(ranks)), *(rankdata(on.free[one]) for one in given)])
             left = [side - known @ np.linalg.lstsq(known, side, rcond=None)[0] for side in (ranks, truth)]
-            line[f"partial given {label}"] = round(float(np.corrcoef(*left)[0, 1]), 3)
+            line[f"partial given {label}"] = round(float(np.corrcoef(left[0], left[1])[0, 1]), 3)
         lines.append(line)
     return pd.DataFrame(lines)
 

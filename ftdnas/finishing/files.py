@@ -64,7 +64,7 @@ def _onnx(network: nn.Module, probe: Tensor, scores: Tensor, path: Path) -> str:
     kind = f'for other runtimes: "{INPUT}" to "{OUTPUT}", any number of images'
     if importlib.util.find_spec("onnxruntime") is None:
         return f"{kind}; not tried, onnxruntime is not installed"
-    import onnxruntime  # type: ignore[import-untyped]
+    import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     (found,) = session.run([OUTPUT], {INPUT: probe.numpy()})

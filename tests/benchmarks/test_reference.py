@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import pytest
 import reference
@@ -44,7 +45,7 @@ def test_an_expert(examples: Examples) -> None:
 
 def test_a_candidate(examples: Examples) -> None:
     recipe = TrainingRecipe(epochs=3, batch_size=16, schedule="cosine")
-    found = []
+    found: list[tuple[Any, float]] = []
     for way in ("ours", "theirs"):
         with seeded(0, "candidate"):
             module = network("batch")

@@ -42,7 +42,9 @@ def test_squeeze_excite_scales_channels_by_gates_between_0_and_1() -> None:
     assert not [module for module in network("se=0").modules() if isinstance(module, SqueezeExcite)]
     gates = [module for module in network("se=1").modules() if isinstance(module, SqueezeExcite)]
     assert len(gates) == 6
-    images = torch.rand(2, gates[0].gate[1].in_channels, 4, 4)
+    convolution = gates[0].gate[1]
+    assert isinstance(convolution, nn.Conv2d)
+    images = torch.rand(2, convolution.in_channels, 4, 4)
     ratio = gates[0](images) / images
     assert ((ratio > 0) & (ratio < 1)).all()
     assert (ratio.flatten(2).std(2) < 1e-5).all()

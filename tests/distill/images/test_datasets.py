@@ -276,7 +276,7 @@ def write_table(path: Path, count: int, *, quality: int | None = 75, seed: int =
         buffer = io.BytesIO()
         smooth = draw.integers(256, size=(4, 4, 3), dtype=np.uint8)
         image = Image.fromarray(smooth).resize((32, 32), Image.Resampling.BICUBIC)
-        image.save(buffer, *(["PNG"] if quality is None else ["JPEG"]), **({"quality": quality} if quality else {}))
+        image.save(buffer, "PNG" if quality is None else "JPEG", quality=quality or 0)
         rows.append({"bytes": buffer.getvalue(), "path": None})
     names = [f"thing {label}" for label in range(classes)]
     table = pa.table(

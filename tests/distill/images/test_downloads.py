@@ -15,10 +15,12 @@ import tarfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import scipy.io
+from numpy.typing import NDArray
 from torchvision import datasets
 
 from distill.images.datasets import DATASETS, ImageDataset, load_dataset
@@ -88,12 +90,13 @@ def idx(values: np.ndarray) -> bytes:
 def mnist(server: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> Path:
     folder, address = server
     resources = []
-    for name, values in {
+    files: dict[str, NDArray[Any]] = {
         "train-images-idx3-ubyte.gz": GREY,
         "train-labels-idx1-ubyte.gz": LABELS,
         "t10k-images-idx3-ubyte.gz": GREY[::-1],
         "t10k-labels-idx1-ubyte.gz": LABELS[::-1],
-    }.items():
+    }
+    for name, values in files.items():
         (folder / name).write_bytes(gzip.compress(idx(values)))
         resources.append((name, md5((folder / name).read_bytes())))
     monkeypatch.setattr(datasets.MNIST, "mirrors", [f"{address}nowhere/", address])

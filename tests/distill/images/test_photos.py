@@ -161,7 +161,7 @@ def test_damage_is_named_and_nothing_else_escapes(picture: Image.Image, kind: st
         try:
             image, message = decode(damaged.tobytes(), 16, 3, "holiday.jpg").pixels, ""
         except ValueError as error:
-            image, message = np.zeros((3, 16, 16)), str(error)
+            image, message = np.zeros((3, 16, 16), dtype=np.uint8), str(error)
             refused += 1
         assert image.shape == (3, 16, 16)
         assert re.fullmatch(r"(holiday\.jpg cannot be read as an image: .+)?", message)

@@ -52,7 +52,7 @@ def listed(path: Path) -> Listing:
 
 
 def shades(listing: Listing) -> list[int]:
-    found = []
+    found: list[int] = []
     for batch in listing.fetch():
         for row, encoded in batch:
             assert row == len(found)

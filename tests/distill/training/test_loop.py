@@ -245,7 +245,7 @@ def test_a_network_that_flattens_with_view_is_trained_as_it_is(digits: ImageData
         def forward(self, images: Tensor) -> Tensor:
             features: Tensor = self.first(images)
             flat = features.flatten(1) if self.flatten else features.view(len(features), -1)
-            return self.last(flat)  # type: ignore[no-any-return]
+            return self.last(flat)
 
     examples = Examples.from_split(digits.train, fit_preprocess("standardize", digits.train.images))
     found = []

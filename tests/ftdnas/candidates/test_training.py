@@ -194,9 +194,9 @@ def test_a_network_of_anybodys_is_scored_from_an_optuna_loop(digits: ImageDatase
         features = nn.Sequential(nn.Conv2d(1, width, 3), nn.BatchNorm2d(width), nn.ReLU(), nn.Flatten())
         return nn.Sequential(features, nn.Dropout(0.1), nn.LazyLinear(10))
 
-    def objective(trial: optuna.Trial) -> float | None:
+    def objective(trial: optuna.Trial) -> float:
         width = trial.suggest_int("width", 2, 16)
-        return score(lambda: my_network(width), synthetic, Screening(steps=20)).value("late_loss")
+        return score(lambda: my_network(width), synthetic, Screening(steps=20)).value("late_loss") or float("-inf")
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize")

@@ -47,7 +47,7 @@ def trained_a_little(architecture: Architecture) -> nn.Module:
     torch.manual_seed(0)
     network = architecture.build(SHAPE, CLASSES)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
-    F.cross_entropy(network(torch.randn(8, *SHAPE)), torch.arange(8) % CLASSES).backward()  # type: ignore[no-untyped-call]
+    F.cross_entropy(network(torch.randn(8, *SHAPE)), torch.arange(8) % CLASSES).backward()
     optimizer.step()
     return network.eval()
 
@@ -102,7 +102,7 @@ def test_pixels_are_prepared_as_they_were_for_training() -> None:
     space: dict[str, object] = {}
     exec(plain_code(network, "one", (3, 8, 8), 2, ([0.5, 0.25, 0.0], [0.5, 0.25, 2.0])), space)
     pixels = torch.rand(2, 3, 8, 8)
-    prepared = space["prepare"](pixels)  # type: ignore[operator]
+    prepared = space["prepare"](pixels)
     torch.testing.assert_close(prepared[:, 1], (pixels[:, 1] - 0.25) / 0.25)
     torch.testing.assert_close(prepared[:, 2], pixels[:, 2] / 2)
 
@@ -128,7 +128,7 @@ class Odd(nn.Module):
         both = torch.cat([mixed, -mixed.flip(3)], dim=2)[..., ::2].clamp(min=-1.5)
         both = F.dropout(both, 0.1, training=self.training)
         kept = both.mean((2, 3)) - both.amax(dim=(2, 3))
-        return self.linear(self.drop(kept) ** 2)  # type: ignore[no-any-return]
+        return self.linear(self.drop(kept) ** 2)
 
 
 def test_what_a_forward_may_hold() -> None:
@@ -138,7 +138,7 @@ def test_what_a_forward_may_hold() -> None:
     assert "What only happens in training (dropout) is left out." in code
     space: dict[str, object] = {}
     exec(code, space)
-    written = space["build_network"]().eval()  # type: ignore[operator]
+    written = space["build_network"]().eval()
     assert list(written.state_dict()) == list(network.state_dict())
     written.load_state_dict(network.state_dict())
     images = torch.randn(5, *SHAPE)
@@ -158,7 +158,7 @@ class Hidden(nn.Module):
         self.register_buffer("secret", torch.ones(3), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        return images.mean((2, 3)) * self.secret  # type: ignore[operator]
+        return images.mean((2, 3)) * self.secret
 
 
 class Twice(nn.Module):
@@ -168,7 +168,7 @@ class Twice(nn.Module):
         self.other = self.one
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.other(self.one(images.mean((2, 3))))  # type: ignore[no-any-return]
+        return self.other(self.one(images.mean((2, 3))))
 
 
 def foreign(images: Tensor) -> Tensor:

@@ -58,7 +58,7 @@ def carry() -> Carry:
             assert len(set(keys)) == len(keys)
             assert not set(keys) & set(rows)
             for work in works:
-                assert set(work.needs) <= set(shelf)
+                assert set(work.needs) <= set(shelf)  # type: ignore[attr-defined]
                 outcome = outcome_of(work, shelf)
                 row = work.failed(outcome) if isinstance(outcome, Failure) else outcome
                 assert row["key"] == work.key

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -23,7 +25,7 @@ def known(truth: Floats, n: int) -> list[float | None]:
     return [float(value) if place < n else None for place, value in enumerate(truth)]
 
 
-def rho(first: object, second: object) -> float:
+def rho(first: Any, second: Any) -> float:
     return float(spearmanr(first, second).statistic)
 
 

@@ -117,7 +117,9 @@ def test_it_ranks_better_than_its_parts_and_says_how(world: World) -> None:
     column = world.hybrid.column(world.names, rows)
     truth = [world.truth[name] for name in world.names]
     parts = [part.column(world.names, rows) for part in world.hybrid.parts]
-    assert spearmanr(column, truth).statistic > max(spearmanr(part, truth).statistic for part in parts)
+    assert spearmanr(np.array(column), truth).statistic > max(
+        spearmanr(np.array(part), truth).statistic for part in parts
+    )
     fit = world.hybrid.fit(world.names, rows)
     assert fit.trained == 24
     assert all(weight > 0 for weight in fit.weights)

@@ -76,6 +76,7 @@ def test_the_last_stage_is_of_full_size_whatever_the_screening_shrinks(
     (early,), (real,) = (
         find_proxy(f"{kind}:0.05.accuracy", small).todo(CANDIDATES[:1], {}) for kind in ("early", "real")
     )
+    assert isinstance(early, Training)
     assert isinstance(real, Training)
     assert small.shelf[early.trained_on.fingerprint].image_shape == (1, 4, 4)
     assert small.shelf[real.trained_on.fingerprint].image_shape == (1, 8, 8)

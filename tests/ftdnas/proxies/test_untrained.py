@@ -127,7 +127,7 @@ def test_a_figure_that_is_no_number_shares_the_last_place(bench: Bench) -> None:
     proxy = Measured("synflow", bench, shrunk=True)
     rows = done(proxy.todo([CONV, NOTHING], {}), bench)
     column = proxy.column([CONV, NOTHING, NOTHING], rows)
-    assert column[1] == column[2] == column[0] - 1  # type: ignore[operator]
+    assert column[1] == column[2] == column[0] - 1
 
 
 @pytest.mark.parametrize("name", COUNTS)
@@ -135,7 +135,7 @@ def test_counts_are_of_the_candidate_itself_and_free(name: str, bench: Bench) ->
     proxy = Counted(name, bench)
     assert proxy.todo(CELLS, {}) == []
     conv, identity, nothing = proxy.column(CELLS, {})
-    assert conv > identity == nothing  # type: ignore[operator]
+    assert conv > identity == nothing
     assert proxy.seconds(CELLS, {}) == 0
 
 

@@ -19,8 +19,9 @@ def generator() -> torch.Generator:
 
 
 def two_layers(activation: nn.Module) -> tuple[nn.Module, Tensor, Tensor]:
-    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3, bias=False), activation, nn.Linear(3, 2, bias=False))
-    return network, network[1].weight.detach().double().abs(), network[3].weight.detach().double().abs()
+    first, second = nn.Linear(4, 3, bias=False), nn.Linear(3, 2, bias=False)
+    network = nn.Sequential(nn.Flatten(), first, activation, second)
+    return network, first.weight.detach().double().abs(), second.weight.detach().double().abs()
 
 
 @pytest.mark.parametrize("activation", [nn.Identity(), nn.ReLU(), nn.LeakyReLU(), nn.ReLU6()])
@@ -50,7 +51,7 @@ def test_synflow_leaves_out_a_rectifier_of_two_names() -> None:
             self.first = self.second = nn.ReLU6()
 
         def forward(self, images: Tensor) -> Tensor:
-            return self.second(self.linear(self.first(100 * images.flatten(1))))  # type: ignore[no-any-return]
+            return self.second(self.linear(self.first(100 * images.flatten(1))))
 
     network = Shared()
     expected = 100 * network.linear.weight.detach().double().abs().sum()
@@ -65,8 +66,9 @@ def test_synflow_of_a_network_that_lets_nothing_through_is_last() -> None:
 
 
 def test_synflow_survives_what_single_precision_does_not() -> None:
-    network = nn.Sequential(nn.Flatten(), *[nn.Linear(4, 4, bias=False) for _ in range(60)])
-    for layer in network[1:]:
+    layers = [nn.Linear(4, 4, bias=False) for _ in range(60)]
+    network = nn.Sequential(nn.Flatten(), *layers)
+    for layer in layers:
         nn.init.constant_(layer.weight, 10.0)
     found = synflow(network, torch.zeros(1, 1, 2, 2), generator())["synflow"]
     # R = 4 outputs of 40^60; 60 layers of it.
@@ -74,8 +76,9 @@ def test_synflow_survives_what_single_precision_does_not() -> None:
 
 
 def test_synflow_too_large_is_refused() -> None:
-    network = nn.Sequential(nn.Flatten(), *[nn.Linear(4, 4, bias=False) for _ in range(60)])
-    for layer in network[1:]:
+    layers = [nn.Linear(4, 4, bias=False) for _ in range(60)]
+    network = nn.Sequential(nn.Flatten(), *layers)
+    for layer in layers:
         nn.init.constant_(layer.weight, 1e6)
     with pytest.raises(ValueError, match="too large for double precision"):
         synflow(network, torch.zeros(1, 1, 2, 2), generator())
@@ -162,6 +165,6 @@ def test_jacob_cov_of_a_constant_output_is_undefined() -> None:
             return torch.ones(len(images), 2)
 
     assert math.isnan(jacob_cov(Constant(), torch.randn(3, 1, 2, 2), generator())["jacob_cov"])
-    linear = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
-    nn.init.zeros_(linear[1].weight)
-    assert math.isnan(jacob_cov(linear, torch.randn(3, 1, 2, 2), generator())["jacob_cov"])
+    linear = nn.Linear(4, 2)
+    nn.init.zeros_(linear.weight)
+    assert math.isnan(jacob_cov(nn.Sequential(nn.Flatten(), linear), torch.randn(3, 1, 2, 2), generator())["jacob_cov"])

@@ -51,7 +51,7 @@ def settings(**more: object) -> Settings:
 def walk(
     sampler: Sampler, score: Callable[[Architecture], tuple[float, ...] | None], most: int = 100
 ) -> list[Architecture]:
-    found = []
+    found: list[Architecture] = []
     while len(found) < most and (architecture := sampler.ask()) is not None:
         found.append(architecture)
         sampler.tell(architecture, score(architecture))

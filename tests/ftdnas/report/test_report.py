@@ -261,7 +261,7 @@ def test_the_cost_chart_holds_every_defined_way(compared: Comparison) -> None:
 
 
 def test_who_is_flattered_by_hand() -> None:
-    choices = [{"norm": name, "same": 1} for name in "aaabbb"]
+    choices: list[dict[str, str | int | float]] = [{"norm": name, "same": 1} for name in "aaabbb"]
     found = biases(choices, [4.0, 5.0, 6.0, 1.0, 2.0, 3.0], [1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
     assert [(one.choice, one.value, one.n) for one in found] == [("norm", "a", 3), ("norm", "b", 3)]
     assert [one.mean for one in found] == pytest.approx([60.0, -60.0])

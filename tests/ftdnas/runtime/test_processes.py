@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ def _nine() -> partial[int]:
 
 
 def test_every_piece_of_work_has_its_outcome_whatever_happens_to_the_others() -> None:
-    works = [
+    works: list[Any] = [
         partial(operator.mul, 3),
         partial(operator.getitem, [1, 2]),  # an IndexError
         signal.raise_signal,  # takes its process down, twice
@@ -44,8 +45,9 @@ def test_every_piece_of_work_has_its_outcome_whatever_happens_to_the_others() ->
 
 def test_each_process_sees_one_gpu_and_those_after_it_too() -> None:
     seen = partial(eval, "(__import__('os').environ['CUDA_VISIBLE_DEVICES'], __import__('time').sleep(1))[0]")
-    with LocalProcesses(lambda: partial(dict), 3, gpus=("2", "5")) as processes:
-        first = [outcome for _, outcome in processes.map([seen] * 3)]
+    lay_out: Callable[[], Callable[[], Any]] = lambda: partial(dict)  # noqa: E731
+    with LocalProcesses(lay_out, 3, gpus=("2", "5")) as processes:
+        first = [str(outcome) for _, outcome in processes.map([seen] * 3)]
         assert sorted(first) == ["2", "2", "5"]
         crashes = dict(
             processes.map([partial(eval, "__import__('signal').raise_signal(9)")])
@@ -109,8 +111,9 @@ def test_work_that_takes_too_long_is_ended_and_the_rest_is_done() -> None:
 
 
 def test_memory_that_runs_out_is_a_failure_with_its_reason() -> None:
+    works: list[Any] = [bytearray, operator.neg]
     with LocalProcesses(lambda: partial(int, str(2**62)), 1) as processes:
-        outcomes = dict(processes.map([bytearray, operator.neg]))
+        outcomes = dict(processes.map(works))
     assert outcomes == {0: Failure("ran out of memory: MemoryError"), 1: -(2**62)}
 
 
@@ -122,11 +125,12 @@ def test_an_outcome_that_cannot_be_sent_is_a_failure() -> None:
 
 
 def test_processes_that_cannot_begin_are_an_error() -> None:
+    works: list[Any] = [operator.neg, operator.neg]
     with (
         LocalProcesses(lambda: partial(signal.raise_signal, signal.SIGKILL), 1) as processes,
         pytest.raises(RuntimeError, match="end before they can begin: its process was killed by SIGKILL"),
     ):
-        list(processes.map([operator.neg, operator.neg]))
+        list(processes.map(works))
 
 
 PARENT = """

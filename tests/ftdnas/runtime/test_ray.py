@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import operator
 import signal
 import time
@@ -34,7 +35,7 @@ def cluster() -> Iterator[None]:
     """One for all tests; each RayCluster joins it."""
     import ray
 
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     yield
     ray.shutdown()
 

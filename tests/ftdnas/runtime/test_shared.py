@@ -196,6 +196,7 @@ class Add:
 
     key: str
     number: float
+    architecture: str = ""
 
     def __call__(self, shelf: Mapping[str, Any], /) -> Row:
         if self.number < 0:
@@ -225,7 +226,7 @@ class Here:
 def test_the_next_work_may_depend_on_every_row_so_far_and_each_is_heard_of_once(tmp_path: Path) -> None:
     listener: list[Row] = []
 
-    def works() -> Iterator[Work | None]:
+    def works() -> Iterator[Work[Any] | None]:
         yield Add("a", 1.0)
         assert [row["key"] for row in listener] == ["a"]
         yield Add("a", 1.0)  # asked for twice, done and heard of once
@@ -250,7 +251,7 @@ def test_what_a_living_other_holds_is_waited_for(tmp_path: Path) -> None:
     with open_storage(f"sqlite:///{tmp_path / 'a.db'}") as storage, storage.leases("a") as theirs:
         assert theirs.claim("a") == theirs.claim("b") == "ours"
 
-        def works() -> Iterator[Work | None]:
+        def works() -> Iterator[Work[Any] | None]:
             yield from (Add("a", 1.0), Add("b", 2.0), Add("c", 3.0))
             theirs.finish("a", {"key": "a", "score": 0.25, "error": None, "crashed": False})
             theirs.release("b")

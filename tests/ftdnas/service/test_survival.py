@@ -33,7 +33,7 @@ TINY = {
     "evaluation.train.epochs": 4,
     "evaluation.full.epochs": 2,
 }
-SEARCH = {"where": ["width=32", "depth=1"], "candidates": 8, "epochs": 20, "set": "digits"}
+SEARCH: dict[str, Any] = {"where": ["width=32", "depth=1"], "candidates": 8, "epochs": 20, "set": "digits"}
 Start = Callable[..., Any]
 
 

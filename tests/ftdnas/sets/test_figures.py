@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 from distill.synthetic import SyntheticSet
@@ -120,13 +121,13 @@ def test_the_sheet_says_what_it_leaves_out(
         monkeypatch.setattr(figures, "MAX_HEIGHT", 270)  # four rows: a sheet of a thousand classes takes seconds
         monkeypatch.setattr(figures, "TALL", 200)
     texts: list[str] = []
-    draw = figures.Figure.text
+    draw = Figure.text
 
     def listen(figure: Any, x: float, y: float, text: str, **how: Any) -> Any:
         texts.append(text)
         return draw(figure, x, y, text, **how)
 
-    monkeypatch.setattr(figures.Figure, "text", listen)
+    monkeypatch.setattr(Figure, "text", listen)
     contact_sheet(make_set(classes=classes, ipc=ipc), tmp_path / "sheet.png")
     assert any(said in text for text in texts), texts[-1]
     assert texts[-1].startswith(f"digits, ftd, {ipc} per class\n")

@@ -175,7 +175,7 @@ def test_choice_added_by_add_mutable() -> None:
 
 
 def test_cell_subsets_numbers_and_constraints() -> None:
-    class Rest(ModelSpace, label_prefix="net"):  # type: ignore[misc]
+    class Rest(ModelSpace, label_prefix="net"):  # type: ignore[misc, call-arg]
         def __init__(self) -> None:
             super().__init__()
             a = self.add_mutable(Categorical([1, 2, 3], default=2, label="a"))
