@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Protocol
+from dataclasses import fields
+from typing import ClassVar, Protocol
 
 from torch import nn
 
@@ -58,7 +59,7 @@ class Architecture(Hashable, Protocol):
 
 
 class Described:
-    """What most architectures answer alike: those that stand for themselves and cannot be shrunk."""
+    """What most architectures answer alike: those that fit all images, stand for themselves and cannot be shrunk."""
 
     @property
     def cost_key(self) -> Hashable:
@@ -73,6 +74,23 @@ class Described:
 
     def representative(self) -> Architecture:
         return self  # type: ignore[return-value]
+
+    def obstacle(self, image_shape: ImageShape) -> str | None:  # noqa: ARG002
+        return None
+
+
+class Keyed(Described):
+    """A dataclass of choices that is called "space:key=value,..."."""
+
+    space: ClassVar[str]
+
+    @property
+    def name(self) -> str:
+        return f"{self.space}:{','.join(f'{key}={value}' for key, value in self.choices.items())}"
+
+    @property
+    def choices(self) -> Mapping[str, Choice]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
 
 
 class SearchSpace(Protocol):
@@ -99,10 +117,6 @@ class SearchSpace(Protocol):
 
         Raises ValueError where they are without end or more than 200,000.
         """
-        ...
-
-    def neighbours(self, architecture: Architecture) -> tuple[Architecture, ...]:
-        """Those members of the space that differ from it in one decision, in a fixed order."""
         ...
 
     def parse(self, text: str) -> Architecture:

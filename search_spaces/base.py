@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from search_spaces.architecture import Architecture, ImageShape, SearchSpace
 from search_spaces.classic import BUILDERS, ClassicNetwork
-from search_spaces.convnet import ConvNetSpace
+from search_spaces.convnet import CONVNET
 from search_spaces.cost import flops, parameter_count
 from search_spaces.decisions import Choice
-from search_spaces.macro import Macro
+from search_spaces.macro import MACRO
 from search_spaces.messages import hint
 from search_spaces.mobilenet import MOBILENET
-from search_spaces.nasbench201 import NasBench201
+from search_spaces.nasbench201 import NASBENCH201
 from search_spaces.residual import RESIDUAL
 from search_spaces.sampling import (
     Restriction,
@@ -39,9 +39,9 @@ __all__ = [
 ]
 
 SPACES: dict[str, SearchSpace] = {
-    "convnet": ConvNetSpace(),
-    "nasbench201": NasBench201(),
-    "macro": Macro(),
+    "convnet": CONVNET,
+    "nasbench201": NASBENCH201,
+    "macro": MACRO,
     "residual": RESIDUAL,
     "mobilenet": MOBILENET,
 }

@@ -10,30 +10,32 @@ import itertools
 import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from search_spaces.architecture import Architecture, ImageShape, check_buildable
-from search_spaces.decisions import Choice, Decisions
+from search_spaces.architecture import Described, ImageShape, check_buildable
+from search_spaces.decisions import Choice
+from search_spaces.layers import classifier, convolution
 from search_spaces.messages import hint
-from search_spaces.product import LazySequence
+from search_spaces.product import ProductSpace
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 EDGES = ((1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (3, 2))  # (to, from), in the order of the string
 CONVOLUTIONS = ("nor_conv_1x1", "nor_conv_3x3")
 CELLS = 5  # of each of the three stages
-SIZE = len(OPERATIONS) ** len(EDGES)
+OPTIONS: Mapping[str, tuple[Choice, ...]] = {f"node{target}_from{source}": OPERATIONS for target, source in EDGES}
 
 
 @dataclass(frozen=True)
-class Cell:
+class Cell(Described):
     """One architecture: the operation of each edge, in the order of the benchmark's string.
 
     `cells` a stage: 5 in the benchmark, 1 when shrunk. Raises ValueError for an operation that does not exist.
     """
 
+    space: ClassVar[str] = "nasbench201"
     operations: tuple[str, ...]
     cells: int = CELLS
 
@@ -47,10 +49,6 @@ class Cell:
             raise ValueError(f"nasbench201: cells={self.cells} is not between 1 and {CELLS}")
 
     @property
-    def space(self) -> str:
-        return "nasbench201"
-
-    @property
     def text(self) -> str:
         """The benchmark's own string."""
         parts = [f"{operation}~{source}" for operation, (_, source) in zip(self.operations, EDGES, strict=True)]
@@ -62,15 +60,11 @@ class Cell:
 
     @property
     def choices(self) -> Mapping[str, Choice]:
-        return {_edge(edge): operation for edge, operation in zip(EDGES, self.operations, strict=True)}
+        return dict(zip(OPTIONS, self.operations, strict=True))
 
     @property
     def cost_key(self) -> Hashable:
         return self.cells, self.operations.count("nor_conv_1x1"), self.operations.count("nor_conv_3x3")
-
-    @property
-    def code(self) -> str:
-        return ""
 
     def obstacle(self, image_shape: ImageShape) -> str | None:
         _, height, width = image_shape
@@ -86,53 +80,7 @@ class Cell:
 
     def representative(self) -> Cell:
         """The first of the benchmark's cells that computes the same functions."""
-        return replace(_cell(_representatives()[_index(self.operations)]), cells=self.cells)
-
-
-@dataclass(frozen=True)
-class NasBench201:
-    """The whole space, in the order of its choices: the operation of the last edge varies fastest."""
-
-    name: str = "nasbench201"
-    code: str = ""
-
-    @property
-    def size(self) -> int:
-        return int(SIZE)
-
-    def suggest(self, decisions: Decisions) -> Cell:
-        return Cell(tuple(decisions.suggest_categorical(_edge(edge), list(OPERATIONS)) for edge in EDGES))
-
-    def architectures(self) -> Sequence[Cell]:
-        return LazySequence(SIZE, _cell)
-
-    def neighbours(self, architecture: Architecture) -> tuple[Cell, ...]:
-        assert isinstance(architecture, Cell)
-        own = architecture.operations
-        return tuple(
-            replace(architecture, operations=(*own[:edge], operation, *own[edge + 1 :]))
-            for edge in range(len(EDGES))
-            for operation in OPERATIONS
-            if operation != own[edge]
-        )
-
-    def parse(self, text: str) -> Cell:
-        """The benchmark's string, after "cells=1:" where it is shrunk."""
-        shrunk, rest = re.fullmatch(r"(?:cells=(\d+):)?(.*)", text.strip(), re.DOTALL).groups()  # type: ignore[union-attr]
-        nodes = rest.split("+")
-        operations: list[str] = []
-        for node, part in enumerate(nodes, start=1):
-            edges = part[1:-1].split("|")
-            if node > 3 or part[:1] != "|" or part[-1:] != "|" or len(part) < 2 or len(edges) != node:
-                raise ValueError(f"nasbench201: {rest!r} is not |op~0|+|op~0|op~1|+|op~0|op~1|op~2|")
-            for source, edge in enumerate(edges):
-                operation, _, number = edge.partition("~")
-                if number != str(source):
-                    raise ValueError(f"nasbench201: {edge!r} in {rest!r} is not op~{source}")
-                operations.append(operation)
-        if len(nodes) != 3:
-            raise ValueError(f"nasbench201: {rest!r} is not |op~0|+|op~0|op~1|+|op~0|op~1|op~2|")
-        return Cell(tuple(operations), int(shrunk) if shrunk else CELLS)
+        return replace(self, operations=_representatives()[self.operations])
 
 
 class CellNetwork(nn.Module):
@@ -142,9 +90,7 @@ class CellNetwork(nn.Module):
 
     def __init__(self, operations: Sequence[str], cells: int, channels: int, num_classes: int) -> None:
         super().__init__()
-        self.stem = nn.Sequential(
-            nn.Conv2d(channels, self.widths[0], 3, padding=1, bias=False), nn.BatchNorm2d(self.widths[0])
-        )
+        self.stem = nn.Sequential(*convolution(channels, self.widths[0], 3))
         layers: list[nn.Module] = []
         before = self.widths[0]
         for width in self.widths:
@@ -153,9 +99,7 @@ class CellNetwork(nn.Module):
             layers += [CellModule(operations, width) for _ in range(cells)]
             before = width
         self.cells = nn.Sequential(*layers)
-        self.head = nn.Sequential(
-            nn.BatchNorm2d(before), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, num_classes)
-        )
+        self.head = nn.Sequential(nn.BatchNorm2d(before), nn.ReLU(), *classifier(before, num_classes))
 
     def forward(self, images: Tensor) -> Tensor:
         scores: Tensor = self.head(self.cells(self.stem(images)))
@@ -218,37 +162,15 @@ def _operation(name: str, width: int) -> nn.Module:
 
 
 def _convolution(before: int, width: int, kernel: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        nn.ReLU(),
-        nn.Conv2d(before, width, kernel, stride=stride, padding=kernel // 2, bias=False),
-        nn.BatchNorm2d(width),
-    )
-
-
-def _edge(edge: tuple[int, int]) -> str:
-    return f"node{edge[0]}_from{edge[1]}"
-
-
-def _index(operations: Sequence[str]) -> int:
-    return functools.reduce(lambda number, operation: 5 * number + OPERATIONS.index(operation), operations, 0)
-
-
-def _cell(index: int) -> Cell:
-    digits = []
-    for _ in EDGES:
-        index, digit = divmod(index, len(OPERATIONS))
-        digits.append(OPERATIONS[digit])
-    return Cell(tuple(reversed(digits)))
+    return nn.Sequential(nn.ReLU(), *convolution(before, width, kernel, stride))
 
 
 @functools.cache
-def _representatives() -> list[int]:
-    """For every cell by its number, the number of the first that computes the same."""
-    first: dict[Hashable, int] = {}
-    return [
-        first.setdefault(_function(operations), index)
-        for index, operations in enumerate(itertools.product(OPERATIONS, repeat=len(EDGES)))
-    ]
+def _representatives() -> dict[tuple[str, ...], tuple[str, ...]]:
+    """For every cell's operations, those of the first cell that computes the same."""
+    first: dict[Hashable, tuple[str, ...]] = {}
+    everything = itertools.product(OPERATIONS, repeat=len(EDGES))
+    return {operations: first.setdefault(_function(operations), operations) for operations in everything}
 
 
 def _function(operations: Sequence[str]) -> Hashable:
@@ -295,3 +217,29 @@ def _nodes(operations: Sequence[str], numbers: Mapping[int, int]) -> list[tuple[
 
 def _constant(term: tuple[Any, ...]) -> bool:
     return term[0] in CONVOLUTIONS and not term[2]
+
+
+def _parsed(text: str) -> Cell:
+    """The benchmark's string, after "cells=1:" where it is shrunk."""
+    shrunk, rest = re.fullmatch(r"(?:cells=(\d+):)?(.*)", text.strip(), re.DOTALL).groups()  # type: ignore[union-attr]
+    nodes = rest.split("+")
+    operations: list[str] = []
+    for node, part in enumerate(nodes, start=1):
+        edges = part[1:-1].split("|")
+        if node > 3 or part[:1] != "|" or part[-1:] != "|" or len(part) < 2 or len(edges) != node:
+            raise ValueError(f"nasbench201: {rest!r} is not |op~0|+|op~0|op~1|+|op~0|op~1|op~2|")
+        for source, edge in enumerate(edges):
+            operation, _, number = edge.partition("~")
+            if number != str(source):
+                raise ValueError(f"nasbench201: {edge!r} in {rest!r} is not op~{source}")
+            operations.append(operation)
+    if len(nodes) != 3:
+        raise ValueError(f"nasbench201: {rest!r} is not |op~0|+|op~0|op~1|+|op~0|op~1|op~2|")
+    return Cell(tuple(operations), int(shrunk) if shrunk else CELLS)
+
+
+def _make(choices: Mapping[str, Choice]) -> Cell:
+    return Cell(tuple(map(str, choices.values())))
+
+
+NASBENCH201 = ProductSpace("nasbench201", OPTIONS, _make, _parsed)

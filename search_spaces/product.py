@@ -1,10 +1,10 @@
-"""Spaces that are a product of independent choices, written as key=value pairs."""
+"""Spaces that are a product of independent choices, and architectures written as key=value pairs."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, overload
 
 from search_spaces.architecture import ENUMERATED, Architecture
@@ -18,15 +18,14 @@ Make = Callable[[Mapping[str, Choice]], Architecture]
 class ProductSpace:
     """All combinations of `options` (key -> choices), each made into an architecture by `make`.
 
-    `make` takes a mapping with every key, and the architecture's `choices` are that mapping again. `defaults` stand for
-    keys that a text leaves out; `known` are the choices that a text may name, where they are more than the space's.
+    `make` takes a mapping with every key in their order, and the architecture's `choices` are that mapping again.
+    `parse` makes it from what follows "name:".
     """
 
     name: str
     options: Mapping[str, tuple[Choice, ...]]
     make: Make
-    defaults: Mapping[str, Choice]
-    known: Mapping[str, tuple[Choice, ...]] = field(default_factory=dict)
+    parse: Callable[[str], Architecture]
 
     def __hash__(self) -> int:
         return hash(self.name)
@@ -55,19 +54,6 @@ class ProductSpace:
             index, digit = divmod(index, len(self.options[key]))
             chosen[key] = self.options[key][digit]
         return self.make({key: chosen[key] for key in self.options})
-
-    def neighbours(self, architecture: Architecture) -> tuple[Architecture, ...]:
-        own = {key: architecture.choices[key] for key in self.options}
-        return tuple(
-            self.make(own | {key: choice})
-            for key, choices in self.options.items()
-            for choice in choices
-            if choice != own[key]
-        )
-
-    def parse(self, text: str) -> Architecture:
-        """`key=value` pairs joined by commas, in any order; what is left out takes the default."""
-        return self.make({**self.defaults, **pairs(self.name, text, self.known or self.options)})
 
 
 class LazySequence(Sequence[Any]):
@@ -102,22 +88,33 @@ def check(space: str, choices: Mapping[str, Choice], known: Mapping[str, Sequenc
     """Raise ValueError with what there is to choose from, where a choice is not among those known."""
     for key, value in choices.items():
         if value not in known[key]:
-            raise ValueError(f"{space}: unknown {key} {value!r}: {hint(str(value), known[key])}")
+            raise _unknown(space, key, value, known[key])
 
 
-def pairs(space: str, text: str, options: Mapping[str, Sequence[Choice]]) -> dict[str, Choice]:
-    """The choices that a text of key=value pairs names. Raises ValueError with what there is to choose from."""
+def parse_pairs(
+    space: str, make: Make, defaults: Mapping[str, Choice], known: Mapping[str, Sequence[Choice]], text: str
+) -> Architecture:
+    """The architecture of `key=value` pairs joined by commas, in any order; what is left out takes the default.
+
+    Raises ValueError with what there is to choose from.
+    """
     given: dict[str, Choice] = {}
     for pair in text.split(",") if text.strip() else ():
         key, equals, value = (part.strip() for part in pair.partition("="))
         if not equals:
-            raise ValueError(f"{space}: {pair.strip()!r} is not key=value with a key of {', '.join(options)}")
-        if key not in options:
-            raise ValueError(f"{space}: unknown key {key!r}: {hint(key, options)}")
+            raise ValueError(f"{space}: {pair.strip()!r} is not key=value with a key of {', '.join(known)}")
+        if key not in known:
+            raise ValueError(f"{space}: unknown key {key!r}: {hint(key, known)}")
         if key in given:
             raise ValueError(f"{space}: {key} is given twice")
-        known = {str(choice): choice for choice in options[key]}
-        if value not in known:
-            raise ValueError(f"{space}: unknown {key} {value!r}: {hint(value, known)}")
-        given[key] = known[value]
-    return given
+        choice = next((choice for choice in known[key] if str(choice) == value), None)
+        if choice is None:
+            raise _unknown(space, key, value, known[key])
+        given[key] = choice
+    return make({**defaults, **given})
+
+
+def _unknown(space: str, key: str, value: Choice, known: Sequence[Choice]) -> ValueError:
+    if isinstance(known, range):
+        return ValueError(f"{space}: {key}={value} is not a whole number between {known[0]} and {known[-1]}")
+    return ValueError(f"{space}: unknown {key} {value!r}: {hint(str(value), known)}")

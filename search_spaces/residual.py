@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from search_spaces.architecture import Described, ImageShape, check_buildable
+from search_spaces.architecture import ImageShape, Keyed, check_buildable
 from search_spaces.decisions import Choice
-from search_spaces.product import ProductSpace, check
+from search_spaces.layers import StagedNetwork, classifier, convolution
+from search_spaces.product import ProductSpace, check, parse_pairs
 
 # 3x3; 5x5; 3x3 with stride 2; 7x7 with stride 2 and a 3x3 max-pool with stride 2, as published, for photos.
 STEMS = ("conv3", "conv5", "half", "quarter")
@@ -39,13 +41,14 @@ NARROW = 4  # a bottleneck's middle is so many times narrower than its outside, 
 
 
 @dataclass(frozen=True)
-class ResidualNet(Described):
+class ResidualNet(Keyed):
     """One residual network: `depthN` blocks in stage N, whose channels double and whose side halves from the first.
 
     Batch norm and ReLU. `width`: channels of the first stage (of its middle, with bottlenecks). Raises ValueError for a
     choice that does not exist.
     """
 
+    space: ClassVar[str] = "residual"
     width: int
     depth1: int
     depth2: int
@@ -55,22 +58,7 @@ class ResidualNet(Described):
     kernel: int
 
     def __post_init__(self) -> None:
-        check("residual", self.choices, KNOWN)
-
-    @property
-    def space(self) -> str:
-        return "residual"
-
-    @property
-    def name(self) -> str:
-        return "residual:" + ",".join(f"{key}={value}" for key, value in self.choices.items())
-
-    @property
-    def choices(self) -> Mapping[str, Choice]:
-        return {key: getattr(self, key) for key in OPTIONS}
-
-    def obstacle(self, image_shape: ImageShape) -> str | None:  # noqa: ARG002
-        return None  # strides round up, so that a pixel is left of any side
+        check(self.space, self.choices, KNOWN)
 
     def build(self, image_shape: ImageShape, num_classes: int) -> nn.Module:
         check_buildable(self, image_shape, num_classes)
@@ -88,13 +76,13 @@ class ResidualNet(Described):
         return None if smaller == self else smaller
 
 
-class ResidualNetwork(nn.Module):
+class ResidualNetwork(StagedNetwork):
     """Stem, three stages, global average pooling, linear."""
 
     def __init__(self, net: ResidualNet, channels: int, num_classes: int) -> None:
         super().__init__()
         kernel, stride = {"conv3": (3, 1), "conv5": (5, 1), "half": (3, 2), "quarter": (7, 2)}[net.stem]
-        self.stem = nn.Sequential(*_convolution(channels, net.width, kernel, stride), nn.ReLU())
+        self.stem = nn.Sequential(*convolution(channels, net.width, kernel, stride), nn.ReLU())
         if net.stem == "quarter":
             self.stem.append(nn.MaxPool2d(3, stride=2, padding=1))
         layers: list[nn.Module] = []
@@ -107,15 +95,7 @@ class ResidualNetwork(nn.Module):
                 layers.append(ResidualBlock(before, middle, after, net.kernel, stride, net.block == "bottleneck"))
                 before = after
         self.layers = nn.Sequential(*layers)
-        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, num_classes))
-
-    def forward(self, images: Tensor) -> Tensor:
-        scores: Tensor = self.head(self.layers(self.stem(images)))
-        return scores
-
-    def blocks(self) -> list[nn.Module]:
-        """The stem, then what follows it block by block: what training-free measures look at."""
-        return [self.stem, *self.layers]
+        self.head = nn.Sequential(*classifier(before, num_classes))
 
 
 class ResidualBlock(nn.Module):
@@ -124,23 +104,14 @@ class ResidualBlock(nn.Module):
     def __init__(self, before: int, middle: int, after: int, kernel: int, stride: int, bottleneck: bool) -> None:
         super().__init__()
         if bottleneck:
-            body = [
-                *_convolution(before, middle, 1, 1),
-                nn.ReLU(),
-                *_convolution(middle, middle, kernel, stride),
-                nn.ReLU(),
-                *_convolution(middle, after, 1, 1),
-            ]
+            inside = (*convolution(before, middle, 1), nn.ReLU(), *convolution(middle, middle, kernel, stride))
+            self.body = nn.Sequential(*inside, nn.ReLU(), *convolution(middle, after, 1))
         else:
-            body = [
-                *_convolution(before, middle, kernel, stride),
-                nn.ReLU(),
-                *_convolution(middle, after, kernel, 1),
-            ]
-        self.body = nn.Sequential(*body)
+            first = convolution(before, middle, kernel, stride)
+            self.body = nn.Sequential(*first, nn.ReLU(), *convolution(middle, after, kernel))
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or before != after:
-            self.shortcut = nn.Sequential(*_convolution(before, after, 1, stride))
+            self.shortcut = nn.Sequential(*convolution(before, after, 1, stride))
         self.activation = nn.ReLU()
 
     def forward(self, images: Tensor) -> Tensor:
@@ -148,15 +119,8 @@ class ResidualBlock(nn.Module):
         return out
 
 
-def _convolution(before: int, after: int, kernel: int, stride: int) -> tuple[nn.Module, nn.Module]:
-    return (
-        nn.Conv2d(before, after, kernel, stride=stride, padding=kernel // 2, bias=False),
-        nn.BatchNorm2d(after),
-    )
-
-
 def _make(choices: Mapping[str, Any]) -> ResidualNet:
     return ResidualNet(**choices)
 
 
-RESIDUAL = ProductSpace("residual", OPTIONS, _make, DEFAULTS, KNOWN)
+RESIDUAL = ProductSpace("residual", OPTIONS, _make, partial(parse_pairs, "residual", _make, DEFAULTS, KNOWN))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,32 +13,20 @@ import torch
 from torch import nn
 
 from search_spaces.architecture import ENUMERATED, Architecture, Described, ImageShape, check_buildable
-from search_spaces.decisions import (
-    Choice,
-    Decisions,
-    FirstDecisions,
-    RandomDecisions,
-    ReplayDecisions,
-    enumerate_decisions,
-)
+from search_spaces.decisions import Choice, Decisions, ReplayDecisions, enumerate_decisions, estimated_count
 from search_spaces.messages import hint, one_line
 
 NOMINAL_SHAPE: ImageShape = (3, 224, 224)  # at which a builder is asked for its decisions, on the meta device
 NOMINAL_CLASSES = 10
 COUNTING_S = 10.0  # a space that takes longer to count is sampled
 PROBES = 20  # random architectures from which a space's size is guessed before it is counted
-NEAR = 16  # a whole number with more values than this has the next lower and the next higher as neighbours
 
 
 class Definition(Protocol):
-    """What one kind of file says about its space. `Plain` answers the second to fourth for most kinds."""
+    """What one kind of file says about its space. `Plain` answers the second and third for most kinds."""
 
     def decide(self, decisions: Decisions) -> dict[str, Choice]:
         """Everything decided, in the order asked; equal networks have equal decisions."""
-        ...
-
-    def listed(self, decisions: Decisions) -> dict[str, Choice]:
-        """The same, but whatever has an end of values is asked so that all of them can be listed."""
         ...
 
     def resolved(self, choices: Mapping[str, Choice]) -> Mapping[str, Any]:
@@ -56,10 +43,7 @@ class Definition(Protocol):
 
 
 class Plain:
-    """Decisions that are what the user reads, and are always asked in the same way."""
-
-    def listed(self, decisions: Decisions) -> dict[str, Choice]:
-        return self.decide(decisions)  # type: ignore[attr-defined, no-any-return]
+    """Decisions that are what the user reads."""
 
     def resolved(self, choices: Mapping[str, Choice]) -> Mapping[str, Any]:
         return choices
@@ -95,23 +79,6 @@ class DefinedSpace:
             raise ValueError(f"{self.name} cannot be enumerated: {self._all}")
         return self._all
 
-    def neighbours(self, architecture: Architecture) -> tuple[Architecture, ...]:
-        """One decision changed; those that depend on it take their first choice where the old one is gone.
-
-        Of a choice all the others; of a whole number of more than 16 values the next ones; of any other number those a
-        tenth of its range (of its logarithm's) lower and higher.
-        """
-        own = architecture.choices
-        noting = _Noting(ReplayDecisions(own))
-        self.definition.listed(noting)
-        found: dict[Architecture, None] = {}
-        for name, values in noting.asked.items():
-            for value in _near(values, own[name]):
-                changed = ReplayDecisions({**own, name: value}, fallback=FirstDecisions())
-                found[self._architecture(self.definition.listed(changed))] = None
-        found.pop(architecture, None)
-        return tuple(found)
-
     def parse(self, text: str) -> DefinedArchitecture:
         try:
             given = json.loads(text)
@@ -135,30 +102,19 @@ class DefinedSpace:
     @functools.cached_property
     def _all(self) -> tuple[DefinedArchitecture, ...] | str:
         """All architectures, or why they are not listed."""
-        noting = _Noting(RandomDecisions(torch.Generator().manual_seed(0)))
-        guesses = []
-        for _ in range(PROBES):
-            noting.asked.clear()
-            self.definition.listed(noting)
-            # The product of the widths of a random path estimates the number of paths without bias (Knuth 1975).
-            guess = 1.0
-            for name, values in noting.asked.items():
-                if isinstance(values, _Interval):
-                    return f"{name} is any number between {values.low:g} and {values.high:g}"
-                guess *= len(values)
-            guesses.append(guess)
-        if sum(guesses) / PROBES > 10 * ENUMERATED:
-            return f"it has about {sum(guesses) / PROBES:.2g} architectures"
-        found: dict[DefinedArchitecture, None] = {}
-        start = time.monotonic()
+        everything: dict[DefinedArchitecture, None] = {}
         try:
-            for choices in enumerate_decisions(self.definition.listed, ENUMERATED):
-                found[self._architecture(choices)] = None
+            guess = estimated_count(self.definition.decide, PROBES)
+            if guess > 10 * ENUMERATED:
+                return f"it has about {guess:.2g} architectures"
+            start = time.monotonic()
+            for choices in enumerate_decisions(self.definition.decide, ENUMERATED):
+                everything[self._architecture(choices)] = None
                 if time.monotonic() - start > COUNTING_S:
-                    return f"it has more architectures than can be built in {COUNTING_S:g} s ({len(found):,})"
+                    return f"it has more architectures than can be built in {COUNTING_S:g} s ({len(everything):,})"
         except ValueError as error:
             return str(error)
-        return tuple(found)
+        return tuple(everything)
 
 
 @dataclass(frozen=True)
@@ -196,9 +152,9 @@ class DefinedArchitecture(Described):
         check_buildable(self, image_shape, num_classes)
         shape = _output_shape(self, tuple(image_shape), num_classes)
         if shape != (2, num_classes):
-            found = shape if isinstance(shape, str) else f"it gives {shape}"
+            result = shape if isinstance(shape, str) else f"it gives {shape}"
             raise ValueError(
-                f"{self.name} does not fit: for images of shape (2, {_listed(image_shape)}) {found}, "
+                f"{self.name} does not fit: for images of shape (2, {_listed(image_shape)}) {result}, "
                 f"where {(2, num_classes)} is needed"
             )
         return self.home.definition.build(self.choices, image_shape, num_classes)
@@ -272,53 +228,3 @@ def _output_shape(
 
 def _listed(image_shape: ImageShape) -> str:
     return ", ".join(map(str, image_shape))
-
-
-@dataclass(frozen=True)
-class _Interval:
-    """All numbers of a range."""
-
-    low: float
-    high: float
-    log: bool
-
-    def around(self, value: float) -> tuple[float, float]:
-        """Those a tenth of the range lower and higher, within it."""
-        if self.log:
-            ratio = (self.high / self.low) ** 0.1
-            return max(self.low, value / ratio), min(self.high, value * ratio)
-        step = (self.high - self.low) / 10
-        return max(self.low, value - step), min(self.high, value + step)
-
-
-class _Noting:
-    """Passes questions on, and notes what each could have been answered."""
-
-    def __init__(self, inner: Decisions) -> None:
-        self._inner = inner
-        self.asked: dict[str, Sequence[Any] | _Interval] = {}
-
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        self.asked.setdefault(name, choices)
-        return self._inner.suggest_categorical(name, choices)
-
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
-        self.asked.setdefault(name, range(low, high + 1, step))
-        return self._inner.suggest_int(name, low, high, step=step, log=log)
-
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float:
-        values: Sequence[float] | _Interval = _Interval(low, high, log) if low < high else (low,)
-        if step is not None:
-            values = [low + number * step for number in range(math.floor((high - low) / step + 1e-9) + 1)]
-        self.asked.setdefault(name, values)
-        return self._inner.suggest_float(name, low, high, step=step, log=log)
-
-
-def _near(values: Sequence[Any] | _Interval, own: Choice) -> Sequence[Any]:
-    if isinstance(values, _Interval):
-        return [] if isinstance(own, str) else values.around(own)
-    if len(values) <= NEAR or not isinstance(values, range) or not isinstance(own, int):
-        return [value for value in values if value != own]
-    return [value for value in (own - values.step, own + values.step) if value in values]

@@ -111,7 +111,7 @@ def _of_package(point: importlib.metadata.EntryPoint) -> SearchSpace:
 def _space(name: str, code: str, found: Any) -> SearchSpace:
     if isinstance(found, DefinedSpace):
         return DefinedSpace(name, code, found.definition, load_space)
-    if all(hasattr(found, key) for key in ("name", "size", "suggest", "architectures", "neighbours", "parse")):
+    if all(hasattr(found, key) for key in ("name", "size", "suggest", "architectures", "parse")):
         if isinstance(found, type):
             found = found()
         return RenamedSpace(name, code, found, load_space)

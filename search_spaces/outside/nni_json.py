@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from search_spaces.architecture import ImageShape
-from search_spaces.decisions import Choice, Decisions
+from search_spaces.decisions import Choice, Decisions, Walk
 from search_spaces.messages import hint
 from search_spaces.outside.definition import call_builder, labelled
 
@@ -52,9 +53,9 @@ class Number:
     log: bool = False
     q: float | None = None
 
-    def ask(self, name: str, decisions: Decisions, *, listed: bool = False) -> float:
-        """The decision, in the form that stands for all decisions with the same value."""
-        if listed and (values := self.all_values()) is not None:
+    def ask(self, name: str, decisions: Decisions) -> float:
+        """The decision, in the form that stands for all decisions with the same value; a walk gets a list of these."""
+        if isinstance(decisions, Walk) and (values := self.all_values()) is not None:
             return float(decisions.suggest_categorical(name, [self.decision(value) for value in values]))
         if self.normal:
             raw = decisions.suggest_float(name, EDGE, 1 - EDGE)
@@ -120,10 +121,7 @@ class JsonDefinition:
         self._builder = builder
 
     def decide(self, decisions: Decisions) -> dict[str, Choice]:
-        return dict(_ask(self._space, "", decisions, listed=False))
-
-    def listed(self, decisions: Decisions) -> dict[str, Choice]:
-        return dict(_ask(self._space, "", decisions, listed=True))
+        return dict(_ask(self._space, "", decisions))
 
     def resolved(self, choices: Mapping[str, Choice]) -> Mapping[str, Any]:
         return _resolved(self._space, "", choices)
@@ -208,36 +206,36 @@ WANTED: dict[str, tuple[str, Callable[..., bool]]] = {
 
 
 def _parameters(space: Mapping[str, Any], place: str) -> dict[str, Parameter]:
-    found: dict[str, Parameter] = {}
+    parameters: dict[str, Parameter] = {}
     for name, spec in space.items():
         if place and name == "_name":
             continue
         kind, values = spec["_type"], spec["_value"]
         if kind == "choice" and isinstance(values[0], Mapping) and "_name" in values[0]:
             below = {value["_name"]: _parameters(value, f"{place}{name}/{value['_name']}/") for value in values}
-            found[name] = Options(below, nested=True)
+            parameters[name] = Options(below, nested=True)
         elif kind == "choice":
-            found[name] = Options(labelled(values), nested=False)
+            parameters[name] = Options(labelled(values), nested=False)
         elif kind == "randint":
-            found[name] = Whole(values[0], values[1])
+            parameters[name] = Whole(values[0], values[1])
         else:
             first, second, *q = map(float, values)
-            found[name] = Number(first, second, "normal" in kind, "log" in kind, q[0] if q else None)
-    return found
+            parameters[name] = Number(first, second, "normal" in kind, "log" in kind, q[0] if q else None)
+    return parameters
 
 
-def _ask(space: Space, place: str, decisions: Decisions, *, listed: bool) -> Iterator[tuple[str, Choice]]:
+def _ask(space: Space, place: str, decisions: Decisions) -> Iterator[tuple[str, Choice]]:
     for name, parameter in space.items():
         key = place + name
         if isinstance(parameter, Options):
             label = decisions.suggest_categorical(key, list(parameter.values))
             yield key, label
             if parameter.nested:
-                yield from _ask(parameter.values[label], f"{key}/{label}/", decisions, listed=listed)
+                yield from _ask(parameter.values[label], f"{key}/{label}/", decisions)
         elif isinstance(parameter, Whole):
             yield key, int(decisions.suggest_int(key, parameter.low, parameter.high - 1))
         else:
-            yield key, parameter.ask(key, decisions, listed=listed)
+            yield key, parameter.ask(key, decisions)
 
 
 def _resolved(space: Space, place: str, choices: Mapping[str, Choice]) -> dict[str, Any]:
@@ -287,12 +285,10 @@ def _decided(space: Space, place: str, config: Any) -> Iterator[tuple[str, Choic
 
 
 def _without_duplicates(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise ValueError(f"the key {name!r} stands there twice")
-        found[name] = value
-    return found
+    twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
+    if twice:
+        raise ValueError(f"the key {twice[0]!r} stands there twice")
+    return dict(pairs)
 
 
 def _refused_constant(text: str) -> float:

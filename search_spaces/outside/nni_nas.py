@@ -50,10 +50,13 @@ class ModelSpaceDefinition:
             raise ValueError("it has no labelled choice, so there is nothing to search")
 
     def decide(self, decisions: Decisions) -> dict[str, Choice]:
-        return self._walked(decisions, listed=False)
-
-    def listed(self, decisions: Decisions) -> dict[str, Choice]:
-        return self._walked(decisions, listed=True)
+        choices: dict[str, Choice] = {}
+        sample: dict[str, Any] = {}
+        for label in _labels(self._plan, sample):
+            if label in self._mutables and label not in choices:
+                choices[label] = self._mutables[label].ask(label, decisions)
+                sample[label] = self._mutables[label].sampled(choices[label])
+        return choices
 
     def resolved(self, choices: Mapping[str, Choice]) -> Mapping[str, Any]:
         return {label: self._mutables[label].resolved(choice) for label, choice in choices.items()}
@@ -87,15 +90,6 @@ class ModelSpaceDefinition:
         if not isinstance(space, ModelSpace):
             raise ValueError(f"it makes a {type(space).__name__}, not an nni.nas ModelSpace")
         return space
-
-    def _walked(self, decisions: Decisions, *, listed: bool) -> dict[str, Choice]:
-        choices: dict[str, Choice] = {}
-        sample: dict[str, Any] = {}
-        for label in _labels(self._plan, sample):
-            if label in self._mutables and label not in choices:
-                choices[label] = self._mutables[label].ask(label, decisions, listed=listed)
-                sample[label] = self._mutables[label].sampled(choices[label])
-        return choices
 
 
 def is_model_space(found: object) -> bool:
@@ -161,9 +155,9 @@ class _Asked:
         else:
             raise ValueError(f"{mutable.label}: a {type(mutable).__name__} cannot be searched")
 
-    def ask(self, label: str, decisions: Decisions, *, listed: bool) -> Choice:
+    def ask(self, label: str, decisions: Decisions) -> Choice:
         if self._number is not None:
-            return self._number.ask(label, decisions, listed=listed)
+            return self._number.ask(label, decisions)
         choice: Choice = decisions.suggest_categorical(label, list(self._values))
         return choice
 

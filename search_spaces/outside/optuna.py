@@ -1,19 +1,14 @@
-"""Spaces written for Optuna: a define-by-run function is one; its distributions convert to NNI's JSON and back."""
+"""Spaces written for Optuna: a define-by-run function is one."""
 
 from __future__ import annotations
 
-import math
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import optuna
 import torch
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from torch import nn
 
 from search_spaces.architecture import ImageShape
@@ -81,34 +76,36 @@ class DecidedTrial(optuna.trial.FixedTrial):
             named = labelled(choices)
         except ValueError as error:
             raise Unanswered(f"{name}: {error}") from None
-        return self._once(name, CategoricalDistribution(tuple(named)), named, list(named))
+        ask = functools.partial(self._decisions.suggest_categorical, name, list(named))
+        return self._once(name, CategoricalDistribution(tuple(named)), ask, named)
 
     def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
         distribution = IntDistribution(low, high, log=log, step=step)
-        return int(self._once(name, distribution, None, low, distribution.high, step=step, log=log))
+        ask = functools.partial(self._decisions.suggest_int, name, low, distribution.high, step=step, log=log)
+        return int(self._once(name, distribution, ask))
 
     def suggest_float(
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
     ) -> float:
         distribution = FloatDistribution(low, high, log=log, step=step)
-        return float(self._once(name, distribution, None, low, distribution.high, step=step, log=log))
+        ask = functools.partial(self._decisions.suggest_float, name, low, distribution.high, step=step, log=log)
+        return float(self._once(name, distribution, ask))
 
     def _once(
-        self, name: str, distribution: BaseDistribution, named: Mapping[Choice, Any] | None, *question: Any, **more: Any
+        self,
+        name: str,
+        distribution: BaseDistribution,
+        ask: Callable[[], Any],
+        named: Mapping[Choice, Any] | None = None,
     ) -> Any:
         known = self.distributions.get(name)
         if known is not None:
             if isinstance(known, CategoricalDistribution) and known != distribution:
                 raise Unanswered(f"{name} is asked twice with different choices: give each question a name of its own")
             return self._values[name]
-        method = {
-            CategoricalDistribution: "suggest_categorical",
-            IntDistribution: "suggest_int",
-            FloatDistribution: "suggest_float",
-        }[type(distribution)]
         try:
             with torch.device("cpu"):  # whoever decides may draw numbers
-                answer = getattr(self._decisions, method)(name, *question, **more)
+                answer = ask()
         except ValueError as error:
             raise Unanswered(str(error)) from None
         if isinstance(distribution, IntDistribution):
@@ -122,74 +119,3 @@ class DecidedTrial(optuna.trial.FixedTrial):
         self.decided[name] = answer
         self._values[name] = answer if named is None else named[answer]
         return self._values[name]
-
-
-def distributions_to_nni(distributions: Mapping[str, BaseDistribution]) -> dict[str, Any]:
-    """The NNI search space of the same values: choice, randint, uniform, loguniform, quniform.
-
-    A stepped float becomes quniform where both its ends are whole multiples of the step, so that the values are the
-    same (NNI draws the two ends half as often). `distributions_from_nni` gives equal distributions again. Raises
-    ValueError naming what NNI has no type for: an int with log or a step, other stepped floats, a choice of None.
-    """
-    return {name: _to_nni(name, distribution) for name, distribution in distributions.items()}
-
-
-def distributions_from_nni(space: Mapping[str, Any]) -> dict[str, BaseDistribution]:
-    """Optuna's distributions of a flat NNI search space: the inverse of `distributions_to_nni`.
-
-    Raises ValueError naming what Optuna has no distribution for: nested choices, the normal types, qloguniform, and
-    quniform with an end that is no multiple of q. Such a space is searched as it is, through its own adapter.
-    """
-    from search_spaces.outside.nni_json import check_search_space
-
-    check_search_space(space)
-    return {name: _from_nni(name, spec["_type"], spec["_value"]) for name, spec in space.items()}
-
-
-def _to_nni(name: str, distribution: BaseDistribution) -> dict[str, Any]:
-    if isinstance(distribution, CategoricalDistribution):
-        strange = [choice for choice in distribution.choices if not isinstance(choice, str | int | float)]
-        if strange:
-            raise ValueError(f"{name}: NNI's choice holds numbers and text, not {strange[0]!r}")
-        return {"_type": "choice", "_value": list(distribution.choices)}
-    if isinstance(distribution, IntDistribution):
-        if distribution.log or distribution.step != 1:
-            what = "a logarithmic scale" if distribution.log else f"a step of {distribution.step}"
-            raise ValueError(
-                f"{name}: NNI has no whole numbers on {what} (Optuna's {distribution}): write it as a choice"
-            )
-        return {"_type": "randint", "_value": [distribution.low, distribution.high + 1]}
-    if isinstance(distribution, FloatDistribution):
-        ends = [distribution.low, distribution.high]
-        if distribution.low == distribution.high:
-            raise ValueError(f"{name}: NNI has no range of one number (Optuna's {distribution}): write it as a choice")
-        if distribution.step is None:
-            return {"_type": "loguniform" if distribution.log else "uniform", "_value": ends}
-        if all(_is_multiple(end, distribution.step) for end in ends):
-            return {"_type": "quniform", "_value": [*ends, distribution.step]}
-        raise ValueError(
-            f"{name}: NNI's quniform has only multiples of its step, and {distribution} starts between two: "
-            "write it as a choice"
-        )
-    raise ValueError(f"{name}: unknown distribution {distribution!r}")
-
-
-def _from_nni(name: str, kind: str, values: Sequence[Any]) -> BaseDistribution:
-    if kind == "choice":
-        if any(isinstance(value, dict | list) or value is None for value in values):
-            raise ValueError(f"{name}: Optuna's distributions are flat, they cannot hold the nested choice {values!r}")
-        return CategoricalDistribution(tuple(values))
-    if kind == "randint":
-        return IntDistribution(values[0], values[1] - 1)
-    if kind in ("uniform", "loguniform"):
-        return FloatDistribution(float(values[0]), float(values[1]), log=kind == "loguniform")
-    if kind == "quniform":
-        low, high, step = map(float, values)
-        if _is_multiple(low, step) and _is_multiple(high, step):
-            return FloatDistribution(low, high, step=step)
-        raise ValueError(f"{name}: quniform {list(values)} is clipped to an end that is no multiple of {step:g}")
-    raise ValueError(f"{name}: Optuna has no distribution for NNI's {kind}")
-
-
-def _is_multiple(number: float, step: float) -> bool:
-    return math.isclose(number, round(number / step) * step, rel_tol=1e-9, abs_tol=1e-12)

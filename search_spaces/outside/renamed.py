@@ -39,10 +39,6 @@ class RenamedSpace:
     def architectures(self) -> Sequence[Architecture]:
         return tuple(Renamed(self, architecture) for architecture in self.inner.architectures())
 
-    def neighbours(self, architecture: Architecture) -> tuple[Architecture, ...]:
-        own = self.parse(architecture.name.removeprefix(f"{self.name}:")).inner
-        return tuple(Renamed(self, neighbour) for neighbour in self.inner.neighbours(own))
-
     def parse(self, text: str) -> Renamed:
         try:
             given = json.loads(text)["name"]

@@ -54,7 +54,7 @@ def test_parsing_takes_any_order_spaces_and_defaults() -> None:
         ("norm=x", "unknown norm 'x': choose from none, batch, layer, instance, group"),
         ("width=wide", "width=wide is not a whole number between 1 and 4096"),
         ("width=-64", "width=-64 is not a whole number"),
-        ("depth=0", "depth=0 is not between 1 and 16"),
+        ("depth=0", "depth=0 is not a whole number between 1 and 16"),
         ("width=64,width=32", "width is given twice"),
         ("width", "'width' is not key=value"),
         ("width=64,", "'' is not key=value"),
@@ -77,12 +77,15 @@ def test_a_space_leaves_out_what_pooling_would_shrink_to_nothing(side: int, left
             architecture.build((3, side, side), 10)
 
 
+def test_a_network_made_in_python_is_checked_too() -> None:
+    with pytest.raises(ValueError, match="width=0 is not a whole number between 1 and 4096"):
+        ConvNet(width=0)
+    with pytest.raises(ValueError, match="unknown pooling 'sum': choose from none, max, avg"):
+        ConvNet(pooling="sum")
+
+
 def test_backbones_may_be_deeper_and_narrower_than_the_space() -> None:
     network = parse_architecture("convnet:width=8,depth=5").build((3, 128, 128), 10)
     assert isinstance(network, nn.Sequential)
     with torch.no_grad():
         assert network[:-2](torch.randn(1, 3, 128, 128)).shape == (1, 8, 4, 4)
-
-
-def test_every_choice_has_its_neighbours() -> None:
-    assert all(len(SPACE.neighbours(architecture)) == 14 for architecture in SPACE.architectures()[::60])

@@ -5,7 +5,14 @@ from collections import Counter
 import pytest
 import torch
 
-from search_spaces.decisions import Decisions, FirstDecisions, RandomDecisions, ReplayDecisions, enumerate_decisions
+from search_spaces.decisions import (
+    Decisions,
+    RandomDecisions,
+    ReplayDecisions,
+    Walk,
+    enumerate_decisions,
+    estimated_count,
+)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -33,7 +40,16 @@ def test_every_way_is_listed_once_the_last_decision_fastest() -> None:
         ("deep", 6, "deep"),
     ]
     assert list(enumerate_decisions(lambda _: "only", 1)) == ["only"]
-    assert nested(FirstDecisions()) == ("plain", 0.0)
+    assert nested(Walk(())) == ("plain", 0.0)
+    assert nested(Walk((1, 2))) == ("deep", 6, "deep")
+
+
+def test_how_many_ways_there_are_is_estimated_from_random_walks() -> None:
+    assert estimated_count(nested, 20) == 6  # both kinds have three ways to go on
+    lopsided = estimated_count(lambda ask: ask.suggest_int("n", 0, 9) or ask.suggest_int("m", 1, 91), 2_000)
+    assert abs(lopsided - 100) < 24  # 10 for nine walks of ten, else 910: four deviations
+    with pytest.raises(ValueError, match="rate is any number between 0 and 1"):
+        estimated_count(lambda decisions: decisions.suggest_float("rate", 0, 1), 1)
 
 
 def test_what_has_no_end_is_not_listed() -> None:
@@ -73,10 +89,8 @@ def test_equal_seeds_decide_alike() -> None:
     assert [nested(first) for _ in range(20)] == [nested(second) for _ in range(20)]
 
 
-def test_what_was_decided_is_replayed_and_noted() -> None:
-    replay = ReplayDecisions({"kind": "deep", "depth": 4, "left": 1})
-    assert nested(replay) == ("deep", 4, "deep")
-    assert replay.used == {"kind": "deep", "depth": 4}
+def test_what_was_decided_is_replayed() -> None:
+    assert nested(ReplayDecisions({"kind": "deep", "depth": 4, "left": 1})) == ("deep", 4, "deep")
     # The last digit of a number on a grid is the grid's.
     assert ReplayDecisions({"f": 0.3}).suggest_float("f", 0.0, 1.0, step=0.1) == 3 * 0.1
     assert ReplayDecisions({"f": 0.3}).suggest_float("f", 0.0, 1.0) == 0.3
@@ -90,6 +104,7 @@ def test_what_was_decided_is_replayed_and_noted() -> None:
         ({"kind": "deep", "depth": 3}, "depth=3 is not a whole number between 2 and 6 in steps of 2"),
         ({"kind": "deep", "depth": "4"}, "depth=4 is not a whole number"),
         ({"kind": "deep", "depth": True}, "depth=True is not a whole number"),
+        ({"kind": "plain", "rate": "0.25"}, "rate=0.25 is not a number"),
         ({"kind": "plain", "rate": 0.3}, "rate=0.3 is not a number between 0 and 0.5 in steps of 0.25"),
     ],
 )
@@ -99,9 +114,12 @@ def test_what_was_never_decided_is_said(choices: dict[str, str | int | float], m
 
 
 def test_a_fallback_answers_what_was_never_decided() -> None:
-    replay = ReplayDecisions({"kind": "deep", "depth": 3}, FirstDecisions())
-    assert nested(replay) == ("deep", 2, "deep")
-    assert replay.used == {"kind": "deep", "depth": 2}
+    replay = ReplayDecisions({"kind": "deep", "depth": 3}, RandomDecisions(generator()))
+    decided = nested(replay)
+    assert decided[0] == "deep"
+    assert decided[1] in (2, 4, 6)
+    assert nested(replay) == decided  # a name is decided once
+    assert nested(ReplayDecisions({"kind": "deep", "depth": 3}, Walk(()))) == ("deep", 2, "deep")
 
 
 def test_questions_without_an_answer_are_refused() -> None:

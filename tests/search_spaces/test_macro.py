@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from search_spaces.base import SPACES, parameter_count, parse_architecture, random_architectures
-from search_spaces.macro import Chain, InvertedResidual
+from search_spaces.layers import InvertedResidual
+from search_spaces.macro import Chain
 
 SPACE = SPACES["macro"]
 

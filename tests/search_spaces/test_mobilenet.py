@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from search_spaces.base import SPACES, flops, parameter_count, parse_architecture
-from search_spaces.mobilenet import SqueezeExcite
+from search_spaces.layers import SqueezeExcite
 
 
 def network(text: str, side: int = 32) -> nn.Module:

@@ -194,15 +194,6 @@ def test_space_with_an_end_is_enumerated_as_nnis_grid_would() -> None:
     ]
 
 
-def test_neighbours_of_numbers() -> None:
-    space = space_of({kind: {"_type": kind, "_value": TYPES[kind]} for kind in ("uniform", "quniform", "normal")})
-    architecture = space.parse('{"uniform": 0.5, "quniform": 1.4, "normal": 2.0}')
-    found = [json.loads(n.name.partition("builder:")[2]) for n in space.neighbours(architecture)]
-    assert [n["uniform"] for n in found[:2]] == pytest.approx([0.2, 0.8])
-    assert [n["quniform"] for n in found[2:7]] == pytest.approx([0.7, 2.1, 2.8, 3.5, 4.2])
-    assert [n["normal"] for n in found[7:]] == pytest.approx([2 - 0.5 * 0.2533, 2 + 0.5 * 0.2533], abs=1e-3)
-
-
 @pytest.mark.parametrize(
     ("space", "message"),
     [

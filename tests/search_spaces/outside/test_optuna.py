@@ -1,4 +1,4 @@
-"""Optuna functions as spaces, and Optuna distributions against NNI's JSON."""
+"""Optuna functions as spaces."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 import optuna
 import pytest
 import torch
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import FloatDistribution, IntDistribution
 from torch import nn
 
 from search_spaces.architecture import SearchSpace
 from search_spaces.decisions import RandomDecisions, ReplayDecisions
 from search_spaces.outside.definition import DefinedSpace
 from search_spaces.outside.load import load_space
-from search_spaces.outside.optuna import DecidedTrial, TrialDefinition, distributions_from_nni, distributions_to_nni
+from search_spaces.outside.optuna import DecidedTrial, TrialDefinition
 
 SHAPE = (3, 8, 8)
 
@@ -143,59 +143,6 @@ def test_trial_answers_like_optunas_own() -> None:
     assert trial.user_attrs == {"note": 1}
     assert trial.params == {"a": 1, "b": 0.5}
     assert trial.distributions == {"a": IntDistribution(0, 3), "b": FloatDistribution(0, 1)}
-
-
-ROUND_TRIPS: dict[str, tuple[BaseDistribution, dict[str, Any]]] = {
-    "choice": (CategoricalDistribution(("a", 1, 2.5)), {"_type": "choice", "_value": ["a", 1, 2.5]}),
-    "randint": (IntDistribution(1, 8), {"_type": "randint", "_value": [1, 9]}),
-    "uniform": (FloatDistribution(0.0, 0.5), {"_type": "uniform", "_value": [0.0, 0.5]}),
-    "loguniform": (FloatDistribution(1e-4, 0.1, log=True), {"_type": "loguniform", "_value": [1e-4, 0.1]}),
-    "quniform": (FloatDistribution(0.2, 1.0, step=0.2), {"_type": "quniform", "_value": [0.2, 1.0, 0.2]}),
-}
-
-
-def test_distributions_go_to_nni_and_come_back_equal() -> None:
-    from nni.common.hpo_utils import validate_search_space
-
-    distributions = {name: distribution for name, (distribution, _) in ROUND_TRIPS.items()}
-    space = distributions_to_nni(distributions)
-    assert space == {name: spec for name, (_, spec) in ROUND_TRIPS.items()}
-    assert validate_search_space(space, raise_exception=True)
-    assert distributions_from_nni(space) == distributions
-    assert distributions_to_nni(distributions_from_nni(space)) == space
-
-
-@pytest.mark.parametrize(
-    ("distribution", "message"),
-    [
-        (IntDistribution(1, 9, step=2), "x: NNI has no whole numbers on a step of 2"),
-        (IntDistribution(1, 9, log=True), "x: NNI has no whole numbers on a logarithmic scale"),
-        (FloatDistribution(0.1, 0.7, step=0.2), "x: NNI's quniform has only multiples of its step"),
-        (FloatDistribution(1.0, 1.0), "x: NNI has no range of one number"),
-        (CategoricalDistribution((None, 1)), "x: NNI's choice holds numbers and text, not None"),
-    ],
-)
-def test_what_nni_cannot_say(distribution: BaseDistribution, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        distributions_to_nni({"x": distribution})
-
-
-@pytest.mark.parametrize(
-    ("spec", "message"),
-    [
-        ({"_type": "normal", "_value": [0, 1]}, "x: Optuna has no distribution for NNI's normal"),
-        ({"_type": "qnormal", "_value": [0, 1, 1]}, "x: Optuna has no distribution for NNI's qnormal"),
-        ({"_type": "lognormal", "_value": [0, 1]}, "x: Optuna has no distribution for NNI's lognormal"),
-        ({"_type": "qlognormal", "_value": [0, 1, 1]}, "x: Optuna has no distribution for NNI's qlognormal"),
-        ({"_type": "qloguniform", "_value": [1, 10, 1]}, "x: Optuna has no distribution for NNI's qloguniform"),
-        ({"_type": "quniform", "_value": [2, 10, 5]}, r"x: quniform \[2, 10, 5\] is clipped"),
-        ({"_type": "choice", "_value": [{"_name": "a"}]}, "x: Optuna's distributions are flat"),
-        ({"_type": "unifrom", "_value": [0, 1]}, "'x': unknown _type 'unifrom': did you mean uniform"),
-    ],
-)
-def test_what_optuna_cannot_say(spec: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        distributions_from_nni({"x": spec})
 
 
 def test_function_of_a_file_sees_its_image_shape(tmp_path: Path) -> None:
