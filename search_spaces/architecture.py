@@ -93,8 +93,8 @@ class Keyed(Described):
         return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
 
 
-class SearchSpace(Protocol):
-    """A set of architectures, given by the decisions that lead to each.
+class SearchSpace(Hashable, Protocol):
+    """A set of architectures, given by the decisions that lead to each; equal where name and code are.
 
     `size` counts all of them, feasible or not; None where they are without end or were not counted.
     """

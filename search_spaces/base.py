@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from search_spaces.architecture import Architecture, ImageShape, SearchSpace
 from search_spaces.classic import BUILDERS, ClassicNetwork
 from search_spaces.convnet import CONVNET
@@ -74,7 +76,7 @@ def parse_architecture(text: str) -> Architecture:
     """
     head, colon, rest = text.strip().partition(":")
     if head in SPACES:
-        return SPACES[head].parse(rest)
+        return _parsed(SPACES[head], rest)
     if head in NETWORKS:
         if colon:
             raise ValueError(f"{head} has no settings: write {head}, not {text!r}")
@@ -82,7 +84,14 @@ def parse_architecture(text: str) -> Architecture:
     spec, brace, choices = text.strip().partition(":{")
     if brace:
         try:
-            return find_space(spec).parse("{" + choices)
+            return _parsed(find_space(spec), "{" + choices)
         except LookupError as error:
             raise ValueError(str(error.args[0])) from None
     raise ValueError(f"unknown architecture {text!r}: {hint(head, [*SPACES, *NETWORKS])}")
+
+
+@functools.lru_cache(maxsize=50_000)
+def _parsed(space: SearchSpace, text: str) -> Architecture:
+    # Sound, for spaces are equal where their names and the code that they were loaded from are. Without it a file's
+    # function would run on the meta device for every text.
+    return space.parse(text)

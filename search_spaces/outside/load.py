@@ -73,8 +73,15 @@ def installed_spaces() -> dict[str, Callable[[], SearchSpace]]:
 
     A call raises ValueError, one line that names the package, where its code is broken; the others are not touched.
     """
-    found = sorted(importlib.metadata.entry_points(group=GROUP), key=lambda point: point.name)
-    return {point.name: functools.partial(_of_package, point) for point in found}
+    folders = [Path(folder) for folder in sys.path if Path(folder).is_dir()]
+    points = _entry_points(tuple((str(folder.absolute()), folder.stat().st_mtime_ns) for folder in folders))
+    return {point.name: functools.partial(_of_package, point) for point in points}
+
+
+@functools.lru_cache(maxsize=4)
+def _entry_points(folders: tuple[tuple[str, int], ...]) -> list[importlib.metadata.EntryPoint]:  # noqa: ARG001
+    """Those of the packages in the folders of sys.path, which change when one is installed; looking takes 5 ms."""
+    return sorted(importlib.metadata.entry_points(group=GROUP), key=lambda point: point.name)
 
 
 @functools.lru_cache(maxsize=64)
@@ -84,11 +91,11 @@ def _of_files(name: str, code: str, folder: Path, files: tuple[Path, ...], attri
     if not hasattr(module, attribute):
         own = [key for key, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
         raise ValueError(f"{files[-1]} has no {attribute!r}: {hint(attribute, own)}")
-    found = getattr(module, attribute)
+    defined = getattr(module, attribute)
     try:
         if search_space is not None:
-            return DefinedSpace(name, code, JsonDefinition(search_space, _function(found)), load_space)
-        return _space(name, code, found)
+            return DefinedSpace(name, code, JsonDefinition(search_space, _function(defined)), load_space)
+        return _space(name, code, defined)
     except Exception as error:
         raise ValueError(f"{name}: {_said(error)}") from None
 
@@ -99,44 +106,44 @@ def _of_package(point: importlib.metadata.EntryPoint) -> SearchSpace:
             file = _module_file(point.module)
             if file is not None and _mentions_nni_nas(file):
                 import_nni_nas()
-            found = point.load()
+            defined = point.load()
         package = f"{point.dist.name} {point.dist.version}" if point.dist else ""
         code = _digest(package.encode(), *(source.read_bytes() for source in (_sources(file) if file else ())))
-        return _space(point.name, code, found)
+        return _space(point.name, code, defined)
     except Exception as error:
         origin = f" of {point.dist.name} {point.dist.version}" if point.dist else ""
         raise ValueError(f"the search space {point.name}{origin} ({point.value}) is broken: {_said(error)}") from None
 
 
-def _space(name: str, code: str, found: Any) -> SearchSpace:
-    if isinstance(found, DefinedSpace):
-        return DefinedSpace(name, code, found.definition, load_space)
-    if all(hasattr(found, key) for key in ("name", "size", "suggest", "architectures", "parse")):
-        if isinstance(found, type):
-            found = found()
-        return RenamedSpace(name, code, found, load_space)
-    return DefinedSpace(name, code, _definition(found), load_space)
+def _space(name: str, code: str, defined: Any) -> SearchSpace:
+    if isinstance(defined, DefinedSpace):
+        return DefinedSpace(name, code, defined.definition, load_space)
+    if all(hasattr(defined, key) for key in ("name", "size", "suggest", "architectures", "parse")):
+        if isinstance(defined, type):
+            defined = defined()
+        return RenamedSpace(name, code, defined, load_space)
+    return DefinedSpace(name, code, _definition(defined), load_space)
 
 
-def _definition(found: Any) -> Definition:
-    if is_model_space(found):
-        return ModelSpaceDefinition(found)
-    if is_plain(found):
-        return ClassDefinition(found() if isinstance(found, type) else found)
-    if inspect.isfunction(found):
-        if positional(found) in (0, 2):
-            return ModelSpaceDefinition(found)
-        if positional(found) in (1, 3):
+def _definition(defined: Any) -> Definition:
+    if is_model_space(defined):
+        return ModelSpaceDefinition(defined)
+    if is_plain(defined):
+        return ClassDefinition(defined() if isinstance(defined, type) else defined)
+    if inspect.isfunction(defined):
+        if positional(defined) in (0, 2):
+            return ModelSpaceDefinition(defined)
+        if positional(defined) in (1, 3):
             from search_spaces.outside.optuna import TrialDefinition
 
-            return TrialDefinition(found)
-    raise ValueError(f"it is a {type(found).__name__}, not {KINDS}")
+            return TrialDefinition(defined)
+    raise ValueError(f"it is a {type(defined).__name__}, not {KINDS}")
 
 
-def _function(found: Any) -> Callable[..., Any]:
-    if not callable(found):
-        raise ValueError(f"the builder is a {type(found).__name__}, not a function of params")
-    return found  # type: ignore[no-any-return]
+def _function(defined: Any) -> Callable[..., Any]:
+    if not callable(defined):
+        raise ValueError(f"the builder is a {type(defined).__name__}, not a function of params")
+    return defined  # type: ignore[no-any-return]
 
 
 def _run(path: Path, name: str) -> ModuleType:
@@ -166,21 +173,29 @@ def _run(path: Path, name: str) -> ModuleType:
 
 def _sources(file: Path) -> list[Path]:
     """The file and those beside it that it imports, directly or not."""
-    found = [file]
-    for source in found:
-        try:
-            tree = ast.parse(source.read_bytes())
-        except (SyntaxError, ValueError):
-            continue  # running it says so
-        for node in ast.walk(tree):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            if isinstance(node, ast.ImportFrom) and node.module:
-                names = [node.module]
-            for name in names:
-                beside = file.parent / f"{name.partition('.')[0]}.py"
-                if beside.is_file() and beside not in found:
-                    found.append(beside)
-    return found
+    sources = [file]
+    for source in sources:
+        for name in _imported(source.read_bytes()):
+            beside = file.parent / f"{name}.py"
+            if beside.is_file() and beside not in sources:
+                sources.append(beside)
+    return sources
+
+
+@functools.lru_cache(maxsize=256)
+def _imported(source: bytes) -> tuple[str, ...]:
+    """The first parts of the names that a source imports."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):
+        return ()  # running it says so
+    names: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.append(node.module)
+    return tuple(name.partition(".")[0] for name in names)
 
 
 def _mentions_nni_nas(file: Path) -> bool:
@@ -190,8 +205,8 @@ def _mentions_nni_nas(file: Path) -> bool:
 
 
 def _module_file(name: str) -> Path | None:
-    found = importlib.util.find_spec(name)
-    file = Path(found.origin) if found and found.origin else None
+    spec = importlib.util.find_spec(name)
+    file = Path(spec.origin) if spec and spec.origin else None
     return file if file is not None and file.is_file() else None
 
 

@@ -44,7 +44,7 @@ class ModelSpaceDefinition:
 
         everything = self._plan.simplify()
         self._mutables = {
-            label: _Asked(found) for label, found in everything.items() if isinstance(found, MutableSymbol)
+            label: _Asked(mutable) for label, mutable in everything.items() if isinstance(mutable, MutableSymbol)
         }
         if not self._mutables:
             raise ValueError("it has no labelled choice, so there is nothing to search")
@@ -92,10 +92,10 @@ class ModelSpaceDefinition:
         return space
 
 
-def is_model_space(found: object) -> bool:
+def is_model_space(defined: object) -> bool:
     """Whether it is a class of nni.nas model spaces; nothing is imported to find out."""
-    return isinstance(found, type) and any(
-        base.__name__ == "ModelSpace" and base.__module__.startswith("nni.nas") for base in found.__mro__
+    return isinstance(defined, type) and any(
+        base.__name__ == "ModelSpace" and base.__module__.startswith("nni.nas") for base in defined.__mro__
     )
 
 
@@ -125,8 +125,8 @@ def quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _one_at_a_time() -> Iterator[None]:
-    found = importlib.util.find_spec("nni")
-    folders = list(found.submodule_search_locations or ()) if found else []
+    spec = importlib.util.find_spec("nni")
+    folders = list(spec.submodule_search_locations or ()) if spec else []
     file = Path(folders[0], "nas", "nn", "pytorch", "layers.py") if folders else None
     if file is None or not file.is_file():
         yield

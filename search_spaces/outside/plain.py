@@ -41,6 +41,6 @@ class ClassDefinition(Plain):
         return call_builder(self._build, chosen, image_shape, num_classes)
 
 
-def is_plain(found: object) -> bool:
+def is_plain(defined: object) -> bool:
     """Whether it has what `ClassDefinition` reads."""
-    return hasattr(found, "choices") and callable(getattr(found, "build", None))
+    return hasattr(defined, "choices") and callable(getattr(defined, "build", None))
