@@ -1,13 +1,13 @@
 # On a fresh machine with Python 3.11 or newer, make, gcc and git:
 #   make demo    installs into .venv, distils handwritten digits, ranks networks with them, says how far to trust that
-#   make test    installs into .venv and runs every check and test
+#   make test    installs into .venv, checks style and types, and runs the tests
 PYTHON := $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 
-.PHONY: demo test check bench bench-gpu results install system-packages
+.PHONY: demo test check coverage slow bench bench-gpu results install system-packages
 
 install: $(INSTALLED)
 
@@ -30,15 +30,24 @@ demo: $(INSTALLED)
 	$(BIN)/ftdnas finish demo --top 3 --epochs 8
 	@echo "look at .demo/sets/demo.png (the distilled images) and .demo/studies/demo/report/report.html"
 
+# The gate, here and in CI. `make test RANDOM_ORDER=1` shuffles the tests.
 test: $(INSTALLED)
 	$(MAKE) check
 
-# The one gate, here and in CI.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal $(if $(RANDOM_ORDER),-p randomly --randomly-dont-reset-seed)
 check:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 --cov=distill --cov-report=term:skip-covered --cov-fail-under=90
+	$(PYTEST)
+
+# What the tests reach of the packages, in the processes that pytest itself runs in.
+coverage: $(INSTALLED)
+	$(PYTEST) --cov --cov-report=term:skip-covered --cov-fail-under=90
+
+# The few tests that take too long for `make test`: tests/conftest.py names them, with reasons.
+slow: $(INSTALLED)
+	$(PYTEST) -m slow
 
 # Speed beside benchmarks/reference.py: about an hour of two idle cores, for a part of the candidates' training is enough.
 # Tables, and JSON of them in bench/.

@@ -15,8 +15,15 @@ from PIL import Image
 from distill.images.datasets import ImageDataset, load_dataset
 
 
+# What takes too long for `make test`, each with its reason; `make slow` runs them. At most ten.
+SLOW: dict[str, str] = {}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest test first: begun last, it would keep one core waiting for it."""
+    for item in items:
+        if item.nodeid in SLOW:
+            item.add_marker(pytest.mark.slow)
+    # The longest test first: begun last, it would keep one core waiting for it.
     items.sort(key=lambda item: "test_every_block_runs" not in item.nodeid)
 
 

@@ -187,3 +187,16 @@ def test_constraints_are_exact_and_name_no_address() -> None:
             continue
         name = re.sub(r"[-_.]+", "-", re.split(r"[<>=!~\[; ]", requirement)[0]).lower()
         assert name in names, f"{requirement} is not pinned"
+
+
+def test_few_tests_are_slow_and_each_is_there() -> None:
+    (slow,) = (
+        ast.literal_eval(node.value)
+        for node in ast.parse((ROOT / "tests" / "conftest.py").read_text()).body
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "SLOW" and node.value is not None
+    )
+    assert len(slow) <= 10
+    for name, reason in slow.items():
+        file, _, function = name.partition("::")
+        assert f"def {function.partition('[')[0]}(" in (ROOT / file).read_text(), name
+        assert len(reason) > 20
