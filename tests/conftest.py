@@ -14,7 +14,6 @@ from PIL import Image
 
 from distill.images.datasets import ImageDataset, load_dataset
 
-
 # What takes too long for `make test`, each with its reason; `make slow` runs them. At most ten.
 SLOW: dict[str, str] = {}
 
