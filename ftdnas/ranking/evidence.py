@@ -76,8 +76,10 @@ def limits(space: str, proxy: ProxyName, labels: str, *, as_measured: bool = Tru
 
 
 def _same(record: Evidence, proxy: ProxyName) -> bool:
-    """Whether it is of that proxy: the order of a sum of ranks says nothing."""
-    first, second = (
-        Counter(part.text() for part in name.parts or (name,)) for name in (read_proxy(record.proxy), proxy)
-    )
-    return first == second
+    """Whether it is of that proxy."""
+    return _parts(read_proxy(record.proxy)) == _parts(proxy)
+
+
+def _parts(proxy: ProxyName) -> Counter[str]:
+    """Of a sum of ranks, whose order says nothing."""
+    return Counter(part.text() for part in (proxy.parts if proxy.form == "sum" else (proxy,)))
