@@ -25,9 +25,9 @@ from ftdnas.proxies.names import DEFAULT, find_proxy, read_proxy
 from ftdnas.ranking.evidence import limits
 from ftdnas.ranking.plan import parse_restriction
 from ftdnas.ranking.samplers import SAMPLERS, Sampler, Settings, make_sampler
-from ftdnas.ranking.study import StudyFolder
+from ftdnas.ranking.study import StudyFolder, study_folder
 from ftdnas.runtime.device import pick_device, use_processes, visible_gpus
-from ftdnas.runtime.home import digest, folder_name, studies_folder
+from ftdnas.runtime.home import digest
 from ftdnas.runtime.processes import LocalProcesses
 from ftdnas.sets.making import choose_recipe
 from ftdnas.sets.recipes import recipe_from_dict
@@ -118,6 +118,7 @@ class PreparedSearch:
     proxy: Proxy
     compared: tuple[Proxy, ...]
     folder: StudyFolder
+    settings: Mapping[str, Any]  # what the scores depend on
     materials: Path
     jobs: int
     listener: Listener
@@ -208,12 +209,12 @@ def prepare_search(
         settings["truth"] = {"recipe": recipe_facts(request.truth), "seeds": list(request.truth_seeds)}
     plain = request.space if request.space.isalnum() else "space"
     name = request.study or f"{set_name or data.name}-{plain}-{digest(settings, 6)}"
-    folder = StudyFolder(studies_folder() / folder_name("study", name), settings)
+    folder = study_folder(name)
     jobs = use_processes(request.jobs, device)
     proxy = find_proxy(request.proxy, bench)
     compared = tuple(find_proxy(text, bench) for text in request.compared)
     materials = folder.materials / str(os.getpid())  # of this process, for others may work on the study
-    return PreparedSearch(request, space, restrict, bench, proxy, compared, folder, materials, jobs, listener)
+    return PreparedSearch(request, space, restrict, bench, proxy, compared, folder, settings, materials, jobs, listener)
 
 
 def _truth_of(request: SearchRequest, synthetic: SyntheticSet | None, spec: str, device: str) -> TrainingRecipe | None:

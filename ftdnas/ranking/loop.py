@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,10 +36,9 @@ from ftdnas.ranking.job import (
 )
 from ftdnas.ranking.plan import Plan
 from ftdnas.ranking.search_plan import advice_of, first_training, measured, plan_of, price
-from ftdnas.ranking.study import Evaluated, Study, open_study
-from ftdnas.ranking.table import Ranking, rank, write_ranking
+from ftdnas.ranking.table import Ranking, rank
+from ftdnas.ranking.trials import Evaluated, Study, open_study
 from ftdnas.runtime.database import open_storage
-from ftdnas.runtime.home import studies_folder
 from ftdnas.runtime.leases import Leases
 from ftdnas.runtime.rows import Row
 from ftdnas.runtime.shared import Record, Work, carry_out
@@ -50,9 +48,8 @@ from search_spaces.base import (
     parameter_count,
     parse_architecture,
 )
-from search_spaces.messages import hint
 
-__all__ = ["SearchRequest", "advice", "choose_set", "needs_set", "search", "top"]
+__all__ = ["SearchRequest", "advice", "choose_set", "needs_set", "search"]
 
 
 def search(
@@ -72,7 +69,10 @@ def search(
     job = prepare_search(request, synthetic, set_name, data, listener, source or {})
     with contextlib.ExitStack() as stack:
         storage = stack.enter_context(open_storage(request.storage))
-        stack.enter_context(job.folder.locked() if not request.join else job.folder.shared())
+        if request.join:
+            job.folder.check(job.settings)
+        else:
+            stack.enter_context(job.folder.locked(job.settings))
         leases = stack.enter_context(storage.leases(f"rows/{job.folder.name}")) if request.join else None
         objectives = {"score": "maximize"} | {name: OBJECTIVES[name] for name in request.objectives}
         study = stack.enter_context(open_study(storage, job.folder.name, job.space, objectives))
@@ -137,18 +137,6 @@ def needs_set(request: SearchRequest) -> bool:
     return any(read_proxy(text).needs_set for text in (request.proxy, *request.compared))
 
 
-def top(study: str, k: int) -> list[str]:
-    """The `k` best architectures of a study that was ranked. Raises LookupError where there is no such ranking."""
-    path = studies_folder() / study / "ranking.json"
-    if not path.is_file():
-        known = sorted(folder.parent.name for folder in (studies_folder()).glob("*/ranking.json"))
-        raise LookupError(
-            f"no study {study!r} was ranked: {hint(study, known) if known else 'ftdnas search makes one'}"
-        )
-    ranked = json.loads(path.read_text(encoding="utf-8"))["candidates"]
-    return [one["architecture"] for one in ranked if one["score"] is not None][:k]
-
-
 def _run(job: PreparedSearch, leases: Leases | None, study: Study) -> Ranking:
     request = job.request
     job.say(
@@ -167,13 +155,13 @@ def _run(job: PreparedSearch, leases: Leases | None, study: Study) -> Ranking:
     if names is None:
         names = _adaptive(job, plan, record, rows, study)
         plan = Plan(**{**plan.__dict__, "candidates": tuple(names)})
-        job.folder.keep(plan, cost)
+        job.folder.keep_plan(job.settings, plan, cost)
     facts = facts_of(names, job)
     _settle(job, [job.proxy], names, record, rows, cost, "screening")
     _settle(job, job.compared, names, record, rows, cost, "baselines")
     ranking = rank(job, plan, names, facts, rows)
     study.add(_evaluated(ranking, request))
-    write_ranking(ranking)
+    job.folder.keep_ranking(ranking)
     return ranking
 
 

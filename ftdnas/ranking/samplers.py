@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from ftdnas.ranking.study import decided
+from ftdnas.ranking.trials import decided
 from search_spaces.base import (
     Architecture,
     Choice,

@@ -54,7 +54,7 @@ def plan_of(job: PreparedSearch) -> tuple[Plan, CostModel, list[str] | None]:
         sampler.ask()
         raise ValueError(f"no candidate fits what was asked for: {sampler.reason}")
     if not adaptive:
-        job.folder.keep(plan, cost)
+        job.folder.keep_plan(job.settings, plan, cost)
     job.say(plan.describe())
     if first is not None and cost.flop + cost.image > 0:
         for line in describe_advice(advice_of(job, plan.candidates, len(plan.candidates), cost)):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ftdnas.runtime.home import studies_folder
-from search_spaces.messages import hint
+from ftdnas.ranking.study import ranked_study
 
 
 @dataclass(frozen=True)
@@ -38,27 +36,17 @@ def standing(study: str, top: int) -> Standing:
     Raises LookupError for a study that is not there or has no ranking yet, and ValueError where its ranking is damaged
     or has no candidate with a score.
     """
-    folder = studies_folder() / study
-    path = folder / "ranking.json"
-    if not path.is_file():
-        known = sorted(one.parent.name for one in (studies_folder()).glob("*/ranking.json"))
-        found = hint(study, known) if known else "ftdnas search makes one"
-        raise LookupError(f"there is no ranking of a study {study!r} here: {found}")
-    try:
-        ranking = json.loads(path.read_text(encoding="utf-8"))
-        candidates = [one["architecture"] for one in ranking["candidates"] if one["score"] is not None]
-        settings = ranking["settings"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged ({error}): repeat the search, its scores are kept") from None
-    if not candidates:
+    folder, ranking = ranked_study(study)
+    best = ranking.best(len(ranking.candidates))
+    if not best:
         raise ValueError(f"no candidate of the study {study} has a score: there is nothing to finish")
-    source = settings.get("source")
+    source = ranking.settings.get("source")
     return Standing(
         study,
-        folder,
-        {name: place for place, name in enumerate(candidates[:top], start=1)},
-        len(candidates),
-        str(ranking.get("title") or ranking.get("proxy") or "the study's score"),
+        folder.path,
+        {architecture: place for place, architecture in enumerate(best[:top], start=1)},
+        len(best),
+        ranking.title or ranking.proxy or "the study's score",
         source if isinstance(source, Mapping) else {},
-        str(settings.get("title") or ""),
+        str(ranking.settings.get("title") or ""),
     )

@@ -1,45 +1,44 @@
-"""A study: the folder with its settings, plan and rows, which are the record, and the Optuna study that shows them."""
+"""The folder of a study: its settings, plan, rows and ranking, which are the record. Nobody else reads or writes it."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import math
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
-from datetime import datetime, timedelta
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from distill.files import whole_file
 from distill.locks import locked
 from ftdnas.candidates.cost import CostModel
 from ftdnas.ranking.plan import Plan
-from ftdnas.runtime.home import read_json, write_json
-from ftdnas.runtime.leases import Leases, insist
+from ftdnas.ranking.table import Ranking
+from ftdnas.runtime.home import folder_name, read_json, studies_folder, write_json
 from ftdnas.runtime.rows import RowFile
-from search_spaces.base import Choice, SearchSpace, parse_architecture
-from search_spaces.decisions import Decisions, ReplayDecisions
+from search_spaces.messages import hint
 
-if TYPE_CHECKING:
-    import optuna
-
-    from ftdnas.runtime.database import Storage
+WAY_OUT = "repeat the search, its scores are kept"
 
 
 @dataclass(frozen=True)
 class StudyFolder:
-    """`settings` is what the scores depend on: another study must not take this one's name."""
+    """A study on disk, there or not yet. `path`: the folder, whose name is the study's."""
 
     path: Path
-    settings: Mapping[str, Any]
 
     @property
     def name(self) -> str:
         return self.path.name
 
     @property
+    def begun(self) -> bool:
+        """Whether anything was written down of it."""
+        return (self.path / "study.json").is_file()
+
+    @property
     def rows(self) -> RowFile:
+        """What was evaluated, a row a work."""
         return RowFile(self.path / "scores.jsonl")
 
     @property
@@ -48,7 +47,7 @@ class StudyFolder:
         return self.path / "materials"
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, settings: Mapping[str, Any]) -> Iterator[None]:
         """Hold the study inside the block; the system lets go when the process ends, however it ends.
 
         Raises ValueError where another process holds it, or the name is taken by a study of other settings.
@@ -58,14 +57,23 @@ class StudyFolder:
                 raise ValueError(
                     f"another process is working on study {self.name}: let it finish, or give another --study"
                 )
-            self._check_settings()
+            self.check(settings)
             yield
 
-    @contextlib.contextmanager
-    def shared(self) -> Iterator[None]:
-        """Work on the study beside others, inside the block. Raises ValueError where it has other settings."""
-        self._check_settings()
-        yield
+    def check(self, settings: Mapping[str, Any]) -> None:
+        """Raise ValueError where the study is there with other settings, on which its scores depend."""
+        stored, wanted = self.settings(), json.loads(json.dumps(settings))
+        if not stored or stored == wanted:
+            return
+        changed = sorted(key for key in {*stored, *wanted} if stored.get(key) != wanted.get(key))
+        raise ValueError(
+            f"there is a study {self.name} with another {', '.join(changed)}: give this one another name (--study)"
+        )
+
+    def settings(self) -> dict[str, Any]:
+        """What its scores depend on; {} where nothing was written down yet."""
+        settings: dict[str, Any] = self._read().get("settings", {})
+        return settings
 
     def plan(self) -> tuple[Plan, CostModel] | None:
         """What was planned when the study began, and what a training cost then; None where nothing was yet."""
@@ -74,214 +82,48 @@ class StudyFolder:
             return None
         return Plan.from_json(stored["plan"]), CostModel(**stored["cost"])
 
-    def keep(self, plan: Plan, cost: CostModel) -> None:
+    def keep_plan(self, settings: Mapping[str, Any], plan: Plan, cost: CostModel) -> None:
         """Write down what is planned, before the work."""
-        self._write({"settings": self.settings, "plan": plan.to_json(), "cost": asdict(cost)})
+        content = {"settings": settings, "plan": plan.to_json(), "cost": asdict(cost)}
+        write_json(self.path / "study.json", content)
 
-    def _check_settings(self) -> None:
-        theirs, ours = self._read().get("settings"), json.loads(json.dumps(self.settings))
-        if theirs is None or theirs == ours:
-            return
-        changed = sorted(key for key in {*theirs, *ours} if theirs.get(key) != ours.get(key))
-        raise ValueError(
-            f"there is a study {self.name} with another {', '.join(changed)}: give this one another name (--study)"
-        )
+    def ranking(self) -> Ranking | None:
+        """None where the search has not come to its end. Raises ValueError for a damaged file."""
+        path = self.path / "ranking.json"
+        stored = read_json(path, WAY_OUT)
+        try:
+            return Ranking.from_json(stored, self.path) if stored else None
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} is damaged ({error}): {WAY_OUT}") from None
+
+    def keep_ranking(self, ranking: Ranking) -> None:
+        """ranking.csv, which `pandas.read_csv` reads, and ranking.json."""
+        content = json.dumps(ranking.to_json(), indent=1, allow_nan=False) + "\n"
+        for name, text in (("ranking.csv", ranking.to_csv()), ("ranking.json", content)):
+            with whole_file(self.path / name) as beside:
+                beside.write_text(text, encoding="utf-8")
 
     def _read(self) -> dict[str, Any]:
         return read_json(self.path / "study.json", "remove it, the scores beside it are kept")
 
-    def _write(self, facts: Mapping[str, Any]) -> None:
-        write_json(self.path / "study.json", facts)
+
+def study_folder(name: str) -> StudyFolder:
+    """The study of that name in the home folder, there or not. Raises ValueError for what cannot be a name."""
+    return StudyFolder(studies_folder() / folder_name("study", name))
 
 
-@dataclass(frozen=True)
-class Evaluated:
-    """One candidate as a study shows it.
-
-    `values`: its objectives in the study's order; None where it failed, with the `error`. `scores`: of each seed, which
-    is text. `seconds`: of all its trainings. `more`: whatever else is worth showing, JSON.
-    """
-
-    architecture: str
-    values: tuple[float, ...] | None
-    scores: Mapping[str, float | None] = field(default_factory=dict)
-    seconds: float = 0.0
-    parameters: int | None = None
-    flops: int | None = None
-    error: str | None = None
-    more: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if (self.values is None) != (self.error is not None):
-            raise ValueError(f"{self.architecture} has values or an error, not {self.values} and {self.error!r}")
-        if self.values is not None and not all(map(math.isfinite, self.values)):
-            raise ValueError(f"{self.architecture} has objectives {self.values}, which are not all finite")
-
-    @property
-    def outcome(self) -> tuple[Any, ...]:
-        """What makes it another result; a second run of the same takes other seconds."""
-        return self.values, dict(self.scores), self.error
+def studies() -> list[StudyFolder]:
+    """Those that were begun, the newest first."""
+    files = studies_folder().glob("*/study.json")
+    return [StudyFolder(file.parent) for file in sorted(files, key=lambda file: -file.parent.stat().st_mtime)]
 
 
-_SHOWN = {one.name for one in fields(Evaluated)} - {"values"}
-
-
-class Study:
-    """An Optuna study with one trial per architecture, which any number of processes fill together.
-
-    Its trials' params are the architecture's decisions, and the user attribute "row" is what `Evaluated` holds. Trials
-    are a view of the rows: they can be made again from those.
-    """
-
-    def __init__(self, study: optuna.Study, space: SearchSpace, leases: Leases, insisting: Callable[..., Any]) -> None:
-        self.optuna = study
-        self._space = space
-        self._leases = leases
-        self._insist = insisting
-
-    def add(self, candidates: Iterable[Evaluated]) -> int:
-        """Add those that no trial shows yet, and say how many; a candidate with another outcome gets a newer trial."""
-        todo = list(candidates)
-        if not todo:
-            return 0
-        with self._leases.alone("trials"):  # so that two processes never add the same one
-            return int(self._insist(lambda: self._add(todo)))
-
-    def evaluated(self) -> dict[str, Evaluated]:
-        """Architecture -> what its newest trial shows, in the order of the trials; foreign trials are left out."""
-        return self._insist(self._evaluated)  # type: ignore[no-any-return]
-
-    def _evaluated(self) -> dict[str, Evaluated]:
-        found: dict[str, Evaluated] = {}
-        for trial in self.optuna.get_trials(deepcopy=False):
-            row = trial.user_attrs.get("row")
-            if trial.state.is_finished() and isinstance(row, Mapping) and set(row) == _SHOWN:
-                values = None if trial.values is None else tuple(trial.values)
-                found[row["architecture"]] = Evaluated(values=values, **row)
-        return found
-
-    def _add(self, candidates: Sequence[Evaluated]) -> int:
-        there = self._evaluated()
-        known = {
-            name: distribution
-            for trial in self.optuna.get_trials(deepcopy=False)
-            for name, distribution in trial.distributions.items()
-        }
-        added = 0
-        for one in candidates:
-            if one.architecture in there and there[one.architecture].outcome == one.outcome:
-                continue
-            self.optuna.add_trial(_trial(self._space, one, known))
-            there[one.architecture] = one
-            added += 1
-        return added
-
-
-@contextlib.contextmanager
-def open_study(
-    storage: Storage, name: str, space: SearchSpace, objectives: Mapping[str, str] | None = None
-) -> Iterator[Study]:
-    """The study of that name, made where there is none. `objectives`: name -> "maximize" or "minimize".
-
-    Raises ValueError where it is there with other objectives.
-    """
-    import optuna
-
-    wanted = dict(objectives or {"score": "maximize"})
-    directions = [optuna.study.StudyDirection[direction.upper()] for direction in wanted.values()]
-
-    def insisting(attempt: Callable[[], Any]) -> Any:
-        return insist(attempt, storage.engine, storage.patience_s)
-
-    def make() -> optuna.Study:
-        study = optuna.create_study(study_name=name, storage=storage.optuna, directions=directions, load_if_exists=True)
-        if not study.user_attrs.get("objectives"):
-            study.set_user_attr("objectives", list(wanted))
-            with warnings.catch_warnings():  # the dashboard shows them, and Optuna calls them experimental
-                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                study.set_metric_names(list(wanted))
-        return study
-
-    study = insisting(make)
-    theirs = dict(zip(study.user_attrs["objectives"], (one.name.lower() for one in study.directions), strict=False))
-    if theirs != wanted:
-        raise ValueError(
-            f"there is a study {name} for {', '.join(theirs)}, not for {', '.join(wanted)}: "
-            "give this one another name (--study)"
-        )
-    with storage.leases(f"trials/{name}") as leases:
-        yield Study(study, space, leases, insisting)
-
-
-def decided(
-    suggest: Callable[[Decisions], Any], choices: Mapping[str, Choice]
-) -> tuple[dict[str, Choice], dict[str, optuna.distributions.BaseDistribution]]:
-    """The choices as an Optuna trial has them, each with the distribution that it was asked from.
-
-    Raises ValueError where `suggest` asks for something that they do not answer.
-    """
-    noting = _Noting(choices)
-    suggest(noting)
-    return noting.params, noting.distributions
-
-
-class _Noting:
-    """Answers as once decided, and notes the distributions."""
-
-    def __init__(self, choices: Mapping[str, Choice]) -> None:
-        self._replay = ReplayDecisions(choices)
-        self.params: dict[str, Choice] = {}
-        self.distributions: dict[str, optuna.distributions.BaseDistribution] = {}
-
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        from optuna.distributions import CategoricalDistribution
-
-        answer = self._replay.suggest_categorical(name, choices)
-        return self._note(name, answer, CategoricalDistribution(tuple(choices)))
-
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
-        from optuna.distributions import IntDistribution
-
-        answer = self._replay.suggest_int(name, low, high, step=step, log=log)
-        return int(self._note(name, answer, IntDistribution(low, high, log=log, step=step)))
-
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float:
-        from optuna.distributions import FloatDistribution
-
-        answer = self._replay.suggest_float(name, low, high, step=step, log=log)
-        return float(self._note(name, answer, FloatDistribution(low, high, log=log, step=step)))
-
-    def _note(self, name: str, answer: Any, distribution: optuna.distributions.BaseDistribution) -> Any:
-        self.params[name] = answer
-        self.distributions[name] = distribution
-        return answer
-
-
-def _trial(
-    space: SearchSpace, one: Evaluated, known: dict[str, optuna.distributions.BaseDistribution]
-) -> optuna.trial.FrozenTrial:
-    """A finished trial, failed where there are no values. `known` gains the distributions of new params."""
-    import optuna
-
-    params, distributions = decided(space.suggest, parse_architecture(one.architecture).choices)
-    for name in list(params):
-        try:
-            # Optuna wants a name to mean one distribution in all trials; where it does not, the row alone has it.
-            optuna.distributions.check_distribution_compatibility(
-                known.setdefault(name, distributions[name]), distributions[name]
-            )
-        except ValueError:
-            del params[name], distributions[name]
-    row = {key: value for key, value in asdict(one).items() if key in _SHOWN}
-    trial = optuna.trial.create_trial(
-        state=optuna.trial.TrialState.FAIL if one.values is None else optuna.trial.TrialState.COMPLETE,
-        values=None if one.values is None else list(one.values),
-        params=params,
-        distributions=distributions,
-        user_attrs={"row": row},
-    )
-    trial.datetime_complete = datetime.now()
-    trial.datetime_start = trial.datetime_complete - timedelta(seconds=one.seconds)
-    return trial
+def ranked_study(name: str) -> tuple[StudyFolder, Ranking]:
+    """A study and its ranking. Raises LookupError, with those there are, where it is not there or was not ranked."""
+    folder = StudyFolder(studies_folder() / name)
+    ranking = folder.ranking() if Path(name).name == name else None
+    if ranking is None:
+        known = sorted(file.parent.name for file in studies_folder().glob("*/ranking.json"))
+        way_out = hint(name, known) if known else "ftdnas search makes one"
+        raise LookupError(f"no study {name!r} was ranked: {way_out}")
+    return folder, ranking

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distill.files import whole_file
 from ftdnas.proxies.promotion import Promotion
 from ftdnas.proxies.rank_sum import guide_of
 from ftdnas.ranking.plan import Plan
@@ -71,6 +69,19 @@ class Ranking:
         """Candidates that were scored and ended at chance."""
         return sum(one.score is not None and one.error is not None for one in self.candidates)
 
+    def best(self, count: int) -> list[str]:
+        """The architectures of the first places; those that failed are never among them."""
+        return [candidate.architecture for candidate in self.candidates if candidate.score is not None][:count]
+
+    def to_csv(self) -> str:
+        """A line a candidate, with its place."""
+        table = io.StringIO()
+        writer = csv.DictWriter(table, ["rank", *Ranked.__dataclass_fields__], lineterminator="\n")
+        writer.writeheader()
+        for place, candidate in enumerate(self.candidates, start=1):
+            writer.writerow({"rank": place, **asdict(candidate)})
+        return table.getvalue()
+
     def to_json(self) -> dict[str, Any]:
         return {
             "study": self.study,
@@ -86,6 +97,22 @@ class Ranking:
             "dead": self.dead,
             "notes": list(self.notes),
         }
+
+    @staticmethod
+    def from_json(stored: Mapping[str, Any], folder: Path) -> Ranking:
+        """What `to_json` gave, wherever its folder lies now. Raises KeyError or TypeError for what is no ranking."""
+        return Ranking(
+            study=folder.name,
+            folder=folder,
+            settings=dict(stored["settings"]),
+            plan=Plan.from_json(stored["plan"]),
+            candidates=tuple(Ranked(**candidate) for candidate in stored["candidates"]),
+            proxy=stored["proxy"],
+            title=stored["title"],
+            compared=tuple(stored["compared"]),
+            seconds=dict(stored["seconds"]),
+            notes=tuple(stored["notes"]),
+        )
 
 
 def rank(
@@ -119,7 +146,7 @@ def rank(
     return Ranking(
         study=job.folder.name,
         folder=job.folder.path,
-        settings=job.folder.settings,
+        settings=job.settings,
         plan=plan,
         candidates=tuple(sorted(candidates, key=_order)),
         proxy=job.request.proxy,
@@ -128,17 +155,6 @@ def rank(
         seconds={proxy.name: proxy.seconds(names, rows) for proxy in (job.proxy, *job.compared)},
         notes=tuple(_notes(job)),
     )
-
-
-def write_ranking(ranking: Ranking) -> None:
-    """ranking.csv and ranking.json in the study's folder; `pandas.read_csv` reads the first."""
-    table = io.StringIO()
-    writer = csv.DictWriter(table, ["rank", *Ranked.__dataclass_fields__], lineterminator="\n")
-    writer.writeheader()
-    for place, candidate in enumerate(ranking.candidates, start=1):
-        writer.writerow({"rank": place, **asdict(candidate)})
-    _write(ranking.folder / "ranking.csv", table.getvalue())
-    _write(ranking.folder / "ranking.json", json.dumps(ranking.to_json(), indent=1, allow_nan=False) + "\n")
 
 
 def _notes(job: PreparedSearch) -> list[str]:
@@ -174,8 +190,3 @@ def _order(candidate: Ranked) -> tuple[float, float, float, str]:
     if candidate.score is None:
         return 1.0, 0.0, 0.0, candidate.architecture
     return 0.0, -candidate.score, candidate.parameters, candidate.architecture
-
-
-def _write(path: Path, content: str) -> None:
-    with whole_file(path) as beside:
-        beside.write_text(content, encoding="utf-8")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,9 +18,10 @@ from ftdnas.proxies.bench import CALIBRATION, REAL_SEEDS, Workbench
 from ftdnas.proxies.names import find_proxy
 from ftdnas.proxies.rank_sum import by_seed, mean_ranks
 from ftdnas.proxies.trained import known_once_s
+from ftdnas.ranking.study import ranked_study
+from ftdnas.ranking.table import Ranking
 from ftdnas.report.ledger import EACH, ONCE, Stage, told_break_even
-from ftdnas.runtime.home import read_json, sets_folder, studies_folder
-from ftdnas.runtime.rows import RowFile
+from ftdnas.runtime.home import sets_folder
 from ftdnas.sets.images import Source, images_of
 from ftdnas.sets.library import Library
 from search_spaces.base import flops, parameter_count, parse_architecture
@@ -36,7 +36,7 @@ class Found:
     name: str
     folder: Path
     settings: Mapping[str, Any]
-    ranking: Mapping[str, Any]
+    ranking: Ranking
     candidates: tuple[str, ...]
     rows: Rows
     bench: Workbench
@@ -44,12 +44,8 @@ class Found:
 
 def open_found(study: str, data_root: Path | None = None) -> Found:
     """A ranked study. Raises LookupError where there is none, and what loading its set and images raises."""
-    from ftdnas.ranking.loop import top
-
-    top(study, 1)  # says which studies there are
-    folder = studies_folder() / study
-    settings = read_json(folder / "study.json", "repeat the search, the scores beside it are kept")["settings"]
-    ranking = json.loads((folder / "ranking.json").read_text(encoding="utf-8"))
+    folder, ranking = ranked_study(study)
+    settings = folder.settings() or ranking.settings
     synthetic, data = _origin(settings, data_root)
     stored = settings.get("truth")
     truth = TrainingRecipe(**stored["recipe"]) if stored else None  # as the search had it
@@ -63,9 +59,9 @@ def open_found(study: str, data_root: Path | None = None) -> Found:
         calibration=int(settings.get("calibrate", CALIBRATION)),
         truth_seeds=tuple(stored["seeds"]) if stored else REAL_SEEDS,
     )
-    rows = RowFile(folder / "scores.jsonl").read()  # what crashed has failed, as it had for the ranking
-    names = tuple(one["architecture"] for one in ranking["candidates"])
-    return Found(study, folder, settings, ranking, names, rows, bench)
+    rows = folder.rows.read()  # what crashed has failed, as it had for the ranking
+    names = tuple(candidate.architecture for candidate in ranking.candidates)
+    return Found(study, folder.path, settings, ranking, names, rows, bench)
 
 
 def table_of(found: Found, truth: Truth | None) -> tuple[Table, list[str]]:
@@ -84,7 +80,7 @@ def table_of(found: Found, truth: Truth | None) -> tuple[Table, list[str]]:
             )
         if len(names) < len(found.candidates):
             notes.append(f"{len(found.candidates) - len(names)} candidates have no truth and are left out")
-    wanted = [found.settings["proxy"], *found.ranking["compared"], *FREE]
+    wanted = [found.settings["proxy"], *found.ranking.compared, *FREE]
     columns: list[Column] = []
     for text in dict.fromkeys(wanted):
         proxy = find_proxy(text, found.bench)
@@ -100,7 +96,7 @@ def table_of(found: Found, truth: Truth | None) -> tuple[Table, list[str]]:
         columns += _of_table(truth, names, found)
     architectures = [parse_architecture(name) for name in names]
     size = (found.bench.data.image_shape, found.bench.data.num_classes)
-    latency = {one["architecture"]: one["latency_ms"] for one in found.ranking["candidates"]}
+    latency = {candidate.architecture: candidate.latency_ms for candidate in found.ranking.candidates}
     of_seeds = truth is not None and not truth.means
     spent = sum(truth.seconds.get(name, 0.0) for name in names) if truth is not None and truth.seconds else None
     table = Table(
@@ -159,7 +155,7 @@ def write(
             "screening": found.bench.screening.describe(),
             "truth": truth.title if truth else "none",
         },
-        notes=[*found.ranking["notes"], *notes],
+        notes=[*found.ranking.notes, *notes],
         failures=[("truth", name, error) for name, error in (truth.errors.items() if truth else ())],
         ledger=ledger(found, table),
         break_even=_break_even(table),

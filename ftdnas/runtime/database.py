@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ from ftdnas.runtime.home import home
 from ftdnas.runtime.leases import PATIENCE_S, TABLE, Leases, insist
 
 if TYPE_CHECKING:
-    import optuna
     from sqlalchemy import Engine
 
 BUSY_S = 60  # a process waits so long for another's write
@@ -26,7 +24,7 @@ OURS = {TABLE, JOBS, "studies"}  # a database of ours holds one of these tables,
 
 @dataclass(frozen=True, eq=False)
 class Storage:
-    """An open database. Leases need SQLAlchemy alone; Optuna's tables are made when they are first asked for."""
+    """An open database, for leases, for the jobs of the service and for the trials that Optuna shows."""
 
     engine: Engine
     patience_s: float = PATIENCE_S
@@ -38,25 +36,6 @@ class Storage:
 
     def leases(self, scope: str) -> Leases:
         return Leases(self.engine, scope, patience_s=self.patience_s)
-
-    @functools.cached_property
-    def optuna(self) -> optuna.storages.RDBStorage:
-        """Optuna's storage in this database. Raises ValueError where it is another Optuna version's."""
-        import optuna
-
-        optuna.logging.set_verbosity(optuna.logging.WARNING)  # else it announces every study on stderr
-        url = self.engine.url.render_as_string(hide_password=False)
-        with _one_at_a_time(self.engine):
-            try:
-                storage = insist(
-                    lambda: optuna.storages.RDBStorage(url, engine_kwargs=_engine_options(url)),
-                    self.engine,
-                    self.patience_s,
-                )
-            except RuntimeError as error:
-                raise ValueError(f"{self.url} is another Optuna version's: {_first_line(error)}") from error
-            _be_quick(storage.engine)
-        return storage
 
 
 @contextlib.contextmanager
@@ -74,9 +53,9 @@ def open_storage(url: str | None = None, *, patience_s: float = PATIENCE_S) -> I
     elif "://" not in given:
         given = f"sqlite:///{given}"
     try:
-        engine = create_engine(given, **_engine_options(given))
+        engine = create_engine(given, **engine_options(given))
     except (exc.ArgumentError, exc.NoSuchModuleError, ValueError) as error:
-        raise ValueError(f"--storage {url}: {_first_line(error)}; write sqlite:///FILE or postgresql://...") from error
+        raise ValueError(f"--storage {url}: {first_line(error)}; write sqlite:///FILE or postgresql://...") from error
     except ModuleNotFoundError as error:
         raise ValueError(f"--storage {url} needs {error.name}: pip install 'ftdnas[postgres]'") from error
     if engine.dialect.name not in ("sqlite", "postgresql"):
@@ -85,15 +64,12 @@ def open_storage(url: str | None = None, *, patience_s: float = PATIENCE_S) -> I
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         check_file(path)
-    _be_quick(engine)
+    be_quick(engine)
     storage = Storage(engine, patience_s)
     try:
         insist(lambda: engine.connect().close(), engine, OPENING_S)
         yield storage
     finally:
-        if "optuna" in vars(storage):
-            storage.optuna.remove_session()
-            storage.optuna.engine.dispose()
         engine.dispose()
 
 
@@ -115,7 +91,8 @@ def check_file(path: Path) -> None:
         raise ValueError(f"{path} is another program's database (it holds {sorted(tables)[0]}): take another --storage")
 
 
-def _engine_options(url: str) -> dict[str, Any]:
+def engine_options(url: str) -> dict[str, Any]:
+    """Of SQLAlchemy's engine."""
     if url.startswith("sqlite"):
         return {"connect_args": {"timeout": BUSY_S}}
     return {"pool_pre_ping": True, "connect_args": {"connect_timeout": 10}}
@@ -127,7 +104,7 @@ def _file_of(engine: Engine) -> Path | None:
     return Path(engine.url.database)
 
 
-def _be_quick(engine: Engine) -> None:
+def be_quick(engine: Engine) -> None:
     """A write-ahead log makes a trial ten times cheaper than SQLite's own journal, and as safe from a kill."""
     from sqlalchemy import event
 
@@ -143,8 +120,8 @@ def _be_quick(engine: Engine) -> None:
 
 
 @contextlib.contextmanager
-def _one_at_a_time(engine: Engine) -> Iterator[None]:
-    """Two processes must not both make Optuna's tables; of a server's, a retry takes care."""
+def one_at_a_time(engine: Engine) -> Iterator[None]:
+    """Inside the block no other process makes tables in an SQLite file; of a server's, a retry takes care."""
     path = _file_of(engine)
     if path is None:
         yield
@@ -153,5 +130,6 @@ def _one_at_a_time(engine: Engine) -> Iterator[None]:
         yield
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Of what it says."""
     return str(error).strip().partition("\n")[0]

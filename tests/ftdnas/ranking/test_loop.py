@@ -23,9 +23,10 @@ from distill.synthetic import SyntheticSet
 from ftdnas.candidates.limits import Limits
 from ftdnas.candidates.screening import Screening
 from ftdnas.ranking import job as search_job
-from ftdnas.ranking.loop import SearchRequest, advice, choose_set, needs_set, search, top
-from ftdnas.ranking.study import open_study
+from ftdnas.ranking.loop import SearchRequest, advice, choose_set, needs_set, search
+from ftdnas.ranking.study import ranked_study
 from ftdnas.ranking.table import Ranking
+from ftdnas.ranking.trials import open_study
 from ftdnas.runtime.database import open_storage
 from ftdnas.runtime.rows import RowFile
 from ftdnas.sets.library import Library
@@ -85,7 +86,8 @@ def test_candidates_are_ranked_best_first(searched: Searched) -> None:
     assert (ranking.failures, ranking.compared) == (0, ("params", "random.accuracy"))
     assert set(ranking.seconds) == {"set.late_loss+params", "params", "random.accuracy"}
     assert ranking.seconds["params"] == 0 < ranking.seconds["random.accuracy"]
-    assert top("first", 2) == [one.architecture for one in ranking.candidates[:2]]
+    assert ranked_study("first")[1] == ranking
+    assert ranking.best(2) == [one.architecture for one in ranking.candidates[:2]]
 
 
 def test_it_says_what_it_does_before_it_does_it(searched: Searched) -> None:
@@ -174,7 +176,7 @@ def test_a_lost_study_and_a_torn_row_are_made_up_for(searched: Searched, digits:
     lines = rows.path.read_bytes().splitlines(keepends=True)
     rows.path.write_bytes(b"".join(lines[1:]) + lines[0][:50])
     with open_storage() as storage:
-        optuna.delete_study(study_name="first", storage=storage.optuna)
+        optuna.delete_study(study_name="first", storage=storage.url)
     again = search(REQUEST, searched.synthetic, "tiny", digits)
 
     def known(ranking: Ranking) -> list[object]:
@@ -286,7 +288,7 @@ def test_what_cannot_be_is_refused_in_one_line(searched: Searched, digits: Image
         fcntl.flock(file, fcntl.LOCK_EX)
         refused(ValueError, "another process is working on study first")
     with pytest.raises(LookupError, match="no study 'frst' was ranked: did you mean first"):
-        top("frst", 1)
+        ranked_study("frst")
 
 
 def test_a_set_of_unknown_or_other_origin_is_remarked_on(searched: Searched, digits: ImageDataset) -> None:

@@ -11,9 +11,10 @@ from pathlib import Path
 import optuna
 import pytest
 
-from ftdnas.ranking.study import Evaluated, open_study
+from ftdnas.ranking.trials import Evaluated, open_study
 from ftdnas.runtime.database import open_storage
 from ftdnas.runtime.home import home
+from ftdnas.runtime.leases import TABLE
 from search_spaces.base import find_space
 
 
@@ -32,8 +33,9 @@ def test_by_default_it_lies_in_the_home_folder_with_a_write_ahead_log() -> None:
         with storage.leases("a") as leases:
             leases.finish("1", {"key": "1"})
         assert str(home() / "studies.db") in storage.url
-        assert not optuna.study.get_all_study_names(storage.optuna)
     with sqlite3.connect(home() / "studies.db") as database:
+        tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        assert tables == {TABLE}  # none of Optuna's before a study is opened
         assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     database.close()
     assert not list(home().glob("studies.db-*"))  # what the log held is in the file
@@ -133,5 +135,9 @@ def test_a_database_of_another_optuna_is_named(tmp_path: Path) -> None:
         database.execute("UPDATE version_info SET schema_version = 1")
         database.execute("UPDATE alembic_version SET version_num = 'v0.9.0.a'")
     database.close()
-    with open_storage(str(path)) as storage, pytest.raises(ValueError, match="is another Optuna version's"):
-        _ = storage.optuna
+    with (
+        open_storage(str(path)) as storage,
+        pytest.raises(ValueError, match="is another Optuna version's"),
+        open_study(storage, "one", find_space("convnet")),
+    ):
+        pass

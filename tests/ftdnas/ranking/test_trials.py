@@ -10,7 +10,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from ftdnas.ranking.study import Evaluated, open_study
+from ftdnas.ranking.trials import Evaluated, open_study
 from ftdnas.runtime.database import Storage, open_storage
 from search_spaces.base import SearchSpace, find_space, parameter_count
 
@@ -35,7 +35,7 @@ def test_a_trial_shows_the_architecture_its_objectives_and_the_row(storage: Stor
     with open_study(storage, "first", find_space("convnet"), OBJECTIVES) as study:
         assert study.add([good, bad]) == 2
         assert study.evaluated() == {good.architecture: good, bad.architecture: bad}
-    first, second = optuna.load_study(study_name="first", storage=storage.optuna).get_trials()
+        first, second = study.optuna.get_trials()
     assert first.state == optuna.trial.TrialState.COMPLETE
     assert first.values == [0.5, 1000.0]
     assert first.params == {"width": 64, "depth": 3, "norm": "instance", "activation": "relu", "pooling": "avg"}
