@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from ftdnas.agreement.comparison import PROXY, REFERENCE, Column, Table, compare
-from ftdnas.candidates.materials import Shelf, hand_over
-from ftdnas.candidates.real_rankings import RealTrainings
+from ftdnas.candidates.handover import hand_over
+from ftdnas.candidates.materials import Shelf
 from ftdnas.candidates.screening import Screening, default_screening
-from ftdnas.candidates.truth import truth_recipe
+from ftdnas.candidates.truth import RealTrainings, truth_recipe
 from ftdnas.candidates.truth_table import Columns, read_table, stratified_by_truth
 from ftdnas.proxies.base import Proxy, settle
 from ftdnas.proxies.bench import Workbench

@@ -26,7 +26,8 @@ from distill.training.derivatives import Derivatives
 from distill.training.examples import Examples
 from distill.training.flat import FlatNetwork, initial_weights
 from distill.training.memory import held
-from ftdnas.candidates.materials import Label, Material, hand_over
+from ftdnas.candidates.handover import hand_over
+from ftdnas.candidates.materials import Label, Material
 from ftdnas.candidates.screening import Screening
 from ftdnas.candidates.training import Training
 from ftdnas.runtime.processes import LocalProcesses

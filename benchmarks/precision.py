@@ -27,8 +27,8 @@ from agreement import settled
 from distill.synthetic import SyntheticSet
 from ftdnas.agreement.bootstrap import Bootstrap
 from ftdnas.agreement.estimates import spearman, spearman_difference
+from ftdnas.candidates.reading import score_value
 from ftdnas.candidates.screening import default_screening
-from ftdnas.candidates.training import score_value
 from ftdnas.candidates.truth_table import Columns, read_table, stratified_by_truth
 from ftdnas.proxies.bench import Workbench
 from ftdnas.proxies.names import find_proxy

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
-from pathlib import Path
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -81,13 +79,19 @@ class Taught:
 class Material:
     """Labelled images under their label; with `teachers` they are labelled anew whenever they have been augmented.
 
-    `side`: in pixels, of what a network is shown of them then; None shows them as they are.
+    `source`: the images, or what makes them when they are first looked at: a label needs none. `side`: in pixels, of
+    what a network is shown of them then; None shows them as they are.
     """
 
     label: Label
-    examples: Examples
+    source: Examples | Callable[[], Examples]
     teachers: Taught | None = None
     side: int | None = None
+
+    @cached_property
+    def examples(self) -> Examples:
+        """Preprocessed where they fit in memory."""
+        return self.source if isinstance(self.source, Examples) else self.source()
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -195,7 +199,7 @@ def held_out_material(data: ImageDataset, preprocess: Preprocess) -> Material:
     label = Label(
         "validation images (the half that scores)", f"score/{_digest(identity)}", len(split), data.num_classes
     )
-    return Material(label, Examples.from_split(split, preprocess))
+    return Material(label, partial(Examples.from_split, split, preprocess))
 
 
 def check_held_out(data: ImageDataset) -> None:
@@ -205,98 +209,6 @@ def check_held_out(data: ImageDataset) -> None:
             f"{data.name} was loaded without validation images, and candidates are not scored on test images: "
             "hold some back (--validation 0.1)"
         )
-
-
-def hand_over(materials: Sequence[Material], folder: Path, device: str) -> Callable[[], Shelf]:
-    """A picklable function that finds the materials again in another process, on `device`.
-
-    Images become files in `folder`, which all processes map into one memory; decoded photos that lie in a file already
-    stay there. The folder is emptied first and must outlive the processes.
-    """
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    parcels = [_pack(material, folder / str(number)) for number, material in enumerate(materials)]
-    return partial(_receive, parcels, device)
-
-
-@dataclass(frozen=True)
-class _Array:
-    """An array that lies in a file."""
-
-    path: Path
-    dtype: str
-    shape: tuple[int, ...]
-    offset: int
-
-    def open(self) -> NDArray[Any]:
-        # Copy on write, because torch warns of arrays that it may not write to; nothing here does.
-        return np.memmap(self.path, dtype=self.dtype, mode="c", shape=self.shape, offset=self.offset)
-
-
-@dataclass(frozen=True)
-class _Parcel:
-    label: Label
-    images: _Array
-    labels: _Array
-    preprocess: tuple[str, Mapping[str, NDArray[np.float32]]] | None
-    teachers: tuple[_Array, str, tuple[int, int, int], int] | None
-    side: int | None
-
-
-def _pack(material: Material, stem: Path) -> _Parcel:
-    examples = material.examples
-    preprocess = None
-    if examples.preprocess is not None:
-        tensors = {name: tensor.numpy() for name, tensor in examples.preprocess.to_tensors().items()}
-        preprocess = (examples.preprocess.kind, tensors)
-    images = examples.images.numpy() if isinstance(examples.images, torch.Tensor) else examples.images
-    return _Parcel(
-        material.label,
-        _lay_down(images, stem.with_suffix(".images")),
-        _lay_down(examples.labels.numpy(), stem.with_suffix(".labels")),
-        preprocess,
-        _pack_teachers(material.teachers, stem.with_suffix(".teachers")),
-        material.side,
-    )
-
-
-def _pack_teachers(taught: Taught | None, path: Path) -> tuple[_Array, str, tuple[int, int, int], int] | None:
-    if taught is None:
-        return None
-    return _lay_down(taught.weights.numpy(), path), taught.backbone, taught.image_shape, taught.classes
-
-
-def _lay_down(array: NDArray[Any], path: Path) -> _Array:
-    """Where the array lies in a file: the one that it is mapped from, else a new one."""
-    if isinstance(array, np.memmap) and array.flags.c_contiguous:
-        whole = array
-        while isinstance(whole.base, np.memmap):
-            whole = whole.base
-        if whole.filename is not None:
-            offset = whole.offset + array.ctypes.data - whole.ctypes.data
-            return _Array(Path(whole.filename), array.dtype.str, array.shape, offset)
-    array.tofile(path)
-    return _Array(path, array.dtype.str, array.shape, 0)
-
-
-def _receive(parcels: Sequence[_Parcel], device: str) -> Shelf:
-    torch.set_num_threads(1)  # there are as many processes as cores
-    shelf = {}
-    for parcel in parcels:
-        images, labels = parcel.images.open(), torch.from_numpy(parcel.labels.open()).to(device)
-        if parcel.preprocess is None:
-            examples = Examples(torch.from_numpy(images).to(device), labels)
-        else:
-            kind, arrays = parcel.preprocess
-            channels, height, width = images.shape[1:]
-            tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-            examples = Examples(images, labels, Preprocess.from_tensors(kind, tensors, (channels, height, width)))
-        taught = None
-        if parcel.teachers is not None:
-            weights, backbone, shape, classes = parcel.teachers
-            taught = Taught(backbone, torch.from_numpy(weights.open()).to(device), shape, classes)
-        shelf[parcel.label.fingerprint] = Material(parcel.label, examples, taught, parcel.side)
-    return shelf
 
 
 def _digest(text: str) -> str:

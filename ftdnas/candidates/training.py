@@ -23,8 +23,8 @@ from distill.recipe import identity as recipe_identity
 from distill.synthetic import SyntheticSet
 from distill.training.examples import Examples
 from distill.training.loop import Fitted, Reading, Targets, fit
-from ftdnas.agreement.fractions import chance_bound
 from ftdnas.candidates.materials import Label, Material, Shelf, Taught
+from ftdnas.candidates.reading import LATE, is_dead, late_loss, score_value
 from ftdnas.candidates.screening import Screening, norm_family
 from ftdnas.runtime.home import digest
 from ftdnas.runtime.processes import Failure
@@ -32,7 +32,6 @@ from ftdnas.runtime.rows import Row
 from search_spaces.base import parse_architecture
 from search_spaces.messages import one_line
 
-LATE = 0.1  # the late loss is the mean training loss of this last part of the steps
 PARTS = 200  # that a curve of training losses is kept in, at most
 
 
@@ -250,45 +249,6 @@ def score(
     return replace(record, seconds=seconds, device=_device_name(examples.device))
 
 
-def score_value(row: Row, kind: str, window: float = LATE) -> float | None:
-    """One of `screening.SCORES` of a training's row; larger is better; None where it failed or was not read.
-
-    A loss counts negatively. `window`: the last part of the training whose mean loss is the late loss. Raises
-    LookupError for an unknown kind.
-    """
-    if row["error"] is not None:
-        return None
-    losses = row["losses"]
-    if kind == "accuracy":
-        return _plain(row["score"])
-    if kind == "loss":
-        return _negative(row.get("held_out_loss"))
-    if kind == "auc":
-        return None if None in losses else _negative(float(np.mean(losses)))
-    if kind == "late_loss":
-        if window == LATE:
-            return _negative(row["late_loss"])
-        last = losses[-max(1, round(len(losses) * window)) :]
-        return None if None in last else _negative(float(np.mean(last)))
-    raise LookupError(f"unknown score {kind!r}: choose from accuracy, loss, auc, late_loss")
-
-
-def is_dead(row: Row) -> bool:
-    """Whether a network ended at chance level: within 3 binomial deviations of 1 / K, or below it.
-
-    `row`: of a training; one that failed, or was read on nothing, is not dead.
-    """
-    images, classes = row["scored_on"]["images"], row["scored_on"]["classes"]
-    if row["score"] is None or not images:
-        return False
-    return bool(row["score"] <= chance_bound(images, classes))
-
-
-def late_loss(losses: Sequence[float]) -> float:
-    """Mean of the last tenth of the losses, of one at least."""
-    return float(np.mean(losses[-max(1, round(len(losses) * LATE)) :]))
-
-
 def _built(build: Callable[[], nn.Module], images: Tensor, seed: int, path: tuple[str, ...]) -> nn.Module:
     """The network on the device of some images, with the initial weights of the seed, those of lazy modules too."""
     with seeded(seed, *path, "weights"):
@@ -358,14 +318,6 @@ def _finite(value: float) -> float | None:
 
 def _rounded(reading: Reading) -> tuple[float, float, float]:
     return round(reading.done, 6), reading.accuracy, round(reading.loss, 6)
-
-
-def _plain(value: float | None) -> float | None:
-    return None if value is None else float(value)
-
-
-def _negative(value: float | None) -> float | None:
-    return None if value is None else -float(value)
 
 
 def _device_name(device: torch.device) -> str:

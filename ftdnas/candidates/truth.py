@@ -1,17 +1,34 @@
-"""The truth: accuracy after training on all real images. One pool of rows that every study draws from and adds to."""
+"""The truth: accuracy after training on all real images, trained here into one pool, or read from a table."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import contextlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 from distill.images.datasets import ImageDataset
 from distill.images.preprocess import fit_preprocess
 from distill.recipe import TrainingRecipe
+from distill.recipe import facts as recipe_facts
+from distill.run import Listener, Progress, ignore
 from distill.training.examples import Examples
+from ftdnas.candidates.handover import hand_over
 from ftdnas.candidates.materials import Label, Material, held_out_material
-from ftdnas.candidates.training import Score
-from ftdnas.runtime.rows import RowFile
+from ftdnas.candidates.training import Score, Training
+from ftdnas.candidates.truth_table import Columns, is_table, read_table
+from ftdnas.runtime.database import open_storage
+from ftdnas.runtime.device import visible_gpus
+from ftdnas.runtime.home import folder_name, read_json, truth_folder, write_json
+from ftdnas.runtime.processes import LocalProcesses
+from ftdnas.runtime.rows import Row, RowFile
+from ftdnas.runtime.shared import Record, carry_out
+from search_spaces.base import find_space, flops, parse_architecture
+from search_spaces.messages import hint
 
 PREPROCESS = "standardize"  # what users train with, and the same for all sets, whatever they were whitened with
 
@@ -35,15 +52,16 @@ class TruthPool:
         return [Score.from_row(row) for row in self.file(data_fingerprint).read().values()]
 
 
+@lru_cache(maxsize=1)  # whoever asks next, asks for the same images
 def truth_materials(data: ImageDataset) -> tuple[Material, Material]:
-    """All real training images, and the images that score, both standardised.
+    """All real training images, and the images that score, both standardised when they are first looked at.
 
     Raises ValueError where no validation images were held back.
     """
     preprocess = fit_preprocess(PREPROCESS, data.train.images)
     identity = f"train/{data.fingerprint}/{PREPROCESS}"
     label = Label("real training images", identity, len(data.train), data.num_classes)
-    return Material(label, Examples.from_split(data.train, preprocess)), held_out_material(data, preprocess)
+    return Material(label, partial(Examples.from_split, data.train, preprocess)), held_out_material(data, preprocess)
 
 
 def truth_recipe(full: TrainingRecipe, epochs: int) -> TrainingRecipe:
@@ -53,3 +71,174 @@ def truth_recipe(full: TrainingRecipe, epochs: int) -> TrainingRecipe:
     if full.lr is None:
         raise ValueError("the recipe has no learning rate for real images: set evaluation.full.lr")
     return replace(full, epochs=epochs)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What real training made of architectures, by their full names.
+
+    `by_seed`: one mapping to accuracies, fractions, per seed; of a table one of means, and `means` is True. `others`:
+    further columns of a table. `seconds`: of all trainings of each architecture; `images`: how many it was read on.
+    """
+
+    title: str
+    by_seed: tuple[Mapping[str, float | None], ...]
+    means: bool = False
+    images: int | None = None
+    errors: Mapping[str, str] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    others: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    def accuracy(self, name: str) -> float | None:
+        """The mean over the seeds; None where one of them has none."""
+        values = [several.get(name) for several in self.by_seed]
+        known = [value for value in values if value is not None]
+        return sum(known) / len(known) if known and len(known) == len(values) else None
+
+    @property
+    def known(self) -> set[str]:
+        """Architectures with a row for every seed, failed or not."""
+        return set.intersection(*(set(several) for several in self.by_seed))
+
+
+@dataclass(frozen=True)
+class RealTrainings:
+    """How architectures are really trained: what names a truth. `recipe.lr` is a number; seeds count from 0."""
+
+    recipe: TrainingRecipe
+    seeds: int
+    data: str  # fingerprint
+    images: int
+    title: str
+
+    @classmethod
+    def of(cls, data: ImageDataset, recipe: TrainingRecipe, seeds: int) -> RealTrainings:
+        """Raises ValueError for less than one seed."""
+        if seeds < 1:
+            raise ValueError(f"{seeds} seeds: a truth needs at least 1")
+        epochs = f"{recipe.epochs} epoch{'s' * (recipe.epochs != 1)}"
+        title = f"accuracy after {epochs} on all {len(data.train):,} training images of {data.image_shape[1]} pixels"
+        return cls(recipe, seeds, data.fingerprint, len(data.score()), f"{title}, {seeds} seed{'s' * (seeds > 1)}")
+
+    def works(self, data: ImageDataset, candidates: Sequence[str]) -> dict[tuple[str, int], Training]:
+        """(candidate, seed) -> training; of those that compute the same the first is trained."""
+        images, held_out = truth_materials(data)
+        works = {}
+        for seed in range(self.seeds):
+            for name in candidates:
+                one = parse_architecture(name).representative()
+                works[name, seed] = Training(one.name, images.label, held_out.label, self.recipe, seed, code=one.code)
+        return works
+
+    def truth(self, data: ImageDataset, candidates: Sequence[str]) -> Truth:
+        """What the pool has of these candidates."""
+        rows = TruthPool(truth_folder()).file(self.data).settled()
+        by_seed: list[dict[str, float | None]] = [{} for _ in range(self.seeds)]
+        errors: dict[str, str] = {}
+        seconds: dict[str, float] = {}
+        for (name, seed), work in self.works(data, candidates).items():
+            row = rows.get(work.key)
+            if row is None:
+                continue
+            score = Score.from_row(row)
+            by_seed[seed][name] = score.score
+            seconds[name] = seconds.get(name, 0.0) + score.seconds
+            if score.error:
+                errors[name] = score.error
+        return Truth(self.title, tuple(by_seed), images=self.images, errors=errors, seconds=seconds)
+
+
+def train(
+    data: ImageDataset,
+    candidates: Sequence[str],
+    trainings: RealTrainings,
+    *,
+    jobs: int,
+    device: str,
+    join: bool = False,
+    storage: str | None = None,
+    limit_s: float | None = None,
+    listener: Listener = ignore,
+) -> Truth:
+    """Train what the pool does not have yet, and give the truth of the candidates. Interrupted, it goes on.
+
+    All candidates with one seed before the next, the dearest of a seed first.
+    """
+    works = trainings.works(data, candidates)
+    file = TruthPool(truth_folder()).file(data.fingerprint)
+    known = file.settled()
+    size = (data.image_shape, data.num_classes)
+    todo = {work.key: work for work in works.values() if work.key not in known}
+    order = sorted(todo.values(), key=lambda work: (work.seed, -_flops(work, size)))
+    done = len({work.key for work in works.values()}) - len(order)
+    total = done + len(order)
+    listener(Progress("truth", done, total, message=f"{trainings.title}: {len(order)} of {total} trainings to do"))
+    if not order:
+        return trainings.truth(data, candidates)
+    folder = truth_folder() / f"materials-{trainings.data[:8]}-{id(order):x}"
+
+    def finished(row: Row) -> None:
+        nonlocal done
+        done += 1
+        values = {} if row["score"] is None else {"validation_accuracy": float(row["score"])}
+        listener(Progress("truth", done, total, values))
+
+    try:
+        with contextlib.ExitStack() as stack:
+            leases = None
+            if join:
+                opened = stack.enter_context(open_storage(storage))
+                leases = stack.enter_context(opened.leases(f"truth/{data.fingerprint[:32]}"))
+            lay_out = lambda: hand_over(list(truth_materials(data)), folder, device)  # noqa: E731
+            processes = stack.enter_context(LocalProcesses(lay_out, jobs, visible_gpus(device)))
+            carry_out(order, Record(file, leases), processes, finished, limit_s=limit_s)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return trainings.truth(data, candidates)
+
+
+def remember(name: str, trainings: RealTrainings) -> None:
+    """Give a truth a name, by which reports find it. Raises ValueError where another has it."""
+    path = _named(name)
+    facts = json.loads(json.dumps({**asdict(trainings), "recipe": recipe_facts(trainings.recipe)}))
+    there = read_json(path, "remove it, the trainings are kept")
+    if there and there != facts:
+        raise ValueError(f"there is a truth {name} by other trainings ({there['title']}): give this one another name")
+    write_json(path, facts)
+
+
+def find_truth(text: str, space: str, data: ImageDataset | None, candidates: Sequence[str], columns: Columns) -> Truth:
+    """The truth of a name, or of a table file.
+
+    Raises LookupError for an unknown name, ValueError for one of other images, and what `read_table` raises.
+    """
+    if is_table(text):
+        table = read_table(Path(text), find_space(space), columns)
+        return Truth(table.source, (table.accuracy,), means=True, others=table.others)
+    path = _named(text)
+    facts = read_json(path, "remove it, the trainings are kept")
+    if not facts:
+        known = sorted(one.stem for one in (truth_folder()).glob("*.json"))
+        way_out = hint(text, known) if known else "ftdnas truth makes one; a table is a .csv or .parquet file"
+        raise LookupError(f"there is no truth {text!r}: {way_out}")
+    trainings = RealTrainings(**{**facts, "recipe": TrainingRecipe(**facts["recipe"])})
+    if data is None or trainings.data != data.fingerprint:
+        raise ValueError(f"truth {text} is of other images than this study: train one with the study's data")
+    return trainings.truth(data, candidates)
+
+
+def recipe_of(full: TrainingRecipe, epochs: int | None, lr: float | None) -> TrainingRecipe:
+    """`truth_recipe` with the recipe's own epochs and rate where none are given."""
+    rated = full if lr is None else replace(full, lr=lr)
+    return truth_recipe(rated, full.epochs if epochs is None else epochs)
+
+
+def _named(name: str) -> Path:
+    return truth_folder() / f"{folder_name('truth', name)}.json"
+
+
+def _flops(work: Training, size: tuple[Any, int]) -> int:
+    try:
+        return flops(parse_architecture(work.architecture), *size)
+    except Exception:  # what cannot be built fails soon
+        return 0

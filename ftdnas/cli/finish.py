@@ -107,7 +107,7 @@ def target_images(ranked: Standing | None, source: Source, listener: Listener) -
 
 def real_recipe(spec: str, recipe: str | None, epochs: int | None, lr: float | None) -> tuple[TrainingRecipe, str]:
     """How finalists train, and the name of the recipe that it is from."""
-    from ftdnas.candidates.real_rankings import recipe_of
+    from ftdnas.candidates.truth import recipe_of
     from ftdnas.runtime.device import pick_device
     from ftdnas.sets.making import choose_recipe
     from ftdnas.sets.recipes import load_recipe

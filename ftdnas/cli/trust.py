@@ -68,7 +68,7 @@ def truth(source: Source, as_json: bool, stratified: bool, **asked: Any) -> None
     One pool of trainings, keyed by architecture, images, recipe and seed: what is there is not done again, whoever
     asks. Interrupted, the same command goes on. Read on validation images that chose nothing; test images stay unread.
     """
-    from ftdnas.candidates.real_rankings import RealTrainings, remember, train
+    from ftdnas.candidates.truth import RealTrainings, remember, train
     from ftdnas.runtime.device import pick_device, use_processes
 
     with progress(as_json) as listener:
@@ -126,7 +126,7 @@ def report(
 
     Writes report.html (one file, no network), report.csv and report.json.
     """
-    from ftdnas.candidates.real_rankings import find_truth
+    from ftdnas.candidates.truth import find_truth
     from ftdnas.report.page import UNKNOWN
     from ftdnas.report.study import open_found, write
     from ftdnas.report.terminal import lines
@@ -252,7 +252,7 @@ def _full(source: Source, data: Any) -> Any:
 
 
 def _real_recipe(asked: dict[str, Any], full: Any) -> Any:
-    from ftdnas.candidates.real_rankings import recipe_of
+    from ftdnas.candidates.truth import recipe_of
     from ftdnas.sets.recipes import load_recipe
 
     if asked.get("recipe"):

@@ -19,7 +19,8 @@ from distill.run import Listener, Progress, duration
 from distill.training.examples import Examples
 from distill.training.loop import read
 from ftdnas.candidates.cost import TimedStep
-from ftdnas.candidates.materials import Material, Shelf, hand_over
+from ftdnas.candidates.handover import hand_over
+from ftdnas.candidates.materials import Material, Shelf
 from ftdnas.candidates.training import Training
 from ftdnas.candidates.truth import PREPROCESS, TruthPool, truth_materials
 from ftdnas.finishing.card import accuracy_facts

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from ftdnas.candidates.training import Training, is_dead
+from ftdnas.candidates.reading import is_dead
+from ftdnas.candidates.training import Training
 from ftdnas.proxies.base import Rows, ScoreColumn, spent
 from ftdnas.proxies.bench import Workbench
 from ftdnas.proxies.trained import real_recipe, real_seed, within

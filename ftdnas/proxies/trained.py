@@ -11,8 +11,9 @@ from typing import Protocol
 from distill.randomness import derive_seed
 from distill.recipe import TrainingRecipe
 from ftdnas.candidates.materials import Label, Material
+from ftdnas.candidates.reading import is_dead, score_value
 from ftdnas.candidates.screening import SCORES, describe_score, family_of
-from ftdnas.candidates.training import Training, is_dead, score_value
+from ftdnas.candidates.training import Training
 from ftdnas.proxies.base import Rows, ScoreColumn, spent
 from ftdnas.proxies.bench import Workbench
 from ftdnas.runtime.rows import Row

@@ -15,10 +15,11 @@ from distill.recipe import facts as recipe_facts
 from distill.run import Listener, Progress
 from distill.synthetic import SyntheticSet
 from distill.training.precision import multiplies_bfloat16
+from ftdnas.candidates.handover import hand_over
 from ftdnas.candidates.limits import Limits
-from ftdnas.candidates.materials import Shelf, hand_over
-from ftdnas.candidates.real_rankings import recipe_of
+from ftdnas.candidates.materials import Shelf
 from ftdnas.candidates.screening import Screening, default_screening
+from ftdnas.candidates.truth import recipe_of
 from ftdnas.proxies.base import Proxy
 from ftdnas.proxies.bench import CALIBRATION, Workbench
 from ftdnas.proxies.names import DEFAULT, find_proxy, read_proxy

@@ -12,7 +12,7 @@ from distill.recipe import TrainingRecipe
 from distill.run import Listener
 from distill.synthetic import SyntheticSet
 from ftdnas.agreement.comparison import Comparison
-from ftdnas.candidates.real_rankings import RealTrainings, Truth, train
+from ftdnas.candidates.truth import RealTrainings, Truth, train
 from ftdnas.ranking.loop import SearchRequest, search
 from ftdnas.ranking.table import Ranking
 from ftdnas.report.study import open_found, write

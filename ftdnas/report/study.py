@@ -11,8 +11,8 @@ from distill.images.datasets import ImageDataset
 from distill.recipe import TrainingRecipe
 from distill.synthetic import SyntheticSet
 from ftdnas.agreement.comparison import EQUAL_COST, PROXY, REFERENCE, Column, Comparison, Table, compare
-from ftdnas.candidates.real_rankings import Truth
 from ftdnas.candidates.screening import Screening
+from ftdnas.candidates.truth import Truth
 from ftdnas.proxies.base import Proxy, Rows
 from ftdnas.proxies.bench import CALIBRATION, REAL_SEEDS, Workbench
 from ftdnas.proxies.names import find_proxy

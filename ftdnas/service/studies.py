@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ftdnas.candidates.training import score_value
+from ftdnas.candidates.reading import score_value
 from ftdnas.proxies.names import read_proxy
 from ftdnas.runtime.home import home, read_json, studies_folder, truth_folder
 from ftdnas.runtime.rows import RowFile

@@ -15,12 +15,12 @@ from distill.images.datasets import ImageDataset, Split
 from distill.synthetic import SyntheticSet
 from distill.training import examples as examples_module
 from distill.training.examples import Examples
+from ftdnas.candidates.handover import hand_over
 from ftdnas.candidates.materials import (
     CORESET_KINDS,
     Label,
     Material,
     coreset_material,
-    hand_over,
     held_out_material,
     set_material,
 )

@@ -21,16 +21,11 @@ from distill.training.examples import Examples
 from distill.training.loop import Targets
 from ftdnas.agreement.fractions import chance_bound
 from ftdnas.candidates.cost import CostModel, TimedStep, fit_cost
-from ftdnas.candidates.materials import Label, Shelf, Taught, hand_over, held_out_material, set_material
+from ftdnas.candidates.handover import hand_over
+from ftdnas.candidates.materials import Label, Shelf, Taught, held_out_material, set_material
+from ftdnas.candidates.reading import is_dead, late_loss, score_value
 from ftdnas.candidates.screening import SCORES, Screening
-from ftdnas.candidates.training import (
-    Score,
-    Training,
-    is_dead,
-    late_loss,
-    score,
-    score_value,
-)
+from ftdnas.candidates.training import Score, Training, score
 from ftdnas.candidates.truth import truth_materials
 from ftdnas.runtime.processes import Failure, LocalProcesses
 

@@ -16,7 +16,8 @@ import pytest
 from distill.images.datasets import ImageDataset
 from distill.recipe import TrainingRecipe
 from distill.synthetic import SyntheticSet
-from ftdnas.candidates.materials import Material, Shelf, hand_over, held_out_material, set_material
+from ftdnas.candidates.handover import hand_over
+from ftdnas.candidates.materials import Material, Shelf, held_out_material, set_material
 from ftdnas.candidates.training import Training
 from ftdnas.runtime.processes import Failure, LocalProcesses
 from ftdnas.runtime.ray import RayCluster

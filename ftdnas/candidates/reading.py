@@ -1,0 +1,59 @@
+"""What is read from the row of a training; without torch, wherever the rows are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ftdnas.agreement.fractions import chance_bound
+from ftdnas.runtime.rows import Row
+
+LATE = 0.1  # the late loss is the mean training loss of this last part of the steps
+
+
+def score_value(row: Row, kind: str, window: float = LATE) -> float | None:
+    """One of `screening.SCORES` of a training's row; larger is better; None where it failed or was not read.
+
+    A loss counts negatively. `window`: the last part of the training whose mean loss is the late loss. Raises
+    LookupError for an unknown kind.
+    """
+    if row["error"] is not None:
+        return None
+    losses = row["losses"]
+    if kind == "accuracy":
+        return _plain(row["score"])
+    if kind == "loss":
+        return _negative(row.get("held_out_loss"))
+    if kind == "auc":
+        return None if None in losses else _negative(float(np.mean(losses)))
+    if kind == "late_loss":
+        if window == LATE:
+            return _negative(row["late_loss"])
+        last = losses[-max(1, round(len(losses) * window)) :]
+        return None if None in last else _negative(float(np.mean(last)))
+    raise LookupError(f"unknown score {kind!r}: choose from accuracy, loss, auc, late_loss")
+
+
+def is_dead(row: Row) -> bool:
+    """Whether a network ended at chance level: within 3 binomial deviations of 1 / K, or below it.
+
+    `row`: of a training; one that failed, or was read on nothing, is not dead.
+    """
+    images, classes = row["scored_on"]["images"], row["scored_on"]["classes"]
+    if row["score"] is None or not images:
+        return False
+    return bool(row["score"] <= chance_bound(images, classes))
+
+
+def late_loss(losses: Sequence[float]) -> float:
+    """Mean of the last tenth of the losses, of one at least."""
+    return float(np.mean(losses[-max(1, round(len(losses) * LATE)) :]))
+
+
+def _plain(value: float | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def _negative(value: float | None) -> float | None:
+    return None if value is None else -float(value)
