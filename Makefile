@@ -24,7 +24,7 @@ demo: $(INSTALLED)
 	$(BIN)/ftdnas distill --dataset digits --name demo
 	$(BIN)/ftdnas evaluate demo --against random,full --seeds 3
 	@echo "reduced for this demo: widths 32 and 64, 50 epochs of screening (200), one seed of 8 epochs as the truth (20)"
-	$(BIN)/ftdnas search --space convnet --set demo --widths 32,64 --candidates 48 --epochs 50 --compare all --study demo
+	$(BIN)/ftdnas search --space convnet --set demo --where width=32,64 --candidates 48 --epochs 50 --compare all --study demo
 	$(BIN)/ftdnas truth --study demo --epochs 8 --name demo
 	$(BIN)/ftdnas report demo --truth demo
 	$(BIN)/ftdnas finish demo --top 3 --epochs 8

@@ -1,0 +1,35 @@
+"""Distil handwritten digits into one image per class, and look at them.
+
+python examples/distil_and_look.py takes about two minutes on two cores, the second time none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from distill.run import Progress
+from ftdnas.sets.figures import contact_sheet
+from ftdnas.sets.images import Source
+from ftdnas.sets.making import DistilRequest, distil
+from ftdnas.sets.recipes import load_recipe, override
+
+
+def main(settings: Sequence[str] = ()) -> None:
+    """`settings` change the recipe: "matching.outer_steps=1000", say."""
+    recipe = override(load_recipe("quick"), settings)
+    made = distil(DistilRequest(Source("digits"), recipe), say)
+    images, _, step_size = made.synthetic.as_tensors()
+    print(f"{made.name}: {len(images)} images, step size {step_size:.4f}, in {made.path}")
+    sheet = Path("digits.png")
+    contact_sheet(made.synthetic, sheet)
+    print(f"look at {sheet}")
+
+
+def say(progress: Progress) -> None:
+    if progress.message:
+        print(progress.message)
+
+
+if __name__ == "__main__":
+    main()
