@@ -9,21 +9,24 @@ import optuna
 from torch import nn
 
 from ftdnas.candidates.training import score
-from ftdnas.sets.library import Library, home
+from ftdnas.sets.library import Library
 
 
 def main(trials: int = 20) -> None:
-    synthetic = Library(home() / "sets").load("digits")
+    synthetic = Library().load("digits")
 
     def objective(trial: optuna.Trial) -> float:
         layers: list[nn.Module] = [nn.Flatten()]
         for depth in range(trial.suggest_int("depth", 1, 3)):
             layers += [nn.LazyLinear(trial.suggest_int(f"width{depth}", 8, 64, log=True)), nn.ReLU()]
-        return score(lambda: nn.Sequential(*layers, nn.LazyLinear(synthetic.num_classes)), synthetic).value("late_loss")
+        trained = score(lambda: nn.Sequential(*layers, nn.LazyLinear(synthetic.num_classes)), synthetic)
+        if trained.late_loss is None:
+            raise optuna.TrialPruned(trained.error)
+        return trained.late_loss
 
-    study = optuna.create_study(direction="maximize")
+    study = optuna.create_study(direction="minimize")
     study.optimize(objective, n_trials=trials)
-    print(f"least late training loss {-study.best_value:.3f} by {study.best_params}")
+    print(f"least late training loss {study.best_value:.3f} by {study.best_params}")
 
 
 if __name__ == "__main__":
