@@ -23,7 +23,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.nodeid in SLOW:
             item.add_marker(pytest.mark.slow)
     # The longest test first: begun last, it would keep one core waiting for it.
-    items.sort(key=lambda item: "test_every_block_runs" not in item.nodeid)
+    items.sort(key=lambda item: "test_the_readme_goes_the_main_path" not in item.nodeid)
 
 
 @pytest.fixture(autouse=True)
