@@ -5,6 +5,8 @@ PYTHON := $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
+# Else every process of the tests would compile what it imports, torch and all: half of their time.
+unexport PYTHONDONTWRITEBYTECODE
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 
 .PHONY: demo test check coverage slow bench bench-gpu results install system-packages
@@ -14,7 +16,7 @@ install: $(INSTALLED)
 $(INSTALLED): pyproject.toml constraints.txt
 	@echo "installing into $(VENV): most of the time goes to PyTorch"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) uv && $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]' \
+	$(PIP) uv && $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt -e '.[dev]' \
 	|| { echo "without uv: by pip, some minutes"; $(PIP) -e '.[dev]'; }
 	touch $@
 

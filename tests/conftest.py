@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import shutil
-from collections.abc import Callable
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from distill.images.datasets import ImageDataset, load_dataset
+from ftdnas.runtime.processes import TRAINING
 
 # What takes too long for `make test`, each with its reason; `make slow` runs them. At most ten.
 SLOW: dict[str, str] = {}
@@ -35,6 +43,81 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)  # results are bit for bit only at an equal number
+
+
+@dataclass
+class Apart:
+    """Code that runs in a process of its own, to be looked at, interrupted or killed."""
+
+    process: BaseProcess
+    out: Path
+    err: Path
+
+    def send(self, number: signal.Signals) -> int:
+        """The exit code after a signal: minus its number where the signal ended it."""
+        assert self.process.pid is not None
+        os.kill(self.process.pid, number)
+        return self.end()
+
+    def end(self) -> int:
+        self.process.join(600)
+        assert self.process.exitcode is not None, "it did not end"
+        return self.process.exitcode
+
+
+# Built-ins alone: what is forked does not know the modules of the tests.
+_APART = """
+import os, sys
+os.environ.clear()
+os.environ.update(environment)
+for number, path in enumerate(streams, 1):
+    os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+sys.argv[1:] = words
+exec(code, {"__name__": "apart"})
+"""
+COMMAND = "import sys; from ftdnas.cli.main import run; sys.exit(run(sys.argv[1:]))"
+Begin = Callable[..., Apart]
+
+
+@pytest.fixture
+def begin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Begin]:
+    """begin("distill", ..., home=FOLDER): `ftdnas distill ...` in a process of its own; or its own `code` with argv.
+
+    It is forked from the server that worker processes are forked from, which has imported torch: some 50 ms instead of
+    seconds. How many threads it has it must say itself.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(TRAINING))
+    begun: list[Apart] = []
+
+    def begin(*words: str | Path, home: Path | None = None, code: str = COMMAND) -> Apart:
+        folder = tmp_path_factory.mktemp("apart")
+        streams = folder / "out", folder / "err"
+        known = {
+            "environment": {**os.environ, **({} if home is None else {"FTDNAS_HOME": str(home)})},
+            "streams": [str(path) for path in streams],
+            "words": [str(word) for word in words],
+            "code": code,
+        }
+        process = context.Process(target=exec, args=(_APART, known))
+        process.start()
+        begun.append(Apart(process, *streams))
+        return begun[-1]
+
+    yield begin
+    for apart in begun:
+        if apart.process.is_alive():
+            apart.process.kill()
+        apart.process.join()
+        apart.process.close()
+
+
+def until(condition: Callable[[], Any], timeout_s: float = 300.0) -> None:
+    """Wait for it. The time is for what hangs, not for what is slow."""
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)
 
 
 @pytest.fixture(scope="session")
