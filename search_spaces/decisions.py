@@ -65,6 +65,15 @@ class Question:
                 return next((value for value in self.values if math.isclose(given, value)), None)
         return given if self.values is not None and given in self.values else None
 
+    def put_to(self, decisions: Decisions) -> Any:
+        """Somebody else's answer."""
+        if self.kind is str:
+            return decisions.suggest_categorical(self.name, self.values or ())
+        if self.kind is int:
+            step = 1 if self.step is None else int(self.step)
+            return decisions.suggest_int(self.name, int(self.low), int(self.high), step=step, log=self.log)
+        return decisions.suggest_float(self.name, self.low, self.high, step=self.step, log=self.log)
+
 
 class Answering:
     """Decisions by one method that answers every question."""

@@ -24,9 +24,8 @@ ONLY_IN = {
     "click": {"ftdnas.cli"},
     "rich": {"ftdnas.cli"},
     "optuna": {
-        "ftdnas.ranking.study",
-        "ftdnas.runtime.database",
-        "ftdnas.ranking.samplers",
+        "ftdnas.ranking.trials",
+        "ftdnas.ranking.optuna_brain",
         "search_spaces.outside.optuna",
     },
     "sqlalchemy": {"ftdnas.runtime.database", "ftdnas.runtime.leases", "ftdnas.service.queue"},

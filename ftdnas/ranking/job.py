@@ -23,9 +23,10 @@ from ftdnas.candidates.truth import recipe_of
 from ftdnas.proxies.base import Proxy
 from ftdnas.proxies.bench import CALIBRATION, Workbench
 from ftdnas.proxies.names import DEFAULT, find_proxy, read_proxy
+from ftdnas.ranking.ask_tell import Sampler, Settings
 from ftdnas.ranking.evidence import limits
 from ftdnas.ranking.plan import parse_restriction
-from ftdnas.ranking.samplers import SAMPLERS, Sampler, Settings, make_sampler
+from ftdnas.ranking.samplers import SAMPLERS, make_sampler
 from ftdnas.ranking.study import StudyFolder, study_folder
 from ftdnas.runtime.device import pick_device, use_processes, visible_gpus
 from ftdnas.runtime.home import digest

@@ -36,7 +36,7 @@ from ftdnas.ranking.job import (
 )
 from ftdnas.ranking.plan import Plan
 from ftdnas.ranking.search_plan import advice_of, first_training, measured, plan_of, price
-from ftdnas.ranking.table import Ranking, rank
+from ftdnas.ranking.table import Ranking, notes_on, ranked
 from ftdnas.ranking.trials import Evaluated, Study, open_study
 from ftdnas.runtime.database import open_storage
 from ftdnas.runtime.leases import Leases
@@ -159,7 +159,18 @@ def _run(job: PreparedSearch, leases: Leases | None, study: Study) -> Ranking:
     facts = facts_of(names, job)
     _settle(job, [job.proxy], names, record, rows, cost, "screening")
     _settle(job, job.compared, names, record, rows, cost, "baselines")
-    ranking = rank(job, plan, names, facts, rows)
+    ranking = Ranking(
+        study=job.folder.name,
+        folder=job.folder.path,
+        settings=job.settings,
+        plan=plan,
+        candidates=ranked(job.proxy, names, facts, rows),
+        proxy=request.proxy,
+        title=job.proxy.title,
+        compared=request.compared,
+        seconds={proxy.name: proxy.seconds(names, rows) for proxy in (job.proxy, *job.compared)},
+        notes=tuple(notes_on(job.bench, request.limits)),
+    )
     study.add(_evaluated(ranking, request))
     job.folder.keep_ranking(ranking)
     return ranking

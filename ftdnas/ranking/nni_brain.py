@@ -14,14 +14,14 @@ from typing import Any
 import torch
 
 from search_spaces.base import Architecture, Choice
-from search_spaces.decisions import Decisions, RandomDecisions, ReplayDecisions
+from search_spaces.decisions import Answering, Decisions, Question, RandomDecisions, ReplayDecisions
 
 PROBES = 200  # random walks through a space that find what it asks
 LISTED = 1_000  # a range with more values than this is asked as an interval
 
 
 class NNIBrain:
-    """A tuner that proposes for `suggest`; see `ftdnas.ranking.samplers.Brain`. `name`: nni-tpe or nni-evolution.
+    """A tuner that proposes for `suggest`; see `ftdnas.ranking.ask_tell.Brain`. `name`: nni-tpe or nni-evolution.
 
     NNI wants to know all decisions beforehand: they are found by random walks. Those that an architecture does not ask
     for are proposed all the same and count for nothing; one that no walk found is decided at random. Raises ValueError
@@ -136,31 +136,27 @@ def _questions(suggest: Callable[[Decisions], Any], name: str, seed: int) -> dic
     return noting.asked
 
 
-class _Noting:
-    def __init__(self, inner: Decisions) -> None:
+class _Noting(Answering):
+    def __init__(self, inner: Answering) -> None:
         self._inner = inner
         self.asked: dict[str, Listed | Interval] = {}
         self.ambiguous = ""
 
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        self._note(name, Listed(tuple(choices)))
-        return self._inner.suggest_categorical(name, choices)
+    def answer(self, question: Question) -> Any:
+        if self.asked.setdefault(question.name, _noted(question)) != _noted(question):
+            self.ambiguous = question.name
+        return self._inner.answer(question)
 
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
-        values = range(low, high + 1, step)
-        few = len(values) <= LISTED
-        self._note(name, Listed(tuple(values)) if few else Interval(low, values[-1], log, step, whole=True))
-        return self._inner.suggest_int(name, low, high, step=step, log=log)
 
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float:
-        self._note(name, Interval(low, high, log, step, whole=False) if low < high else Listed((low,)))
-        return self._inner.suggest_float(name, low, high, step=step, log=log)
-
-    def _note(self, name: str, question: Listed | Interval) -> None:
-        if self.asked.setdefault(name, question) != question:
-            self.ambiguous = name
+def _noted(question: Question) -> Listed | Interval:
+    values = question.values
+    if question.kind is str or (question.kind is int and len(values or ()) <= LISTED):
+        return Listed(tuple(values or ()))
+    if question.kind is int:
+        return Interval(question.low, (values or ())[-1], question.log, question.step or 1, whole=True)
+    if question.low == question.high:
+        return Listed((question.low,))
+    return Interval(question.low, question.high, question.log, question.step, whole=False)
 
 
 def _tuner(name: str, seed: int, direction: str) -> Any:

@@ -8,15 +8,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ftdnas.candidates.limits import Limits
+from ftdnas.proxies.base import Proxy
+from ftdnas.proxies.bench import Workbench
 from ftdnas.proxies.promotion import Promotion
 from ftdnas.proxies.rank_sum import guide_of
 from ftdnas.ranking.plan import Plan
 from ftdnas.runtime.rows import Row
-
-if TYPE_CHECKING:
-    from ftdnas.ranking.job import PreparedSearch
 
 
 @dataclass(frozen=True)
@@ -115,17 +115,13 @@ class Ranking:
         )
 
 
-def rank(
-    job: PreparedSearch,
-    plan: Plan,
-    names: Sequence[str],
-    facts: Mapping[str, Mapping[str, Any]],
-    rows: Mapping[str, Row],
-) -> Ranking:
-    """The candidates by the proxy's score; equals by fewer parameters."""
-    scores, errors = job.proxy.column(names, rows), job.proxy.errors(names, rows)
-    guided = guide_of(job.proxy).column(names, rows)
-    stages = job.proxy.stages if isinstance(job.proxy, Promotion) else (job.proxy,)
+def ranked(
+    proxy: Proxy, names: Sequence[str], facts: Mapping[str, Mapping[str, Any]], rows: Mapping[str, Row]
+) -> tuple[Ranked, ...]:
+    """The candidates by the proxy's score; equals by fewer parameters. `facts`: of each, what it costs."""
+    scores, errors = proxy.column(names, rows), proxy.errors(names, rows)
+    guided = guide_of(proxy).column(names, rows)
+    stages = proxy.stages if isinstance(proxy, Promotion) else (proxy,)
     guides = [guide_of(stage) for stage in reversed(stages)]
     candidates = []
     for row, name in enumerate(names):
@@ -143,24 +139,13 @@ def rank(
                 seconds=math.fsum(float(one["seconds"]) for one in mine),
             )
         )
-    return Ranking(
-        study=job.folder.name,
-        folder=job.folder.path,
-        settings=job.settings,
-        plan=plan,
-        candidates=tuple(sorted(candidates, key=_order)),
-        proxy=job.request.proxy,
-        title=job.proxy.title,
-        compared=job.request.compared,
-        seconds={proxy.name: proxy.seconds(names, rows) for proxy in (job.proxy, *job.compared)},
-        notes=tuple(_notes(job)),
-    )
+    return tuple(sorted(candidates, key=_order))
 
 
-def _notes(job: PreparedSearch) -> list[str]:
+def notes_on(bench: Workbench, limits: Limits) -> list[str]:
     """What a reader must know to read the numbers."""
     notes = []
-    data, synthetic = job.bench.data, job.bench.synthetic
+    data, synthetic = bench.data, bench.synthetic
     images = len(data.score())
     if images:
         notes.append(
@@ -177,8 +162,8 @@ def _notes(job: PreparedSearch) -> list[str]:
             notes.append(
                 f"screened at the set's {synthetic.image_shape[1]} pixels, not at the target's {synthetic.target_size}"
             )
-    if job.request.limits.describe():
-        notes.append(f"only candidates of {job.request.limits.describe()}")
+    if limits.describe():
+        notes.append(f"only candidates of {limits.describe()}")
     return notes
 
 

@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from ftdnas.ranking.optuna_brain import decided
 from ftdnas.runtime.database import Storage, be_quick, engine_options, first_line, one_at_a_time
 from ftdnas.runtime.leases import Leases, insist
-from search_spaces.base import Choice, SearchSpace, parse_architecture
-from search_spaces.decisions import Decisions, ReplayDecisions
+from search_spaces.base import SearchSpace, parse_architecture
 
 if TYPE_CHECKING:
     import optuna
@@ -165,52 +165,6 @@ def _check_objectives(study: optuna.Study, name: str, wanted: Mapping[str, str])
             f"there is a study {name} for {', '.join(stored)}, not for {', '.join(wanted)}: "
             "give this one another name (--study)"
         )
-
-
-def decided(
-    suggest: Callable[[Decisions], Any], choices: Mapping[str, Choice]
-) -> tuple[dict[str, Choice], dict[str, optuna.distributions.BaseDistribution]]:
-    """The choices as an Optuna trial has them, each with the distribution that it was asked from.
-
-    Raises ValueError where `suggest` asks for something that they do not answer.
-    """
-    noting = _Noting(choices)
-    suggest(noting)
-    return noting.params, noting.distributions
-
-
-class _Noting:
-    """Answers as once decided, and notes the distributions."""
-
-    def __init__(self, choices: Mapping[str, Choice]) -> None:
-        self._replay = ReplayDecisions(choices)
-        self.params: dict[str, Choice] = {}
-        self.distributions: dict[str, optuna.distributions.BaseDistribution] = {}
-
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        from optuna.distributions import CategoricalDistribution
-
-        answer = self._replay.suggest_categorical(name, choices)
-        return self._note(name, answer, CategoricalDistribution(tuple(choices)))
-
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
-        from optuna.distributions import IntDistribution
-
-        answer = self._replay.suggest_int(name, low, high, step=step, log=log)
-        return int(self._note(name, answer, IntDistribution(low, high, log=log, step=step)))
-
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float:
-        from optuna.distributions import FloatDistribution
-
-        answer = self._replay.suggest_float(name, low, high, step=step, log=log)
-        return float(self._note(name, answer, FloatDistribution(low, high, log=log, step=step)))
-
-    def _note(self, name: str, answer: Any, distribution: optuna.distributions.BaseDistribution) -> Any:
-        self.params[name] = answer
-        self.distributions[name] = distribution
-        return answer
 
 
 def _trial(

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ftdnas.ranking.samplers import SAMPLERS, Sampler, Settings, make_sampler
+from ftdnas.ranking.ask_tell import Sampler, Settings
+from ftdnas.ranking.samplers import SAMPLERS, make_sampler
 from search_spaces.base import Architecture, SearchSpace, find_space, parameter_count, stratified_sample
 
 CONVNETS = {"width": {32, 64}, "depth": {1, 2}, "norm": {"batch"}, "pooling": {"none"}}  # 12 of 720
