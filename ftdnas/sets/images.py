@@ -55,6 +55,18 @@ class Source:
             listener=listener,
         )
 
+    def asked(self) -> dict[str, Any]:
+        """The same as fields of a request on images."""
+        own = {"dataset": self.spec or None, "data_root": self.root, "split": self.split_file}
+        return {**own, **{name: getattr(self, name) for name in ("image_size", "validation", "split_seed", "offline")}}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any], root: Path | None = None, offline: bool = False) -> Source:
+        """The inverse of `to_json`, where the known data sets lie now; without a spec where nothing was stored."""
+        split = stored.get("split_file")
+        own = {name: stored[name] for name in ("spec", "image_size", "validation", "split_seed") if name in stored}
+        return cls(**{"spec": "", **own}, root=root, split_file=Path(split) if split else None, offline=offline)
+
     def to_json(self) -> dict[str, Any]:
         """What finds the same images again, for a set's provenance; without where the user keeps known data sets."""
         return {
@@ -71,20 +83,17 @@ def source_of(synthetic: SyntheticSet, given: Source | None = None) -> Source:
 
     Raises ValueError for a set that does not say where it came from, as imported ones, where no spec is given.
     """
-    given = given or Source("")
-    recorded: Mapping[str, Any] = synthetic.provenance.get(KEY) or {}
-    if not recorded and not given.spec:
+    given, stored = given or Source(""), synthetic.provenance.get(KEY) or {}
+    recorded = Source.from_json(stored)
+    if not stored and not given.spec:
         raise ValueError("this set does not say which real images it was made from: name them by --dataset")
-    height = synthetic.image_shape[1]
-    split_file = given.split_file or (Path(recorded["split_file"]) if recorded.get("split_file") else None)
-    return Source(
-        spec=given.spec or str(recorded["spec"]),
-        root=given.root,
-        image_size=height,
-        validation=recorded.get("validation") if given.validation is None else given.validation,
-        split_file=split_file,
-        split_seed=int(recorded.get("split_seed", given.split_seed)),
-        offline=given.offline,
+    return replace(
+        given,
+        spec=given.spec or recorded.spec,
+        image_size=synthetic.image_shape[1],
+        validation=recorded.validation if given.validation is None else given.validation,
+        split_file=given.split_file or recorded.split_file,
+        split_seed=recorded.split_seed if stored else given.split_seed,
     )
 
 
