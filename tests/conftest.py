@@ -87,7 +87,7 @@ def begin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Begin]:
     seconds. How many threads it has it must say itself.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(TRAINING))
+    context.set_forkserver_preload([*TRAINING, "sklearn.datasets"])
     begun: list[Apart] = []
 
     def begin(*words: str | Path, home: Path | None = None, code: str = COMMAND) -> Apart:

@@ -1,10 +1,9 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -124,20 +123,12 @@ def test_what_cannot_be_done_is_one_line(
     assert captured.out == ""
 
 
-def test_ctrl_c_is_one_line_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "ftdnas", "distill", *small(matching__outer_steps=3000, matching__syn_steps=9)]
-    environment = {**os.environ, "FTDNAS_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stderr is not None
-        assert process.stdout is not None
-        for line in process.stderr:
-            if line.startswith("this takes about"):
-                break
-        process.send_signal(signal.SIGINT)
-        rest = process.stderr.read()
-        assert rest.splitlines()[-1] == "ftdnas: interrupted: the same command goes on from here"
-        assert "Traceback" not in rest
-        assert process.stdout.read() == ""
-    assert process.returncode == 130
+def test_ctrl_c_is_one_line_and_the_same_command_goes_on(begin: Callable[..., Any]) -> None:
+    apart = begin("distill", *small(matching__outer_steps=3000, matching__syn_steps=9))
+    while "this takes about" not in (apart.err.read_text() if apart.err.exists() else "") and apart.process.is_alive():
+        time.sleep(0.01)
+    assert apart.send(signal.SIGINT) == 130
+    said = apart.err.read_text()
+    assert said.splitlines()[-1] == "ftdnas: interrupted: the same command goes on from here"
+    assert "Traceback" not in said
+    assert apart.out.read_text() == ""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,23 +53,24 @@ def test_a_study_of_64_pixels_is_finished_at_224(photo_folder: Path, capsys: pyt
     ).read_text(encoding="utf-8")
 
 
-def test_killed_it_goes_on_with_the_finalists_that_are_missing(tmp_path: Path) -> None:
+def test_killed_it_goes_on_with_the_finalists_that_are_missing(
+    tmp_path: Path,
+    begin: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("FTDNAS_HOME", str(tmp_path))
     named = [part for one in FINALISTS for part in ("--architecture", one)]
-    command = [sys.executable, "-m", "ftdnas", "finish", "--dataset", "digits", "--epochs", "2", "--jobs", "1"]
-    command += [*named, "--no-onnx", "--threads", "1"]
-    environment = {**os.environ, "FTDNAS_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    until = time.monotonic() + 120
-    while not rows(tmp_path) and time.monotonic() < until and process.poll() is None:
+    command = ["finish", "--dataset", "digits", "--epochs", "2", "--jobs", "1", *named, "--no-onnx", "--threads", "1"]
+    apart = begin(*command)
+    while not rows(tmp_path) and apart.process.is_alive():
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    assert apart.send(signal.SIGKILL) == -signal.SIGKILL
     first = rows(tmp_path)[0]
     weights = next((tmp_path / "finish" / "weights").glob("[!.]*"))
     before = weights.stat().st_mtime_ns
-    done = subprocess.run([*command, "--json"], env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    card = json.loads(done.stdout)
+    assert run([*command, "--json"]) == 0
+    card = json.loads(capsys.readouterr().out)
     assert len(card["finalists"]) == 2
     assert rows(tmp_path)[0] == first
     assert len(rows(tmp_path)) == len({row["key"] for row in rows(tmp_path)}) == 2
