@@ -118,25 +118,20 @@ def real_recipe(spec: str, recipe: str | None, epochs: int | None, lr: float | N
 
 def describe(finished: Finished) -> list[str]:
     """What came of it, as lines of text."""
-    from ftdnas.finishing.card import told_accuracy
-
-    card = finished.card
-    lines = [f"{card['architecture']}", ""]
-    for one in card["finalists"]:
-        told = one["error"] or f"{100 * one['validation_accuracy']:.1f} %"
-        rank = "" if one["rank"] is None else f"  (place {one['rank']} of {card['standing']['ranked']} by proxy)"
-        lines.append(f"  {told:>7}  {duration(one['seconds']):>8}  {one['architecture']}{rank}")
-    lines += [f"  left out: {one['architecture']}: {one['reason']}" for one in card["left_out"]]
-    rival = card["pretrained"]
+    card, rival = finished.card, finished.card.pretrained
+    lines = [card.architecture, ""]
+    for finalist in card.finalists:
+        ranked = "" if card.standing is None else f"  (place {finalist.rank} of {card.standing['ranked']} by proxy)"
+        spent, name = duration(finalist.seconds), finalist.architecture
+        lines.append(f"  {finalist.outcome:>7}  {spent:>8}  {name}{'' if finalist.rank is None else ranked}")
+    lines += [f"  left out: {finalist.architecture}: {finalist.reason}" for finalist in card.left_out]
     if rival is not None:
-        told = rival["error"] or f"{100 * rival['validation']['accuracy']:.1f} %"
-        lines.append(f"  {told:>7}  {'':>8}  {rival['network']}, pretrained and fine-tuned")
-    lines += ["", f"validation  {told_accuracy(card['validation'])}", f"test        {told_accuracy(card['test'])}"]
-    if rival is not None and rival["chosen"]:
-        lines.append(f"the pretrained network is better: test {told_accuracy(rival['test'])}, in {rival['folder']}/")
-    lines.append(
-        f"{card['parameters']:,} weights, {card['flops']:,} FLOPs, {card['latency_ms']:.3g} ms an image on this CPU"
-    )
-    lines += [f"not done: {what}" for what in card["not_done"] if what.startswith("no network.")]
-    lines.append(f"written to {finished.folder}: {', '.join(card['files'])}, card.md, card.json")
+        reached = f"{100 * rival.validation.accuracy:.1f} %" if rival.validation else rival.error
+        lines.append(f"  {reached:>7}  {'':>8}  {rival.network}, pretrained and fine-tuned")
+    lines += ["", f"validation  {card.validation}", f"test        {card.test}"]
+    if rival is not None and rival.chosen:
+        lines.append(f"the pretrained network is better: test {rival.test}, in {rival.folder}/")
+    lines.append(f"{card.parameters:,} weights, {card.flops:,} FLOPs, {card.latency_ms:.3g} ms an image on this CPU")
+    lines += [f"not done: {what}" for what in card.not_done if what.startswith("no network.")]
+    lines.append(f"written to {finished.folder}: {', '.join(card.files)}, card.md, card.json")
     return lines

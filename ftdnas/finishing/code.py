@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import builtins
 import copy
 import keyword
-import math
 import operator
+import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,18 +17,8 @@ from torch import Tensor, fx, nn
 
 from ftdnas.candidates.layers import INDENT, Call, construct, is_layer, laid_out, literal, repeated
 
-INFIX: Mapping[Callable[..., Any], str] = {
-    operator.add: "+",
-    operator.iadd: "+",
-    operator.sub: "-",
-    operator.mul: "*",
-    operator.imul: "*",
-    operator.truediv: "/",
-    operator.floordiv: "//",
-    operator.matmul: "@",
-    operator.pow: "**",
-}
-OURS = {"self", "torch", "nn", "F"}  # names that no variable may take
+IN_PLACE = {operator.iadd: operator.add, operator.isub: operator.sub, operator.imul: operator.mul}  # as it is printed
+OURS = {"self", "torch", "nn", "F"}  # names that no class may take
 INLINED = 90  # characters of an expression that is still put into another
 
 
@@ -129,119 +120,89 @@ class _Shallow(fx.Tracer):
 
 
 def _forward(module: nn.Module) -> list[str]:
-    """The lines of `forward`, in the order of the trace; what is used once, and next, stands where it is used."""
+    """The lines of `forward`: the trace as torch.fx prints it, in plainer words."""
     graph = _Shallow().trace(module)
-    uses = Counter(used for node in graph.nodes for used in _inputs(node))
-    texts: dict[fx.Node, str] = {}
-    arguments: list[str] = []
-    lines: list[str] = []
-    waiting: list[fx.Node] = []  # not yet written: each is used once, by a node to come
-
-    def write_down(nodes: list[fx.Node]) -> None:
-        for node in nodes:
-            lines.append(f"{_name(node)} = {texts[node]}")
-            texts[node] = _name(node)
-        waiting.clear()
-
+    paths: list[str] = []  # to the parts of the module, in the order in which they are printed
     for node in graph.nodes:
-        if node.op == "placeholder":
-            arguments.append(_argument(node))
-            texts[node] = _name(node)
-            continue
-        used = [one for one in _inputs(node) if one in waiting]
-        if waiting[len(waiting) - len(used) :] != used:
-            write_down(waiting)  # else they would be computed in another order
-        del waiting[len(waiting) - len(used) :]
-        expression = _expression(module, node, texts)
-        if node.op == "output":
-            write_down(waiting)
-            lines.append(f"return {expression}")
-        elif uses[node] == 1 and len(expression) <= INLINED:
-            texts[node] = expression
-            waiting.append(node)
-        else:
-            write_down(waiting)
-            texts[node] = expression
-            write_down([node])
-    return [f"def forward(self, {', '.join(arguments)}):", *(f"{INDENT}{line}" for line in lines)]
-
-
-def _inputs(node: fx.Node) -> list[fx.Node]:
-    """Every use of another node, in the order in which Python evaluates the arguments."""
-    found: list[fx.Node] = []
-    fx.map_arg((node.args, node.kwargs), found.append)
-    return found
-
-
-def _name(node: fx.Node) -> str:
-    return f"{node.name}_" if node.name in OURS or keyword.iskeyword(node.name) else node.name
-
-
-def _argument(node: fx.Node) -> str:
-    return f"{_name(node)}={literal(node.args[0])}" if node.args else _name(node)
-
-
-def _expression(module: nn.Module, node: fx.Node, texts: Mapping[fx.Node, str]) -> str:
-    def text(value: Any) -> str:
-        if isinstance(value, fx.Node):
-            return texts[value]
-        if isinstance(value, slice):
-            parts = ["" if part is None else text(part) for part in (value.start, value.stop)]
-            return ":".join(parts if value.step is None else [*parts, text(value.step)])
-        if isinstance(value, tuple):
-            return f"({', '.join(map(text, value))}{',' if len(value) == 1 else ''})"
-        if isinstance(value, list):
-            return f"[{', '.join(map(text, value))}]"
-        if isinstance(value, torch.dtype):
-            return str(value)
-        if isinstance(value, float) and not math.isfinite(value):
-            return f'float("{value}")'
-        return literal(value)
-
-    given = [text(value) for value in node.args] + [
-        f"{key}={text(value)}" for key, value in node.kwargs.items() if (key, value) != ("inplace", False)
-    ]
-    if node.op == "output":
-        return text(node.args[0])
-    if node.op == "get_attr":
-        if str(node.target) not in module.state_dict():
+        if node.op == "get_attr" and str(node.target) not in module.state_dict():
             raise ValueError("it makes a tensor of constants, which is in no state_dict")
-        return _path(module, str(node.target))
-    if node.op == "call_module":
-        return f"{_path(module, str(node.target))}({', '.join(given)})"
-    if node.op == "call_method":
-        return f"{_atom(given[0])}.{node.target}({', '.join(given[1:])})"
-    target = node.target
-    assert callable(target)
-    if target is getattr:
-        return f"{_atom(given[0])}.{node.args[1]}"
-    if target is operator.getitem:
-        index = node.args[1]
-        inside = ", ".join(map(text, index)) if isinstance(index, tuple) and index else text(index)
-        return f"{_atom(given[0])}[{inside}]"
-    if target in INFIX and len(given) == 2:
-        return f"{_term(given[0], node.args[0])} {INFIX[target]} {_term(given[1], node.args[1], last=True)}"
-    if target is operator.neg:
-        return f"-{_atom(given[0])}"
-    return f"{_function(target)}({', '.join(given)})"
+        if node.op in ("get_attr", "call_module"):
+            paths.append(_path(module, str(node.target)))
+            node.target = f"part_{len(paths) - 1}_"
+        if node.op == "call_function":
+            node.target = IN_PLACE.get(node.target, node.target)
+            origin = str(getattr(node.target, "__module__", None) or "torch")
+            if origin.partition(".")[0] not in ("torch", "_operator", "builtins"):
+                raise ValueError(f"it calls {origin}.{node.target.__name__}, which is not of PyTorch")
+    text = re.sub(r"\btorch\.(nn\.functional|_C\._nn)\.", "F.", graph.python_code("self").src)
+    text = re.sub(r"\bself\.part_(\d+)_", lambda part: paths[int(part[1])], text)
+    (function,) = (part for part in ast.parse(text).body if isinstance(part, ast.FunctionDef))
+    function.returns = None
+    function = _Plainer().visit(function)
+    function.body = list(_nested(function.body))
+    return ast.unparse(ast.fix_missing_locations(function)).replace("'", '"').splitlines()
 
 
-def _atom(text: str) -> str:
-    """The text, in brackets where what is put behind it would belong to its last part alone."""
-    depth = 0
-    for letter in text:
-        depth += (letter in "([{") - (letter in ")]}")
-        if letter == " " and depth == 0:
-            return f"({text})"
-    return f"({text})" if text.startswith("-") or text[:1].isdigit() else text
+class _Plainer(ast.NodeTransformer):
+    """What torch.fx prints, as people write it."""
+
+    def visit_arg(self, node: ast.arg) -> ast.arg:
+        return ast.arg(node.arg)
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        self.generic_visit(node)
+        if ast.unparse(node.func) == "slice":
+            bounds = [None if ast.unparse(bound) == "None" else bound for bound in node.args]
+            return ast.Slice(*bounds)
+        node.keywords = [word for word in node.keywords if ast.unparse(word) != "inplace=False"]
+        return node
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        plain = {"inf": 'float("inf")', "nan": 'float("nan")', "Ellipsis": "..."}.get(node.id)
+        return node if plain is None else ast.parse(plain, mode="eval").body
 
 
-def _term(text: str, value: Any, last: bool = False) -> str:
-    """An operand of an infix operator; a sum may stay as it is before another plus."""
-    if text.startswith("-"):
-        return f"({text})"
-    plain = not isinstance(value, fx.Node) or value.target not in INFIX
-    return text if plain or (not last and value.target in (operator.add, operator.iadd)) else _atom(text)
+class _Inlined(ast.NodeTransformer):
+    def __init__(self, values: Mapping[str, ast.expr]) -> None:
+        self.values = values
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return self.values.get(node.id, node)
+
+
+def _nested(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
+    """The statements; what is used once, and next, stands where it is used, so that the order of the trace remains."""
+    loads = [node for line in body for node in _names(line) if isinstance(node.ctx, ast.Load)]
+    uses = Counter(node.id for node in loads)
+    waiting: dict[str, ast.expr] = {}  # not yet written: each is used once, by a statement to come
+
+    def assigned(values: Mapping[str, ast.expr]) -> list[ast.stmt]:
+        return [ast.Assign([ast.Name(name, ast.Store())], value) for name, value in values.items()]
+
+    for line in body:
+        assert isinstance(line, ast.Assign | ast.Return)
+        if line.value is None or ast.unparse(line.value) == "None":  # a name that is let go
+            continue
+        used = [node.id for node in _names(line.value) if node.id in waiting]
+        if list(waiting)[len(waiting) - len(used) :] != used:
+            yield from assigned(waiting)  # else they would be computed in another order
+            waiting.clear()
+        line.value = _Inlined(waiting).visit(line.value)
+        waiting = {name: value for name, value in waiting.items() if name not in used}
+        if isinstance(line, ast.Return):
+            yield from [*assigned(waiting), line]
+            return
+        (target,) = line.targets
+        name = ast.unparse(target)
+        waiting[name] = line.value
+        if uses[name] != 1 or len(ast.unparse(line.value)) > INLINED:
+            yield from assigned(waiting)
+            waiting.clear()
+
+
+def _names(tree: ast.AST) -> list[ast.Name]:
+    """In the order in which Python reads them."""
+    return sorted((n for n in ast.walk(tree) if isinstance(n, ast.Name)), key=lambda n: (n.lineno, n.col_offset))
 
 
 def _path(module: nn.Module, target: str) -> str:
@@ -257,18 +218,6 @@ def _path(module: nn.Module, target: str) -> str:
             path += f".{part}"
         owner = getattr(owner, part)
     return path
-
-
-def _function(function: Callable[..., Any]) -> str:
-    name = getattr(function, "__name__", "")
-    for prefix, home in (("torch", torch), ("F", nn.functional), ("torch.special", torch.special)):
-        if getattr(home, name, None) is function:
-            return f"{prefix}.{name}"
-    if getattr(builtins, name, None) is function:
-        return name
-    if getattr(math, name, None) is function:
-        return f"math.{name}"
-    raise ValueError(f"it calls {getattr(function, '__module__', '?')}.{name}, which is not of PyTorch")
 
 
 def _zeros(tensor: Tensor) -> Call:
@@ -289,8 +238,7 @@ def _file(
     channels, height, width = image_shape
     shape = f"(N, {channels}, {height}, {width})"
     bodies = [*classes.values(), expression]
-    imports = ["import math"] if any("math." in body for body in bodies) else []
-    imports += ["from collections import OrderedDict"] if "OrderedDict(" in expression else []
+    imports = ["from collections import OrderedDict"] if "OrderedDict(" in expression else []
     imports += ["", "import torch"] if imports else ["import torch"]
     imports += ["import torch.nn.functional as F"] if any("F." in body for body in bodies) else []
     title = name.replace("\\", "\\\\").replace('"""', "'''")

@@ -21,7 +21,7 @@ from search_spaces.base import parse_architecture
 
 
 @dataclass(frozen=True)
-class Finishing:
+class FinalistTraining:
     """The training of one finalist; its weights are in `weights` before its row is known. `threads`: of a CPU."""
 
     training: Training

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -25,6 +24,7 @@ from distill.training.examples import Examples
 from distill.training.loop import fit
 from ftdnas.candidates.materials import Label, Material, Shelf
 from ftdnas.finishing.finalist import on_threads, save_weights
+from ftdnas.runtime.home import digest
 from ftdnas.runtime.processes import Failure
 from ftdnas.runtime.rows import Row
 from ftdnas.sets.published import read_torch
@@ -49,14 +49,16 @@ RATE = 0.01  # of fine-tuning: a tenth of what suits fresh weights
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A file of weights, whose they are, and a digest of it."""
+    """A file of weights, whose they are, a digest of it, and how it is fine-tuned: at what size and rate."""
 
     file: Path
     network: str
     digest: str
+    pixels: int = PIXELS
+    lr: float = RATE
 
 
-def recognise(file: Path) -> Pretrained:
+def recognise(file: Path, pixels: int = PIXELS, lr: float = RATE) -> Pretrained:
     """Whose weights a state_dict is: a .safetensors file, or .pth as torch.save writes plain tensors.
 
     Raises FileNotFoundError, and ValueError in one line for a file that is not of a network of `NETWORKS`.
@@ -75,7 +77,7 @@ def recognise(file: Path) -> Pretrained:
             and (key not in state or state[key].shape != tensor.shape)
         ]
         if not wrong:
-            return Pretrained(file, name, hashlib.sha256(file.read_bytes()).hexdigest())
+            return Pretrained(file, name, hashlib.sha256(file.read_bytes()).hexdigest(), pixels, lr)
         missing[name] = wrong
     nearest = min(missing, key=lambda name: len(missing[name]))
     raise ValueError(
@@ -100,11 +102,9 @@ class Adapted(nn.Module):
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1))
         self.register_buffer("deviation", torch.tensor(DEVIATION).view(1, 3, 1, 1))
         name = _head_name(network)
-        parent, _, attribute = name.rpartition(".")
-        owner = network.get_submodule(parent)
         old = network.get_submodule(name)
         assert isinstance(old, nn.Linear)
-        setattr(owner, attribute, nn.Linear(old.in_features, num_classes))
+        network.set_submodule(name, nn.Linear(old.in_features, num_classes))
 
     def forward(self, images: Tensor) -> Tensor:
         # A grey image broadcasts against three channels of constants.
@@ -113,13 +113,13 @@ class Adapted(nn.Module):
         return scores
 
 
-def adapted(pretrained: Pretrained, num_classes: int, pixels: int) -> Adapted:
+def adapted(pretrained: Pretrained, num_classes: int) -> Adapted:
     """With the pretrained weights and a last layer from the global generator."""
     network = _network(pretrained.network)
-    state, head = _read(pretrained.file), _head_name(network)
-    kept = {key: tensor for key, tensor in state.items() if not key.startswith(f"{head}.")}
+    head = _head_name(network)
+    kept = {key: tensor for key, tensor in _read(pretrained.file).items() if not key.startswith(f"{head}.")}
     network.load_state_dict(kept, strict=False)
-    return Adapted(network, num_classes, pixels)
+    return Adapted(network, num_classes, pretrained.pixels)
 
 
 def check_fits(pretrained: Pretrained, data: ImageDataset) -> None:
@@ -131,17 +131,17 @@ def check_fits(pretrained: Pretrained, data: ImageDataset) -> None:
         )
 
 
-def pixel_labels(data: ImageDataset) -> tuple[Label, Label]:
-    """Of all real training images and those that score, as `pixel_materials` gives them."""
-    train = Label("real training images", f"pixels/train/{data.fingerprint}", len(data.train), data.num_classes)
-    score = f"pixels/score/{data.fingerprint}"
-    return train, Label("validation images (the half that scores)", score, len(data.score()), data.num_classes)
-
-
 def pixel_materials(data: ImageDataset) -> tuple[Material, Material]:
     """All real training images and those that score, in [0, 1]: the network does the rest."""
-    train, score = pixel_labels(data)
-    return Material(train, pixel_examples(data.train)), Material(score, pixel_examples(data.score()))
+    train, score = data.train, data.score()
+    name, classes = "validation images (the half that scores)", data.num_classes
+    return (
+        Material(
+            Label("real training images", f"pixels/train/{data.fingerprint}", len(train), classes),
+            pixel_examples(train),
+        ),
+        Material(Label(name, f"pixels/score/{data.fingerprint}", len(score), classes), pixel_examples(score)),
+    )
 
 
 def pixel_examples(split: Split, device: str = "cpu") -> Examples:
@@ -158,7 +158,6 @@ class FineTuning:
     scored_on: Label
     recipe: TrainingRecipe
     seed: int
-    pixels: int
     folder: Path  # for the weights
     threads: int = 1
 
@@ -168,22 +167,15 @@ class FineTuning:
 
     @property
     def key(self) -> str:
-        identity = [
-            self.pretrained.digest,
-            self.trained_on.fingerprint,
-            self.scored_on.fingerprint,
-            recipe_identity(self.recipe),
-            self.seed,
-            self.pixels,
-        ]
-        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
+        recipe, pixels = recipe_identity(self.recipe), self.pretrained.pixels
+        return digest([self.pretrained.digest, *self.needs, recipe, self.seed, pixels], 32)
 
     @property
     def weights(self) -> Path:
         return self.folder / f"{self.key}.safetensors"
 
     @property
-    def needs(self) -> tuple[str, ...]:
+    def needs(self) -> tuple[str, str]:
         return self.trained_on.fingerprint, self.scored_on.fingerprint
 
     def __call__(self, shelf: Shelf) -> Row:
@@ -192,43 +184,29 @@ class FineTuning:
         examples, held_out = (shelf[fingerprint].examples for fingerprint in self.needs)
         path = ("fine-tuning", self.pretrained.digest, self.trained_on.fingerprint)
         with seeded(self.seed, *path, "weights"):
-            network = adapted(self.pretrained, self.trained_on.classes, self.pixels).to(examples.device)
+            network = adapted(self.pretrained, self.trained_on.classes).to(examples.device)
         assert self.recipe.lr is not None
         draws = generator(self.seed, *path, "batches")
         with seeded(self.seed, *path, "dropout"):
             fitted = fit(network, examples, self.recipe, lr=self.recipe.lr, generator=draws, held_out=held_out)
-        error = "the training loss was not finite" if fitted.diverged else None
-        if error is None:
-            save_weights(network, self.weights)
         device = torch.cuda.get_device_name(examples.device) if examples.device.type == "cuda" else "CPU, 1 thread"
-        outcome = {
-            "score": None if error else fitted.readings[-1].accuracy,
-            "error": error,
-            "crashed": False,
-            "seconds": time.perf_counter() - begun,
-            "device": device,
-        }
-        return on_threads(self._row(outcome), self.threads)
+        spent = {"seconds": time.perf_counter() - begun, "device": device}
+        if fitted.diverged:
+            return on_threads(self._row(error="the training loss was not finite", **spent), self.threads)
+        save_weights(network, self.weights)
+        return on_threads(self._row(score=fitted.readings[-1].accuracy, **spent), self.threads)
 
     def failed(self, failure: Failure) -> Row:
-        return self._row(
-            {
-                "score": None,
-                "error": failure.error,
-                "crashed": failure.crashed,
-                "seconds": failure.seconds,
-                "device": "",
-            }
-        )
+        return self._row(error=failure.error, crashed=failure.crashed, seconds=failure.seconds, device="")
 
     def network(self, image_shape: tuple[int, int, int]) -> nn.Module:  # noqa: ARG002
         """With its weights, in evaluation mode, on the CPU."""
         with torch.random.fork_rng(devices=[]):
-            network = Adapted(_network(self.pretrained.network), self.trained_on.classes, self.pixels)
+            network = Adapted(_network(self.pretrained.network), self.trained_on.classes, self.pretrained.pixels)
         network.load_state_dict(load_file(self.weights))
         return network.eval()
 
-    def _row(self, outcome: Mapping[str, Any]) -> Row:
+    def _row(self, **outcome: Any) -> Row:
         return {
             "key": self.key,
             "architecture": self.architecture,
@@ -237,8 +215,11 @@ class FineTuning:
             "scored_on": asdict(self.scored_on),
             "recipe": asdict(self.recipe),
             "seed": self.seed,
-            "pixels": self.pixels,
+            "pixels": self.pretrained.pixels,
             "torch": torch.__version__,
+            "score": None,
+            "error": None,
+            "crashed": False,
             **outcome,
         }
 
@@ -263,9 +244,9 @@ def _read(file: Path) -> dict[str, Tensor]:
             raise FileNotFoundError(f"no file {file}") from None
         except SafetensorError as error:
             raise ValueError(f"{file} is not a .safetensors file: {one_line(error)}") from None
-    found = read_torch(file)
-    if isinstance(found, Mapping) and isinstance(found.get("state_dict"), Mapping):
-        found = found["state_dict"]
-    if not isinstance(found, Mapping) or not all(isinstance(tensor, Tensor) for tensor in found.values()):
+    content = read_torch(file)
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    if not isinstance(content, Mapping) or not all(isinstance(tensor, Tensor) for tensor in content.values()):
         raise ValueError(f"{file} is not a state_dict, which is a mapping from names to tensors")
-    return dict(found)
+    return dict(content)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,17 +15,19 @@ from torch import Tensor
 
 from distill.images.datasets import ImageDataset, Split
 from distill.images.preprocess import Preprocess, fit_preprocess
+from distill.recipe import TrainingRecipe
 from distill.run import Listener, Progress, duration
 from distill.training.examples import Examples
 from distill.training.loop import read
+from ftdnas.agreement.records import to_json
 from ftdnas.candidates.cost import TimedStep
 from ftdnas.candidates.handover import hand_over
 from ftdnas.candidates.materials import Material, Shelf
 from ftdnas.candidates.training import Training
 from ftdnas.candidates.truth import PREPROCESS, TruthPool, truth_materials
-from ftdnas.finishing.card import accuracy_facts
-from ftdnas.finishing.finalist import Finishing, shares
-from ftdnas.finishing.pretrained import FineTuning, Pretrained, pixel_examples, pixel_labels, pixel_materials
+from ftdnas.finishing.card import Accuracy
+from ftdnas.finishing.finalist import FinalistTraining, shares
+from ftdnas.finishing.pretrained import FineTuning, Pretrained, pixel_examples, pixel_materials
 from ftdnas.runtime.device import visible_gpus
 from ftdnas.runtime.home import truth_folder
 from ftdnas.runtime.processes import Failure, LocalProcesses
@@ -33,84 +35,80 @@ from ftdnas.runtime.rows import Row, RowFile
 from ftdnas.runtime.shared import Record, carry_out
 from search_spaces.base import flops, parse_architecture
 
-if TYPE_CHECKING:
-    from ftdnas.finishing.run import FinishRequest
-
 PROBED = 8  # images that an ONNX file is tried on
-FinalTraining = Finishing | FineTuning
+FinalTraining = FinalistTraining | FineTuning
 
 
 @dataclass(frozen=True, eq=False)
 class PreparedFinish:
-    """A request with everything looked up."""
+    """Everything that the trainings of a finish need: finalists by name, and a pretrained network beside them.
 
-    request: FinishRequest
+    `base`: the folder of all that a study has finished; `place`: that of this one.
+    """
+
     data: ImageDataset
+    names: tuple[str, ...]
+    recipe: TrainingRecipe
+    seed: int
+    rival: Pretrained | None
+    jobs: int | None
     device: str
     base: Path
     place: Path
-    names: tuple[str, ...]
-    rival: Pretrained | None
     listener: Listener
 
     def works(self) -> list[FinalTraining]:
         """The finalists' trainings, and the fine-tuning last."""
-        request, data = self.request, self.data
         images, held_out = (material.label for material in self.materials)
         weights = self.base / "weights"
-        _, threads = shares(len(self.names), request.jobs, self.device)
+        _, threads = shares(len(self.names), self.jobs, self.device)
         works: list[FinalTraining] = []
         for name in self.names:
             code = parse_architecture(name).code
-            training = Training(name, images, held_out, request.recipe, request.seed, code=code)
-            works.append(Finishing(training, weights / f"{training.key}.safetensors", threads))
+            training = Training(name, images, held_out, self.recipe, self.seed, code=code)
+            works.append(FinalistTraining(training, weights / f"{training.key}.safetensors", threads))
         if self.rival is not None:
-            train, score = pixel_labels(data)
-            recipe = replace(request.recipe, lr=request.pretrained_lr)
-            _, threads = shares(1, request.jobs, self.device)
-            pixels = request.pretrained_pixels
-            works.append(FineTuning(self.rival, train, score, recipe, request.seed, pixels, weights, threads))
+            train, score = (material.label for material in self.pixels)
+            recipe = replace(self.recipe, lr=self.rival.lr)
+            _, threads = shares(1, self.jobs, self.device)
+            works.append(FineTuning(self.rival, train, score, recipe, self.seed, weights, threads))
         return works
 
     def rows(self, works: Sequence[FinalTraining]) -> dict[str, Row]:
         """Key -> row of each; what has its row is not trained again."""
         rows: dict[str, Row] = {}
-        for group in ([w for w in works if isinstance(w, Finishing)], [w for w in works if isinstance(w, FineTuning)]):
-            rows |= self._carry_out(group, self._record(group[0])) if group else {}
+        for kind in (FinalistTraining, FineTuning):
+            rows |= self._carry_out([work for work in works if isinstance(work, kind)])
         return rows
 
     def with_weights(self, work: FinalTraining, row: Row) -> Row:
         """The row of a work whose weights lie there: trained once more where only its row was known."""
         if work.weights.exists():
             return row
-        self.listener(
-            Progress(
-                "finish", 0, 0, message=f"{work.architecture} was trained before without keeping weights: once more"
-            )
-        )
-        _, threads = shares(1, self.request.jobs, self.device)
-        again = replace(work, threads=threads)
+        self._say(f"{work.architecture} was trained before without keeping weights: once more")
+        _, threads = shares(1, self.jobs, self.device)
         with self._processes(1) as processes:
-            for _, outcome in processes.map([again]):
-                row = work.failed(outcome) if isinstance(outcome, Failure) else outcome
+            ((_, outcome),) = processes.map([replace(work, threads=threads)])
+        row = work.failed(outcome) if isinstance(outcome, Failure) else outcome
         if row["error"] is not None:
             raise ValueError(f"{work.architecture} could not be trained again: {row['error']}")
         self._record(work).append(row)
         return row
 
-    def read_test(self, work: FinalTraining) -> dict[str, Any]:
+    def read_test(self, work: FinalTraining) -> Accuracy:
         """Accuracy on the test images: read once for these weights, whoever asks again."""
-        digest = hashlib.sha256(work.weights.read_bytes()).hexdigest()
+        key = hashlib.sha256(work.weights.read_bytes()).hexdigest()
         readings = RowFile(self.base / "test_readings.jsonl")
-        known = readings.read().get(digest)
-        if known is None:
-            self.listener(Progress("finish", 0, 0, message="reading the test images, once"))
-            test = self._examples(work, self.data.test)
-            reached = read(work.network(self.data.image_shape).to(self.device), test)[0]
-            known = {"key": digest, "architecture": work.architecture, **accuracy_facts(reached, len(self.data.test))}
-            known["data"] = self.data.fingerprint
-            readings.append(known)
-        return {name: known[name] for name in ("accuracy", "images", "interval")}
+        known = readings.read().get(key)
+        if known is not None:
+            return Accuracy(known["accuracy"], known["images"], tuple(known["interval"]))
+        self._say("reading the test images, once")
+        test = self._examples(work, self.data.test)
+        reached = read(work.network(self.data.image_shape).to(self.device), test)[0]
+        accuracy = Accuracy.of(reached, len(self.data.test))
+        of = {"key": key, "architecture": work.architecture, "data": self.data.fingerprint}
+        readings.append({**of, **to_json(accuracy)})
+        return accuracy
 
     def readings(self) -> int:
         """How often the test images of these data were read in this study."""
@@ -137,6 +135,14 @@ class PreparedFinish:
         """All real training images and those that score, standardised."""
         return truth_materials(self.data)
 
+    @functools.cached_property
+    def pixels(self) -> tuple[Material, Material]:
+        """The same as a pretrained network takes them."""
+        return pixel_materials(self.data)
+
+    def _say(self, message: str) -> None:
+        self.listener(Progress("finish", 0, 0, message=message))
+
     def _record(self, work: FinalTraining) -> RowFile:
         """Where the rows of such a work are."""
         if isinstance(work, FineTuning):
@@ -145,40 +151,37 @@ class PreparedFinish:
 
     def _processes(self, jobs: int) -> LocalProcesses[Shelf]:
         def lay_out() -> Callable[[], Shelf]:
-            pixels = pixel_materials(self.data) if self.rival is not None else ()
+            pixels = self.pixels if self.rival is not None else ()
             return hand_over([*self.materials, *pixels], self.place / "materials", self.device)
 
         return LocalProcesses(lay_out, jobs, visible_gpus(self.device))
 
-    def _carry_out(self, works: Sequence[FinalTraining], file: RowFile) -> dict[str, Row]:
-        record = Record(file)
+    def _carry_out(self, works: Sequence[FinalTraining]) -> Mapping[str, Row]:
+        """Of one kind."""
+        if not works:
+            return {}
+        record = Record(self._record(works[0]))
         record.exchange()
         todo = [work for work in works if record.row(work.key) is None]
-        jobs, _ = shares(len(works), self.request.jobs, self.device)
+        jobs, _ = shares(len(works), self.jobs, self.device)
         stage = "fine-tuning" if isinstance(works[0], FineTuning) else "finalists"
-        done = 0
+        done = itertools.count(1)
 
         def finished(row: Row) -> None:
-            nonlocal done
-            done += 1
             reached = {} if row["score"] is None else {"validation_accuracy": float(row["score"])}
             told = f"failed: {row['error']}" if row["error"] else f"{100 * row['score']:.1f} % in validation"
-            self.listener(Progress(stage, done, len(works), reached, message=f"{row['architecture']}: {told}"))
+            self.listener(Progress(stage, next(done), len(works), reached, message=f"{row['architecture']}: {told}"))
 
         with self._processes(jobs) as processes:
             if todo:
-                about = self._about(todo, jobs, processes)
                 kept = f"; {len(works) - len(todo)} done before" if len(todo) < len(works) else ""
-                self.listener(
-                    Progress(
-                        stage, 0, len(works), message=f"{len(todo)} trainings to do, {about}{kept}; Ctrl-C is safe"
-                    )
-                )
+                told = f"{len(todo)} trainings to do, {self._about(todo, jobs, processes)}{kept}; Ctrl-C is safe"
+                self.listener(Progress(stage, 0, len(works), message=told))
             return carry_out(works, record, processes, finished)
 
     def _about(self, todo: Sequence[FinalTraining], jobs: int, processes: LocalProcesses[Shelf]) -> str:
         """How long that takes, from a few steps of each finalist."""
-        finalists = [work for work in todo if isinstance(work, Finishing)]
+        finalists = [work for work in todo if isinstance(work, FinalistTraining)]
         if not finalists:
             return "beginning with pretrained weights"
         size, material = (self.data.image_shape, self.data.num_classes), self.materials[0].label
@@ -190,5 +193,5 @@ class PreparedFinish:
                 continue
             steps.append(TimedStep(work.architecture, material.fingerprint, count, work.training.recipe))
         timed = [outcome for _, outcome in processes.map(steps) if not isinstance(outcome, Failure)]
-        seconds = sum(timed) * material.images * self.request.recipe.epochs / (jobs * finalists[0].threads)
+        seconds = sum(timed) * material.images * self.recipe.epochs / (jobs * finalists[0].threads)
         return f"about {duration(seconds)}" if timed else "for who knows how long"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import subprocess
@@ -127,7 +128,8 @@ class Odd(nn.Module):
         mixed = self.pool(mixed) * self.scale + self.shift.view(1, -1, 1, 1)
         both = torch.cat([mixed, -mixed.flip(3)], dim=2)[..., ::2].clamp(min=-1.5)
         both = F.dropout(both, 0.1, training=self.training)
-        kept = both.mean((2, 3)) - both.amax(dim=(2, 3))
+        kept = both.mean((2, 3)) - both.amax(dim=(2, 3)).clamp(max=math.inf)
+        kept += F.gelu(kept)
         return self.linear(self.drop(kept) ** 2)
 
 

@@ -17,9 +17,11 @@ from torch import Tensor, nn
 from distill.images.datasets import ImageDataset
 from distill.recipe import TrainingRecipe
 from distill.run import Progress
+from ftdnas.agreement.fractions import wilson
+from ftdnas.agreement.records import from_json
 from ftdnas.candidates.training import Training
 from ftdnas.candidates.truth import TruthPool, truth_materials
-from ftdnas.finishing.card import told_accuracy, wilson
+from ftdnas.finishing.card import Card
 from ftdnas.finishing.pretrained import recognise
 from ftdnas.finishing.run import Finished, FinishRequest, finish
 from ftdnas.ranking.standing import standing
@@ -61,8 +63,8 @@ def accuracy_of(folder: Path, images: np.ndarray[Any, Any], labels: np.ndarray[A
 def test_from_the_trainings_to_files_that_stand_alone_and_nothing_twice(few: ImageDataset) -> None:
     finished, _ = done(FinishRequest((SMALL, TOO_DEEP, SMALL), RECIPE, "tiny", jobs=1), few)
     card = json.loads((finished.folder / "card.json").read_text())
-    assert card == finished.card
-    assert finished.architecture == SMALL
+    assert from_json(Card, card) == finished.card
+    assert finished.card.architecture == SMALL
     assert [one["architecture"] for one in card["left_out"]] == [TOO_DEEP]
     assert "4 times 2x2 pooling" in card["left_out"][0]["reason"]
     score = few.score()
@@ -72,7 +74,7 @@ def test_from_the_trainings_to_files_that_stand_alone_and_nothing_twice(few: Ima
     assert {path.name for path in finished.folder.iterdir()} == {*card["files"], "card.json", "card.md", "lock"}
     assert onnx_agrees(finished.folder, few)
     text = (finished.folder / "card.md").read_text(encoding="utf-8")
-    for fact in (told_accuracy(card["test"]), "read once", TOO_DEEP, "Recipe tiny: 2 epochs", "## What was not done"):
+    for fact in (str(finished.card.test), "read once", TOO_DEEP, "Recipe tiny: 2 epochs", "## What was not done"):
         assert fact in text
     again, said = done(FinishRequest((TOO_DEEP, SMALL), RECIPE, jobs=1), few)
     assert again == finished
@@ -85,21 +87,23 @@ def test_from_the_trainings_to_files_that_stand_alone_and_nothing_twice(few: Ima
     rows = {row.architecture: row for row in TruthPool(home() / "truth").scores(few.fingerprint)}
     assert set(rows) == {SMALL, OTHER}  # real trainings are everybody's
     assert all(row.recipe == RECIPE and row.seed == 0 for row in rows.values())
-    scores = {one["architecture"]: one["validation_accuracy"] for one in more.card["finalists"]}
+    scores = {finalist.architecture: finalist.validation_accuracy or 0.0 for finalist in more.card.finalists}
     assert {name: row.score for name, row in rows.items()} == scores
-    assert more.architecture == max(scores, key=lambda name: scores[name])
-    assert len((home() / "finish" / "test_readings.jsonl").read_text().splitlines()) == len({SMALL, more.architecture})
-    assert ("read for 2 networks" in more.card["test_note"]) is (more.architecture != SMALL)
-    assert any("it was not asked for" in what for what in more.card["not_done"])
+    assert more.card.architecture == max(scores, key=lambda name: scores[name])
+    assert len((home() / "finish" / "test_readings.jsonl").read_text().splitlines()) == len(
+        {SMALL, more.card.architecture}
+    )
+    assert ("read for 2 networks" in more.card.test_note) is (more.card.architecture != SMALL)
+    assert any("it was not asked for" in what for what in more.card.not_done)
 
     # The rows are known, the weights are gone: only the chosen one is trained again, and ends as it did.
     for path in (home() / "finish" / "weights").iterdir():
         path.unlink()
     (more.folder / "card.json").unlink()
     again, said = done(request, few)
-    assert f"{more.architecture} was trained before without keeping weights: once more" in said
+    assert f"{more.card.architecture} was trained before without keeping weights: once more" in said
     assert len(list((home() / "finish" / "weights").iterdir())) == 1
-    assert (again.card["test"], again.card["validation"]) == (more.card["test"], more.card["validation"])
+    assert (again.card.test, again.card.validation) == (more.card.test, more.card.validation)
     assert "reading the test images, once" not in said  # equal weights were read before
 
 
@@ -138,24 +142,27 @@ def test_a_pretrained_network_competes_and_is_kept_where_it_is_better(few: Image
         (SMALL,), hopeless, pretrained=file, pretrained_pixels=16, pretrained_lr=0.02, onnx=False, jobs=1
     )
     finished, _ = done(request, few)
-    rival = finished.card["pretrained"]
-    assert (rival["network"], rival["pixels"], rival["lr"], rival["error"]) == ("resnet18", 16, 0.02, None)
-    assert rival["chosen"] is (rival["validation"]["accuracy"] > finished.card["validation"]["accuracy"]) is True
-    assert finished.architecture == SMALL  # whose files are there all the same
-    folder = finished.folder / rival["folder"]
+    rival = finished.card.pretrained
+    assert rival is not None
+    assert rival.validation is not None
+    assert rival.test is not None
+    assert (rival.network, rival.pixels, rival.lr, rival.error) == ("resnet18", 16, 0.02, None)
+    assert rival.chosen is (rival.validation.accuracy > finished.card.validation.accuracy) is True
+    assert finished.card.architecture == SMALL  # whose files are there all the same
+    folder = finished.folder / rival.folder
     space: dict[str, Any] = {}
     exec((folder / "network.py").read_text(encoding="utf-8"), space)
     with torch.no_grad():
         pixels = torch.from_numpy(few.test.images.copy()) / 255
         scores = space["load_network"](folder / "weights.safetensors")(pixels)
     reached = float((scores.argmax(1) == torch.from_numpy(few.test.labels.copy())).double().mean())
-    assert reached == pytest.approx(rival["test"]["accuracy"], abs=0.01)
+    assert reached == pytest.approx(rival.test.accuracy, abs=0.01)
     assert "It is better than the searched network" in (finished.folder / "card.md").read_text()
 
 
 def test_weights_are_recognised_and_others_refused_in_one_line(few: ImageDataset, tmp_path: Path) -> None:
-    found = recognise(weights_of("mobilenet_v3_small", tmp_path / "weights.safetensors"))
-    assert found.network == "mobilenet_v3_small"
+    known = recognise(weights_of("mobilenet_v3_small", tmp_path / "weights.safetensors"))
+    assert known.network == "mobilenet_v3_small"
     foreign = tmp_path / "foreign.pth"
     torch.save({"fc.weight": torch.zeros(3, 3)}, foreign)
     (tmp_path / "text.pth").write_text("no tensors")
