@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,9 @@ from sklearn.datasets import load_digits
 from distill.images.datasets import ImageDataset
 from distill.images.preprocess import fit_preprocess
 from distill.synthetic import SyntheticSet
+from ftdnas.ranking.plan import Plan
+from ftdnas.ranking.study import study_folder
+from ftdnas.ranking.table import Ranked, Ranking
 
 MakeSet = Callable[..., SyntheticSet]
 SetOf = Callable[..., SyntheticSet]
@@ -75,6 +78,24 @@ def set_of() -> SetOf:
         return SyntheticSet(**(given | fields))
 
     return make
+
+
+@pytest.fixture
+def keep_ranking() -> Callable[..., Path]:
+    """keep_ranking(study, {architecture: score}, title of the proxy, **settings): the folder, as a search leaves it."""
+
+    def keep(name: str, scores: Mapping[str, float | None], title: str, /, **settings: Any) -> Path:
+        folder = study_folder(name)
+        candidates = tuple(
+            Ranked(architecture, 1, 1, None, score, score, None, None, None if score else "it failed", 1.0)
+            for architecture, score in scores.items()
+        )
+        plan = Plan(tuple(scores), None, "all of them", None, None)
+        folder.path.mkdir(parents=True)
+        folder.keep_ranking(Ranking(name, folder.path, settings, plan, candidates, "set.late_loss", title, (), {}, ()))
+        return folder.path
+
+    return keep
 
 
 @dataclass(frozen=True)

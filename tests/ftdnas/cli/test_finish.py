@@ -12,24 +12,14 @@ from typing import Any
 import pytest
 
 from ftdnas.cli.main import WRONG_INPUT, run
-from ftdnas.runtime.home import home
 
 TINY = "residual:width=16,depth1=1,depth2=1,depth3=1,stem=quarter,block=basic,kernel=3"
 FINALISTS = ["convnet:width=32,depth=1", "convnet:width=32,depth=2"]
 
 
-def study(name: str, architectures: list[str], source: dict[str, object]) -> Path:
-    """A ranking as a search leaves it."""
-    folder = home() / "studies" / name
-    folder.mkdir(parents=True)
-    candidates = [{"architecture": one, "score": 1.0} for one in architectures]
-    settings = {"source": source, "title": "photos"}
-    ranking = {"candidates": candidates, "title": "late loss of the set", "settings": settings}
-    (folder / "ranking.json").write_text(json.dumps(ranking))
-    return folder
-
-
-def test_a_study_of_64_pixels_is_finished_at_224(photo_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_study_of_64_pixels_is_finished_at_224(
+    photo_folder: Path, keep_ranking: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     source = {
         "spec": f"folder:{photo_folder}",
         "image_size": 64,
@@ -37,7 +27,8 @@ def test_a_study_of_64_pixels_is_finished_at_224(photo_folder: Path, capsys: pyt
         "split_file": None,
         "split_seed": 0,
     }
-    folder = study("photos", [TINY, "macro:00000000", "macro:11111111"], source)
+    scores = dict.fromkeys([TINY, "macro:00000000", "macro:11111111"], 1.0)
+    folder = keep_ranking("photos", scores, "late loss of the set", source=source, title="photos")
     options = ["--top", "1", "--epochs", "1", "--lr", "0.05", "--no-onnx", "--jobs", "1", "--json"]
     assert run(["finish", "photos", *options]) == 0
     card = json.loads(capsys.readouterr().out)
@@ -88,7 +79,7 @@ def rows(folder: Path) -> list[dict[str, object]]:
     ("words", "message"),
     [
         ([], "what shall be finished? ftdnas finish STUDY, or --architecture ARCH --dataset NAME"),
-        (["none"], "there is no ranking of a study 'none' here: ftdnas search makes one"),
+        (["none"], "no study 'none' was ranked: ftdnas search makes one"),
         (["--architecture", FINALISTS[0]], "which images? --dataset NAME"),
         (["--architecture", "convet", "--dataset", "digits"], "did you mean convnet"),
         (

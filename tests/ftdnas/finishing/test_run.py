@@ -24,7 +24,6 @@ from ftdnas.candidates.truth import TruthPool, truth_materials
 from ftdnas.finishing.card import Card
 from ftdnas.finishing.pretrained import recognise
 from ftdnas.finishing.run import Finished, FinishRequest, finish
-from ftdnas.ranking.standing import standing
 from ftdnas.runtime.home import home
 from ftdnas.runtime.processes import Failure
 
@@ -210,31 +209,6 @@ def test_where_all_finalists_fail_each_is_named_with_its_reason(few: ImageDatase
     pool.append(training.failed(Failure("the training loss was not finite")))
     with pytest.raises(ValueError, match=f"no finalist could be trained: {OTHER}: the training loss was not finite"):
         finish(FinishRequest((OTHER,), RECIPE, jobs=1), few)
-
-
-def test_a_ranking_gives_the_best_and_their_places() -> None:
-    folder = home() / "studies" / "mine"
-    with pytest.raises(LookupError, match="ftdnas search makes one"):
-        standing("mine", 2)
-    folder.mkdir(parents=True)
-    candidates = [
-        {"architecture": name, "score": score} for name, score in ((OTHER, 3.0), (SMALL, 2.0), (TOO_DEEP, None))
-    ]
-    ranking = {
-        "candidates": candidates,
-        "title": "late loss",
-        "settings": {"source": {"spec": "digits"}, "title": "Digits"},
-    }
-    (folder / "ranking.json").write_text(json.dumps(ranking))
-    found = standing("mine", 5)
-    assert (dict(found.ranks), found.ranked, found.proxy) == ({OTHER: 1, SMALL: 2}, 2, "late loss")
-    assert (found.source["spec"], found.title, found.folder) == ("digits", "Digits", folder)
-    assert list(standing("mine", 1).ranks) == [OTHER]
-    with pytest.raises(LookupError, match="did you mean mine"):
-        standing("mime", 1)
-    (folder / "ranking.json").write_text('{"candidates": []}')
-    with pytest.raises(ValueError, match="damaged"):
-        standing("mine", 1)
 
 
 def test_the_interval_of_a_fraction_is_wilsons() -> None:
