@@ -17,6 +17,7 @@ from torch import nn
 from distill.files import whole_file
 from distill.run import Listener, Progress, ignore
 from ftdnas.candidates.onnx import write_onnx
+from ftdnas.runtime.device import one_thread
 from search_spaces.base import Architecture, ImageShape, SearchSpace, parse_architecture, stratified_sample
 
 MEASURED = "the median of 7 to 50 passes of one batch after a warm-up, float32, PyTorch on one thread of this CPU"
@@ -41,9 +42,7 @@ def network_latency(network: nn.Module, image_shape: ImageShape, batch: int = 1)
     """The same of a network on the CPU, which is put into evaluation mode."""
     network.eval()
     images = torch.zeros(batch, *image_shape)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         seconds: list[float] = []
         for number in range(WARM_UP + MOST):
             start = time.perf_counter()
@@ -52,8 +51,6 @@ def network_latency(network: nn.Module, image_shape: ImageShape, batch: int = 1)
                 seconds.append(time.perf_counter() - start)
             if len(seconds) >= FEWEST and sum(seconds) >= ENOUGH_S:
                 break
-    finally:
-        torch.set_num_threads(threads)
     return 1000 * statistics.median(seconds)
 
 

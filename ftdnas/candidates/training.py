@@ -26,6 +26,7 @@ from distill.training.loop import Fitted, Reading, Targets, fit
 from ftdnas.candidates.materials import Label, Material, Shelf, Taught
 from ftdnas.candidates.reading import LATE, is_dead, late_loss, score_value
 from ftdnas.candidates.screening import Screening, norm_family
+from ftdnas.runtime.device import one_thread
 from ftdnas.runtime.home import digest
 from ftdnas.runtime.processes import Failure
 from ftdnas.runtime.rows import Row
@@ -81,11 +82,15 @@ class Training:
         return (self.part or self.trained_on.images) * self.recipe.epochs
 
     def __call__(self, shelf: Shelf) -> Row:
-        """Do it, in a process that holds the materials. Errors of the network are the caller's to record."""
-        return self.trained(shelf)[0]
+        """Do it, in a process that holds the materials. Errors of the network are the caller's to record.
+
+        On one CPU thread, however many the process has: a score is the same in every process.
+        """
+        with one_thread():
+            return self.trained(shelf)[0]
 
     def trained(self, shelf: Shelf) -> tuple[Row, nn.Module]:
-        """The row, and the network as it is after the training."""
+        """The row, and the network as it is after the training, on as many CPU threads as the process has."""
         begun = time.perf_counter()
         material, held_out = shelf[self.trained_on.fingerprint], shelf[self.scored_on.fingerprint]
         examples = self._examples(material)
@@ -323,4 +328,5 @@ def _rounded(reading: Reading) -> tuple[float, float, float]:
 def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return "CPU, 1 thread"
+    threads = torch.get_num_threads()
+    return f"CPU, {threads} thread{'s' * (threads > 1)}"

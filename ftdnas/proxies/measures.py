@@ -19,6 +19,7 @@ from ftdnas.proxies.az_nas import az_nas
 from ftdnas.proxies.jacob_cov import jacob_cov
 from ftdnas.proxies.naswot import naswot
 from ftdnas.proxies.synflow import synflow
+from ftdnas.runtime.device import one_thread
 from ftdnas.runtime.processes import Failure
 from ftdnas.runtime.rows import Row
 from search_spaces.base import ImageShape, parse_architecture
@@ -77,11 +78,12 @@ class Measurement:
 
     def __call__(self, shelf: Shelf) -> Row:
         """Do it, in a process that holds the materials. Errors of the network are the caller's to record."""
-        begun = time.perf_counter()
-        draws = generator(self.seed, "measure", self.measure, self.architecture)
-        with seeded(self.seed, "measure", self.architecture, "weights"):
-            network = parse_architecture(self.architecture).build(self.image_shape, self.classes)
-        values = MEASURES[self.measure].function(network.to(self.device), self._batch(shelf), draws)
+        with one_thread():  # a value is the same in every process
+            begun = time.perf_counter()
+            draws = generator(self.seed, "measure", self.measure, self.architecture)
+            with seeded(self.seed, "measure", self.architecture, "weights"):
+                network = parse_architecture(self.architecture).build(self.image_shape, self.classes)
+            values = MEASURES[self.measure].function(network.to(self.device), self._batch(shelf), draws)
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
         return self._row(values=finite, seconds=time.perf_counter() - begun, device=_name(self.device))
 

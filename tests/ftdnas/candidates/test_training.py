@@ -227,6 +227,21 @@ def test_a_recipe_without_a_rate_takes_the_step_size_and_failures_are_results(sy
     assert broken.value() is None
 
 
+def test_a_row_is_the_same_however_many_threads_the_process_has(training: Training, shelf: Shelf) -> None:
+    """With two, oneDNN and MKL take sums in another order: which networks show it depends on the processor."""
+    names = [NAME, NAME.replace("depth=1", "depth=2"), NAME.replace("instance", "batch"), NAME.replace("32", "64")]
+    works = [replace(training, architecture=name) for name in names]
+    expected = [{**work(shelf), "seconds": 0.0} for work in works]
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert [{**work(shelf), "seconds": 0.0} for work in works] == expected
+        assert torch.get_num_threads() == 2
+        assert training.trained(shelf)[0]["device"] == "CPU, 2 threads"
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_processes_give_the_rows_that_this_process_gives(training: Training, shelf: Shelf, tmp_path: Path) -> None:
     infeasible = replace(
         training, architecture=NAME.replace("depth=1", "depth=4")
