@@ -128,13 +128,13 @@ def report(
     """
     from ftdnas.candidates.truth import find_truth
     from ftdnas.report.page import UNKNOWN
-    from ftdnas.report.study import open_found, write
+    from ftdnas.report.study import open_ranked_study, write
     from ftdnas.report.terminal import lines
 
     wanted = study or named
     if wanted is None:
         raise click.UsageError("which study? ftdnas report STUDY --truth NAME")
-    found = open_found(wanted, data_root)
+    found = open_ranked_study(wanted, data_root)
     real = None
     if truth_name is not None:
         space, data = found.settings["space"], found.bench.data
@@ -222,11 +222,11 @@ def _subject(asked: dict[str, Any], source: Source, listener: Any) -> tuple[Any,
     """(images, candidates, recipe of real training)."""
     from ftdnas.ranking.job import set_recipe
     from ftdnas.ranking.plan import parse_restriction
-    from ftdnas.report.study import open_found
+    from ftdnas.report.study import open_ranked_study
     from search_spaces.base import find_space, stratified_sample
 
     if asked["study"]:
-        found = open_found(asked["study"], source.root)
+        found = open_ranked_study(asked["study"], source.root)
         full = set_recipe(found.bench.synthetic).evaluation.full
         return (
             found.bench.data,

@@ -158,7 +158,7 @@ Classifies {channels} x {height} x {width} images into {card.num_classes} classe
 {_origin(card)}
 
 {_table(("architecture", "rank by proxy", "validation accuracy", "parameters", "seconds"), finalists)}
-{"".join(f"{chr(10)}Left out: {one.architecture}: {one.reason}.{chr(10)}" for one in card.left_out)}
+{"".join(f"{chr(10)}Left out: {left.architecture}: {left.reason}.{chr(10)}" for left in card.left_out)}
 {_beside_pretrained(card.pretrained)}## How it was trained
 
 On {data["train"]:,} training images of {data["name"]} ({data["source"]}); {data["split_note"]}. \

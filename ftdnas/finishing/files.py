@@ -67,8 +67,8 @@ def _onnx(network: nn.Module, probe: Tensor, scores: Tensor, path: Path) -> str:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    (found,) = session.run([OUTPUT], {INPUT: probe.numpy()})
-    difference = float((torch.from_numpy(found) - scores).abs().max())
+    (computed,) = session.run([OUTPUT], {INPUT: probe.numpy()})
+    difference = float((torch.from_numpy(computed) - scores).abs().max())
     if not difference <= ROUNDING * max(1.0, float(scores.abs().max())):
         path.unlink()
         return f"onnxruntime computes other scores with it (they differ by {difference:.2g})"

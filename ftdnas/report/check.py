@@ -15,7 +15,7 @@ from ftdnas.agreement.comparison import Comparison
 from ftdnas.candidates.truth import RealTrainings, Truth, train
 from ftdnas.ranking.loop import SearchRequest, search
 from ftdnas.ranking.table import Ranking
-from ftdnas.report.study import open_found, write
+from ftdnas.report.study import open_ranked_study, write
 from ftdnas.runtime.device import pick_device, use_processes
 
 CANDIDATES = 32  # of the 24 to 40 that say something and can be afforded
@@ -54,10 +54,10 @@ def check(
         raise ValueError(f"a check of {wanted} candidates: take {FEWEST} to {MOST}")
     asked = replace(request, candidates=wanted, sampler="stratified", truth=recipe, truth_seeds=tuple(range(seeds)))
     ranking = search(asked, synthetic, set_name, data, listener, source)
-    names = [one.architecture for one in ranking.candidates]
+    names = [candidate.architecture for candidate in ranking.candidates]
     device = pick_device(request.device).type
     jobs = use_processes(request.jobs, device)
     truth = train(data, names, RealTrainings.of(data, recipe, seeds), jobs=jobs, device=device, listener=listener)
-    page, comparison = write(open_found(ranking.study, data_root), truth)
+    page, comparison = write(open_ranked_study(ranking.study, data_root), truth)
     assert comparison is not None
     return Checked(ranking, truth, comparison, page)

@@ -211,8 +211,8 @@ def _candidates(table: Table) -> str:
 
 
 def _failures(table: Table, comparison: Comparison | None, extras: Extras) -> str:
-    found = comparison.failures if comparison else failures(table)
-    rows = [(one.column, one.architecture, ("dead: " if one.dead else "") + one.error) for one in found]
+    known = comparison.failures if comparison else failures(table)
+    rows = [(lost.column, lost.architecture, ("dead: " if lost.dead else "") + lost.error) for lost in known]
     rows += list(extras.failures)
     if not rows:
         return "<p>None: every candidate has a score in every column.</p>"
@@ -242,7 +242,7 @@ def _provenance(extras: Extras) -> str:
 
 
 def _short(value: Any) -> str:
-    told = ", ".join(f"{key} {one}" for key, one in value.items()) if isinstance(value, Mapping) else str(value)
+    told = ", ".join(f"{key} {part}" for key, part in value.items()) if isinstance(value, Mapping) else str(value)
     return told if len(told) <= MOST_LETTERS else told[:MOST_LETTERS] + "… (whole in report.json)"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from ftdnas.candidates.screening import Screening
 from ftdnas.candidates.truth import Truth
 from ftdnas.proxies.base import Proxy, Rows
 from ftdnas.proxies.bench import CALIBRATION, REAL_SEEDS, Workbench
-from ftdnas.proxies.names import find_proxy
+from ftdnas.proxies.names import find_proxy, read_proxy
 from ftdnas.proxies.rank_sum import by_seed, mean_ranks
 from ftdnas.proxies.trained import known_once_s
 from ftdnas.ranking.study import ranked_study
@@ -30,7 +30,7 @@ FREE = ("params", "flops")  # in every report: they need no row
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class RankedStudy:
     """A study as it lies in the home folder, with what it was made from."""
 
     name: str
@@ -42,7 +42,7 @@ class Found:
     bench: Workbench
 
 
-def open_found(study: str, data_root: Path | None = None) -> Found:
+def open_ranked_study(study: str, data_root: Path | None = None) -> RankedStudy:
     """A ranked study. Raises LookupError where there is none, and what loading its set and images raises."""
     folder, ranking = ranked_study(study)
     settings = folder.settings() or ranking.settings
@@ -61,69 +61,72 @@ def open_found(study: str, data_root: Path | None = None) -> Found:
     )
     rows = folder.rows.read()  # what crashed has failed, as it had for the ranking
     names = tuple(candidate.architecture for candidate in ranking.candidates)
-    return Found(study, folder.path, settings, ranking, names, rows, bench)
+    return RankedStudy(study, folder.path, settings, ranking, names, rows, bench)
 
 
-def table_of(found: Found, truth: Truth | None) -> tuple[Table, list[str]]:
+def table_of(study: RankedStudy, truth: Truth | None) -> tuple[Table, list[str]]:
     """The study's candidates that the truth knows, column by column, and notes on what is left out.
 
     Raises ValueError where the truth knows fewer than three of them.
     """
     notes: list[str] = []
-    names = found.candidates
+    names = study.candidates
     if truth is not None:
         names = tuple(name for name in names if name in truth.known)
         if len(names) < 3:
             raise ValueError(
-                f"{truth.title} knows {len(names)} of the study's {len(found.candidates)} candidates: train them "
-                f"(ftdnas truth --study {found.name})"
+                f"{truth.title} knows {len(names)} of the study's {len(study.candidates)} candidates: train them "
+                f"(ftdnas truth --study {study.name})"
             )
-        if len(names) < len(found.candidates):
-            notes.append(f"{len(found.candidates) - len(names)} candidates have no truth and are left out")
-    wanted = [found.settings["proxy"], *found.ranking.compared, *FREE]
+        if len(names) < len(study.candidates):
+            notes.append(f"{len(study.candidates) - len(names)} candidates have no truth and are left out")
+    wanted = [study.settings["proxy"], *study.ranking.compared, *FREE]
     columns: list[Column] = []
     for text in dict.fromkeys(wanted):
-        proxy = find_proxy(text, found.bench)
-        if proxy.todo(names, found.rows):
+        proxy = find_proxy(text, study.bench)
+        if proxy.todo(names, study.rows):
             if text == wanted[0]:
                 raise ValueError(
-                    f"not every candidate of {found.name} has a score by {text}: repeat the search, then the report"
+                    f"not every candidate of {study.name} has a score by {text}: repeat the search, then the report"
                 )
             notes.append(f"{text} is left out: it was not computed (search --compare {text})")
             continue
-        columns.append(column_of(proxy, names, found.rows, found.bench, PROXY if text == wanted[0] else None))
+        columns.append(column_of(proxy, names, study.rows, study.bench, PROXY if text == wanted[0] else None))
     if truth is not None and truth.others:
-        columns += _of_table(truth, names, found)
+        columns += _of_table(truth, names, study)
     architectures = [parse_architecture(name) for name in names]
-    size = (found.bench.data.image_shape, found.bench.data.num_classes)
-    latency = {candidate.architecture: candidate.latency_ms for candidate in found.ranking.candidates}
-    of_seeds = truth is not None and not truth.means
-    spent = sum(truth.seconds.get(name, 0.0) for name in names) if truth is not None and truth.seconds else None
+    size = (study.bench.data.image_shape, study.bench.data.num_classes)
+    latency = {candidate.architecture: candidate.latency_ms for candidate in study.ranking.candidates}
+    known: dict[str, Any] = {}
+    if truth is not None:
+        spent = sum(truth.seconds.get(name, 0.0) for name in names) if truth.seconds else None
+        seeds = () if truth.means else truth.by_seed
+        known = {
+            "truth_name": truth.title,
+            "truth": tuple(truth.accuracy(name) for name in names),
+            "truth_by_seed": tuple(tuple(seed.get(name) for name in names) for seed in seeds),
+            "truth_images": truth.images,
+            "truth_seconds": spent,
+            "train_all_s": spent,
+        }
     table = Table(
-        space=found.settings["space"],
+        space=study.settings["space"],
         candidates=names,
-        classes=tuple(one.representative().name for one in architectures),
-        parameters=tuple(parameter_count(one, *size) for one in architectures),
-        flops=tuple(flops(one, *size) for one in architectures),
+        classes=tuple(architecture.representative().name for architecture in architectures),
+        parameters=tuple(parameter_count(architecture, *size) for architecture in architectures),
+        flops=tuple(flops(architecture, *size) for architecture in architectures),
         latency_ms=tuple(latency[name] for name in names) if any(latency.values()) else (),
-        choices=tuple(one.choices for one in architectures),
-        num_classes=found.bench.data.num_classes,
-        truth_name=truth.title if truth else "",
-        truth=tuple(truth.accuracy(name) for name in names) if truth else (),
-        truth_by_seed=tuple(tuple(one.get(name) for name in names) for one in truth.by_seed)
-        if of_seeds and truth
-        else (),
-        truth_images=truth.images if truth else None,
-        truth_seconds=spent,
-        train_all_s=spent,
+        choices=tuple(architecture.choices for architecture in architectures),
+        num_classes=study.bench.data.num_classes,
         columns=tuple(columns),
+        **known,
     )
     return table, notes
 
 
 def column_of(proxy: Proxy, names: Sequence[str], rows: Rows, bench: Workbench, role: str | None) -> Column:
     """A proxy's scores of these candidates, with what they cost."""
-    own = "set." in proxy.name
+    own = read_proxy(proxy.name).on_set
     return Column(
         name=proxy.name,
         title=proxy.title,
@@ -133,47 +136,49 @@ def column_of(proxy: Proxy, names: Sequence[str], rows: Rows, bench: Workbench, 
         overhead_s=known_once_s(bench) if own else 0.0,
         # What trains on the set itself is no baseline, but another way to read it.
         role=role or (REFERENCE if own else EQUAL_COST),
-        by_seed=tuple(tuple(one) for one in by_seed(proxy, names, rows)),
+        by_seed=tuple(map(tuple, by_seed(proxy, names, rows))),
     )
 
 
 def write(
-    found: Found, truth: Truth | None, folder: Path | None = None, *, png: bool = False
+    study: RankedStudy, truth: Truth | None, folder: Path | None = None, *, png: bool = False
 ) -> tuple[Path, Comparison | None]:
     """The report of a study: report.html, .csv, .json in its folder, and `png` figures. Without a truth it says so."""
     from ftdnas.report.folder import write_report
     from ftdnas.report.page import Extras
 
-    table, notes = table_of(found, truth)
-    comparison = compare(table, found.bench.seed) if truth is not None else None
-    sheets = {"the synthetic images": sets_folder() / f"{found.bench.set_name}.png"}
+    table, notes = table_of(study, truth)
+    comparison = compare(table, study.bench.seed) if truth is not None else None
+    sheets = {"the synthetic images": sets_folder() / f"{study.bench.set_name}.png"}
     extras = Extras(
-        title=f"Study {found.name}: {found.settings['space']} on {found.settings['title']}",
-        images={caption: path for caption, path in sheets.items() if found.bench.set_name and path.exists()},
+        title=f"Study {study.name}: {study.settings['space']} on {study.settings['title']}",
+        images={caption: path for caption, path in sheets.items() if study.bench.set_name and path.exists()},
         provenance={
-            **{key: found.settings[key] for key in ("space", "sampler", "title", "set name", "set", "data", "seed")},
-            "screening": found.bench.screening.describe(),
+            **{key: study.settings[key] for key in ("space", "sampler", "title", "set name", "set", "data", "seed")},
+            "screening": study.bench.screening.describe(),
             "truth": truth.title if truth else "none",
         },
-        notes=[*found.ranking.notes, *notes],
+        notes=[*study.ranking.notes, *notes],
         failures=[("truth", name, error) for name, error in (truth.errors.items() if truth else ())],
-        ledger=ledger(found, table),
+        ledger=ledger(study, table),
         break_even=_break_even(table),
     )
-    place = folder or found.folder / "report"
+    place = folder or study.folder / "report"
     return write_report(place, table, comparison, extras, png=png), comparison
 
 
-def ledger(found: Found, table: Table) -> list[Stage]:
+def ledger(study: RankedStudy, table: Table) -> list[Stage]:
     """What each stage cost: seconds of one process."""
-    device = next((str(row["device"]) for row in found.rows.values() if row.get("device")), "")
-    provenance = found.bench.synthetic.provenance if found.bench.synthetic is not None else {}
+    device = next((str(row["device"]) for row in study.rows.values() if row.get("device")), "")
+    provenance = study.bench.synthetic.provenance if study.bench.synthetic is not None else {}
     stages = [
         Stage(str(name), float(seconds), str(provenance.get("device", "")), ONCE)
         for name, seconds in (provenance.get("seconds") or {}).items()
     ]
     stages += [
-        Stage(one.title, one.seconds, device, EACH, len(table.candidates)) for one in table.columns if one.seconds
+        Stage(column.title, column.seconds, device, EACH, len(table.candidates))
+        for column in table.columns
+        if column.seconds
     ]
     if table.truth_seconds:
         stages.append(Stage("truth", table.truth_seconds, device, EACH, len(table.candidates)))
@@ -187,24 +192,21 @@ def _break_even(table: Table) -> list[str]:
     return [told_break_even(own.overhead_s, own.seconds / n, table.train_all_s / n, "training every candidate")]
 
 
-def _of_table(truth: Truth, names: Sequence[str], found: Found) -> list[Column]:
+def _of_table(truth: Truth, names: Sequence[str], study: RankedStudy) -> list[Column]:
     """Further columns of a truth table, alone and in ranks with the parameters; what they cost is not known."""
-    counted = find_proxy("params", found.bench).column(names, found.rows)
+    counted = find_proxy("params", study.bench).column(names, study.rows)
     columns = []
     for title, values in truth.others.items():
         own = [values.get(name) for name in names]
-        columns.append(Column(f"table:{title}", f"{title}, by the table", tuple(own), role=REFERENCE))
-        both = mean_ranks([own, counted])
-        columns.append(
-            Column(f"table:{title}+params", f"{title}, by the table, with the parameters", tuple(both), role=REFERENCE)
-        )
+        name, told = f"table:{title}", f"{title}, by the table"
+        columns.append(Column(name, told, tuple(own), role=REFERENCE))
+        both = tuple(mean_ranks([own, counted]))
+        columns.append(Column(f"{name}+params", f"{told}, with the parameters", both, role=REFERENCE))
     return columns
 
 
 def _origin(settings: Mapping[str, Any], data_root: Path | None) -> tuple[SyntheticSet | None, ImageDataset]:
-    stored = dict(settings["source"])
-    split = stored.pop("split_file", None)
-    source = Source(**stored, split_file=Path(split) if split else None, root=data_root) if stored else Source("")
+    source = Source.from_json(settings["source"], data_root)
     if settings["set"] is None:
         data = source.load()
         synthetic = None
@@ -215,7 +217,7 @@ def _origin(settings: Mapping[str, Any], data_root: Path | None) -> tuple[Synthe
             raise ValueError(
                 f"the set {settings['set name']} is not the one that this study was made with: name the study anew"
             )
-        data = images_of(synthetic, replace(source, root=data_root))
+        data = images_of(synthetic, source)
     if data.fingerprint != settings["data"]:
         raise ValueError("the images found are not those of the study: give the same --data-root and split")
     return synthetic, data

@@ -18,13 +18,10 @@ def lines(comparison: Comparison) -> list[str]:
     widths = [max(len(row[column]) for row in rows) for column in range(len(heads) + 1)]
     told += ["  " + "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
     told.append(f"noise ceiling, one seed of the truth against another: {undefined_or(comparison.ceiling)}")
-    failed = comparison.failures
-    told += [
-        f"{'dead' if one.dead else 'failed'} in {one.column}: {one.architecture}: {one.error}"
-        for one in failed[:FAILURES]
-    ]
-    if len(failed) > FAILURES:
-        told.append(f"{len(failed) - FAILURES} more failures are in the report")
+    lost = comparison.failures
+    told += [f"{'dead' if f.dead else 'failed'} in {f.column}: {f.architecture}: {f.error}" for f in lost[:FAILURES]]
+    if len(lost) > FAILURES:
+        told.append(f"{len(lost) - FAILURES} more failures are in the report")
     return told
 
 

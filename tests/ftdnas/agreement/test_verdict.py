@@ -144,7 +144,7 @@ def simulation() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("n", [24, 36, 40])
+@pytest.mark.parametrize("n", [24, 40])
 def test_a_decision_is_wrong_in_at_most_one_of_twenty_cases(n: int, simulation: ModuleType) -> None:
     """Of ten baselines that are as good as the proxy, or one is, or all are a little better."""
     names = ("all equal at 0.7", "all equal at 0.7, errors half shared", "equal to the best of them")

@@ -55,7 +55,7 @@ def trained_a_little(architecture: Architecture) -> nn.Module:
 
 @torch.no_grad()
 def test_networks_of_every_space_run_alone_and_compute_the_same(tmp_path: Path) -> None:
-    drawn = [one for space in SPACES.values() for one in random_architectures(space, 4, 3)]
+    drawn = [one for space in SPACES.values() for one in random_architectures(space, 2, 3)]
     drawn = [one for one in drawn if one.obstacle(SHAPE) is None]
     assert {one.space for one in drawn} == set(SPACES)
     expected, folders = [], []
