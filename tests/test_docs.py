@@ -2,7 +2,7 @@
 
 One test a page. The README goes the main path from an empty library; every other page begins with a copy of what that
 left, so that it runs alone, in any order and in any process. Lines of `ftdnas` run in this process, as do blocks of
-Python (one that begins with `# NAME.py` is written to that file); a page with a server is one script for a shell. What
+Python (one that begins with `# NAME.py` is written to that file); services and curl are processes of their own. What
 would take minutes or hours is made small, in three ways and no other: `shortened` adds settings to the commands that
 train, and says `--device cpu` for `--device cuda`; a few real digits, enlarged and in colour, stand in for CIFAR-10 in
 the data root; `materials` makes the files that a page supposes the reader to have.
@@ -25,6 +25,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -130,7 +131,8 @@ def shortened(script: str) -> str:
     for name, fewer in FEWER.items():
         script = re.sub(rf"^ftdnas (--server \S+ )?{name} .*", rf"\g<0> {fewer}", script, flags=re.MULTILINE)
     script = re.sub(r"^ftdnas (--server \S+ )?search .*--space convnet.*", r"\g<0> --where depth=1", script, flags=re.M)
-    script = re.sub(r"^(ftdnas --server .*) --jobs 1", r"\1", script, flags=re.MULTILINE)  # a server's own affair
+    # How many processes is a server's own affair, and nothing needs to be trained to see that it does the job.
+    script = re.sub(r"^(ftdnas --server .*) --jobs 1", r"\1 --proxy params", script, flags=re.MULTILINE)
     script = re.sub(r"^(ftdnas evaluate .*--seeds) \d+", r"\1 1", script, flags=re.MULTILINE)
     return script.replace("--device cuda", "--device cpu")
 
@@ -182,76 +184,85 @@ def write_split(photos: Path, file: Path) -> None:
     file.write_text("\n".join(lines) + "\n")
 
 
-def read(page: str, environment: pytest.MonkeyPatch) -> None:
-    """Run the blocks of a page in reading order, in the working directory."""
-    runnable = [block for block in blocks(page) if block.language != "text" and not block.text.startswith(NOT_RUN)]
-    if any("ftdnas serve" in block.text for block in runnable):
-        run_by_shell(page, "\n".join(block.text for block in runnable))
-        return
-    for block in runnable:
-        where = f"{page} line {block.line}"
-        name = re.match(r"# (\w+\.py)\n", block.text)
-        if name:
-            Path(name.group(1)).write_text(block.text)
-        elif block.language == "python":
-            exec(compile(block.text, where, "exec"), {"__name__": "__main__"})
+@dataclass
+class Reader:
+    """Who reads a page in `reading`: what it has changed and begun, which ends with it."""
+
+    environment: pytest.MonkeyPatch
+    port: int  # of a service; another may have the usual one
+    running: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def read(self, page: str) -> None:
+        """Run the blocks of a page in reading order, in the working directory."""
+        for block in blocks(page):
+            if block.language == "text" or block.text.startswith(NOT_RUN):
+                continue
+            where = f"{page} line {block.line}"
+            text = block.text.replace(":8765", f":{self.port}")
+            name = re.match(r"# (\w+\.py)\n", text)
+            if name:
+                Path(name.group(1)).write_text(text)
+            elif block.language == "python":
+                exec(compile(text, where, "exec"), {"__name__": "__main__"})
+            else:
+                for line in shortened(text).splitlines():
+                    self.run(where, line)
+
+    def run(self, where: str, line: str) -> None:
+        """One line of a shell. A command of ours, perhaps with `> FILE` at its end, runs in this process."""
+        words = shlex.split(line)
+        if words[0] == "export":
+            name, _, value = words[1].partition("=")
+            self.environment.setenv(name, value)
+        elif words[-1] == "&":
+            line = line[:-1].replace("ftdnas serve", f"ftdnas serve --port {self.port}")
+            self.running.append(subprocess.Popen(["bash", "-c", f"exec {line}"], stdin=subprocess.DEVNULL))
+        elif words[0] == "kill":
+            assert all(process.poll() is None for process in self.running), f"{where}: a service ended by itself"
+            self.end()
+        elif words[0] == "curl":
+            subprocess.run(["bash", "-euo", "pipefail", "-c", line], check=True, timeout=300)
         else:
-            for line in shortened(block.text).splitlines():
-                run_line(where, line, environment)
+            assert words[0] == "ftdnas", f"{where}: {line}: no such line is expected"
+            words, file = (words[:-2], words[-1]) if ">" in words else (words, None)
+            printed = io.StringIO()
+            with contextlib.redirect_stdout(printed):
+                code = run(words[1:])
+            print(printed.getvalue())  # for whoever reads why a test failed
+            assert code == 0, f"{where}: {line}"
+            assert printed.getvalue(), f"{where}: {line} prints nothing"
+            if file is not None:
+                Path(file).write_text(printed.getvalue())
 
-
-def run_line(where: str, line: str, environment: pytest.MonkeyPatch) -> None:
-    """One line of a shell: `export NAME=VALUE`, or a command of ours, perhaps with `> FILE` at its end."""
-    words = shlex.split(line)
-    if words[0] == "export":
-        name, _, value = words[1].partition("=")
-        environment.setenv(name, value)
-        return
-    assert words[0] == "ftdnas", f"{where}: {line}: only commands of ours run in this process"
-    words, file = (words[:-2], words[-1]) if ">" in words else (words, None)
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        code = run(words[1:])
-    print(printed.getvalue())  # for whoever reads why a test failed
-    assert code == 0, f"{where}: {line}"
-    assert printed.getvalue(), f"{where}: {line} prints nothing"
-    if file is not None:
-        Path(file).write_text(printed.getvalue())
-
-
-def run_by_shell(page: str, script: str) -> None:
-    """As one script, whose services end with it, whatever happens, and have a port of their own."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-    script = shortened(script).replace("ftdnas serve", f"ftdnas serve --port {port}").replace(":8765", f":{port}")
-    script = f"trap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n{script}"
-    programs = Path(sys.executable).parent
-    assert (programs / "ftdnas").exists()
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script],
-        env={**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, f"{page}:\n{script}\n{done.stdout}\n{done.stderr}"
-    assert done.stdout
+    def end(self) -> None:
+        for process in self.running:
+            process.terminate()
+        for process in self.running:
+            process.wait(60)
+        self.running.clear()
 
 
 @contextlib.contextmanager
-def reader(folder: Path) -> Iterator[pytest.MonkeyPatch]:
+def reading(folder: Path) -> Iterator[Reader]:
     """In `folder`, with its library and images; registries, threads and environment are afterwards what they were."""
     threads = torch.get_num_threads()
     known = [(registry, set(registry)) for registry in (DATASETS, METHODS)]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    programs = Path(sys.executable).parent
+    assert (programs / "ftdnas").exists()
     with pytest.MonkeyPatch.context() as environment:
         environment.chdir(folder)
         environment.setenv("FTDNAS_HOME", str(folder / "home"))
         environment.setenv("FTDNAS_DATA", str(folder / "data"))  # instead of a download
+        environment.setenv("OMP_NUM_THREADS", "1")
+        environment.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+        reader = Reader(environment, port)
         try:
-            yield environment
+            yield reader
         finally:
+            reader.end()
             torch.set_num_threads(threads)
             for registry, names in known:
                 for name in set(registry) - names:
@@ -269,8 +280,8 @@ def main_path(tmp_path_factory: pytest.TempPathFactory, _photos: Path) -> Path:
             shutil.rmtree(place / "folder", ignore_errors=True)
             (place / "folder").mkdir()
             materials(place / "folder", _photos)
-            with reader(place / "folder") as environment:
-                read("README.md", environment)
+            with reading(place / "folder") as reader:
+                reader.read("README.md")
             (place / "read").touch()
     return place / "folder"
 
@@ -293,8 +304,8 @@ def test_the_readme_goes_the_main_path(main_path: Path) -> None:
 
 @pytest.mark.parametrize("page", [name for name in WRITTEN if name != "README.md" and "```" in PAGES[name]])
 def test_every_block_of_a_page_runs(page: str, folder: Path) -> None:
-    with reader(folder) as environment:
-        read(page, environment)
+    with reading(folder) as reader:
+        reader.read(page)
         if page in OUTCOMES:
             OUTCOMES[page](folder)
 
@@ -331,7 +342,7 @@ OUTCOMES: dict[str, Callable[[Path], None]] = {
 
 @pytest.mark.parametrize("script", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)
 def test_every_example_runs(script: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with reader(folder):
+    with reading(folder):
         runpy.run_path(str(script))["main"](**EXAMPLES[script.stem])
     assert capsys.readouterr().out
 
