@@ -43,19 +43,22 @@ def main() -> int:
 
 def collect(folder: Path, names: list[str], seeds: int, against: list[str], settings: list[str], threads: int) -> None:
     """Judge the sets, the first of them beside real images, and fill the folder."""
-    from ftdnas.sets.images import Source
-    from ftdnas.sets.judging import Question, judge
+    from ftdnas.sets.judging import judge
     from ftdnas.sets.library import Library, curve_of, sheet_of
     from ftdnas.sets.recipes import recipe_from_dict, recipe_to_toml
+    from ftdnas.sets.request import EvaluateRequest, pair
 
     library = Library()
-    source = Source("", Path(os.environ["FTDNAS_DATA"]) if "FTDNAS_DATA" in os.environ else None)
+    root = Path(os.environ["FTDNAS_DATA"]) if "FTDNAS_DATA" in os.environ else None
+    changed = dict(map(pair, settings))
     scores: dict[str, Any] = {"sets": [], "against": []}
     for name in names:
         synthetic = library.load(name)
-        kinds = tuple(against) if name == names[0] else ()
-        question = Question(name, against=kinds, seeds=seeds, settings=tuple(settings), source=source, threads=threads)
-        judged = judge(question, print_progress).to_json()
+        kinds = ",".join(against) if name == names[0] else ""
+        request = EvaluateRequest(
+            set=name, against=kinds, seeds=seeds, settings=changed, data_root=root, threads=threads
+        )
+        judged = judge(request, print_progress).to_json()
         scores["sets"].append(
             {"name": name, "step_size": synthetic.step_size, **synthetic.provenance, "judged": judged["evaluations"][0]}
         )

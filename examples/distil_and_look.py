@@ -10,15 +10,13 @@ from pathlib import Path
 
 from distill.run import Progress
 from ftdnas.sets.figures import contact_sheet
-from ftdnas.sets.images import Source
-from ftdnas.sets.making import DistilRequest, distil
-from ftdnas.sets.recipes import load_recipe, override
+from ftdnas.sets.making import distil
+from ftdnas.sets.request import DistilRequest, pair
 
 
 def main(settings: Sequence[str] = ()) -> None:
     """`settings` change the recipe: "matching.outer_steps=1000", say."""
-    recipe = override(load_recipe("quick"), settings)
-    made = distil(DistilRequest(Source("digits"), recipe), say)
+    made = distil(DistilRequest(recipe="quick", settings=dict(map(pair, settings))), say)
     images, _, step_size = made.synthetic.as_tensors()
     print(f"{made.name}: {len(images)} images, step size {step_size:.4f}, in {made.path}")
     sheet = Path("digits.png")

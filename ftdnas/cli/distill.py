@@ -3,100 +3,48 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from distill.run import duration
-from ftdnas.cli.options import (
-    data_options,
-    derivative_options,
-    json_option,
-    machine_options,
-    recipe_options,
-    seed_option,
-)
+from ftdnas.cli.options import command
 from ftdnas.cli.progress import progress
-from ftdnas.sets.images import Source
 from ftdnas.sets.library import sheet_of
-from ftdnas.sets.recipes import load_recipe, override
+from ftdnas.sets.request import DistilRequest, ExpertsRequest
 
 if TYPE_CHECKING:
-    from distill.recipe import Recipe
     from ftdnas.sets.making import Distilled
 
-METHODS = ("ftd", "mtt", "random", "herding", "kmeans")
 
-
-@click.command()
-@data_options(default="digits")
-@recipe_options
-@click.option("--ipc", type=click.IntRange(1), help="Images per class (default: the recipe's, mostly 10).")
-@click.option("--method", default="ftd", show_default=True, help=f"{', '.join(METHODS)}.")
-@click.option("--name", help="Of the set in the library (default: made of what it is).")
-@seed_option
-@machine_options
-@derivative_options
-@json_option
-def distill(as_json: bool, ipc: int | None, recipe: str | None, settings: Sequence[str], **asked: Any) -> None:
+@command(DistilRequest)
+def distill(request: DistilRequest, as_json: bool) -> None:
     """Make a synthetic set from real images.
 
     Chooses a recipe that fits the data set and this machine, and says what it chose and about how long it takes.
     Interrupted at any moment, the same command goes on where it was.
     """
-    from ftdnas.sets.making import DistilRequest, distil
+    from ftdnas.sets.making import distil
 
     with progress(as_json) as listener:
-        chosen = resolve_recipe(asked["source"], recipe, ipc, settings, asked["device"], listener)
-        result = distil(DistilRequest(recipe=chosen, **asked), listener)
+        result = distil(request, listener)
     click.echo(json.dumps(facts(result)) if as_json else "\n".join(describe(result)))
 
 
-@click.command()
-@data_options(default="digits")
-@recipe_options
-@click.option("--ipc", type=click.IntRange(1), help="Images per class of the set they are for: it chooses the recipe.")
-@click.option("--method", default="ftd", show_default=True, type=click.Choice(["ftd", "mtt"]), help="Whose experts.")
-@machine_options
-@derivative_options
-@json_option
-def experts(as_json: bool, ipc: int | None, recipe: str | None, settings: Sequence[str], **asked: Any) -> None:
+@command(ExpertsRequest)
+def experts(request: ExpertsRequest, as_json: bool) -> None:
     """Train the expert trajectories of a distillation alone; ftdnas distill finds and uses them.
 
     Several processes may share the work: each takes an expert that no other is training.
     """
-    from ftdnas.sets.making import DistilRequest, train_experts
+    from ftdnas.sets.making import train_experts
 
     with progress(as_json) as listener:
-        chosen = resolve_recipe(asked["source"], recipe, ipc, settings, asked["device"], listener)
-        made = train_experts(DistilRequest(recipe=chosen, **asked), listener)
+        made = train_experts(request, listener)
     spent = made.seconds()
     told = {"folder": str(made.folder), "experts": made.num_experts, "epochs": made.epochs, "seconds": spent}
     text = f"{made.num_experts} experts of {made.epochs} epochs in {made.folder}, {duration(spent)} of work"
     click.echo(json.dumps(told) if as_json else text)
-
-
-def resolve_recipe(
-    source: Source,
-    name: str | None,
-    ipc: int | None,
-    settings: Sequence[str],
-    device: str,
-    listener: Any,
-) -> Recipe:
-    """The recipe that was asked for, or the sensible one, said."""
-    from distill.run import Progress
-    from ftdnas.runtime.device import pick_device
-    from ftdnas.sets.making import choose_recipe
-
-    if name is not None:
-        return override(load_recipe(name), [*([] if ipc is None else [f"ipc={ipc}"]), *settings])
-    recipe, why = choose_recipe(source.spec, ipc, pick_device(device).type == "cuda")
-    listener(
-        Progress("distill", 0, 0, message=f"recipe {recipe.name}, {why} ({recipe.hardware}); --recipe takes another")
-    )
-    return override(recipe, settings)
 
 
 def facts(result: Distilled) -> dict[str, Any]:

@@ -3,54 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 from distill.run import duration
-from ftdnas.cli.options import data_options, json_option, machine_options, recipe_options
+from ftdnas.cli.options import command
 from ftdnas.cli.progress import progress
-from ftdnas.sets.images import Source
+from ftdnas.sets.request import EvaluateRequest
 
 if TYPE_CHECKING:
     from distill.evaluation import Evaluation
     from ftdnas.sets.judging import Judgement
 
 
-@click.command()
-@click.argument("name", metavar="SET")
-@click.option("--network", "networks", multiple=True, help="Architecture to train (default: the set's backbone).")
-@click.option("--against", default="", metavar="KIND,...", help="random, herding, kmeans, full: real images beside it.")
-@click.option("--seeds", type=click.IntRange(1), default=5, show_default=True, help="Trainings of each.")
-@data_options()
-@recipe_options
-@machine_options
-@json_option
-def evaluate(
-    name: str,
-    networks: Sequence[str],
-    against: str,
-    seeds: int,
-    source: Source,
-    recipe: str | None,
-    settings: Sequence[str],
-    device: str,
-    threads: int | None,
-    as_json: bool,
-) -> None:
+@command(EvaluateRequest)
+def evaluate(request: EvaluateRequest, as_json: bool) -> None:
     """Judge a synthetic set on test images, beside real images.
 
     Fresh networks are trained on the set and read once on the test images; random, herding and kmeans are as many real
     images, full is all of them. What was measured before is not measured again.
     """
-    from ftdnas.sets.judging import Question, judge
+    from ftdnas.sets.judging import judge
 
-    kinds = tuple(kind.strip() for kind in against.split(",") if kind.strip())
     with progress(as_json) as listener:
-        judgement = judge(
-            Question(name, tuple(networks), kinds, seeds, recipe, tuple(settings), source, device, threads), listener
-        )
+        judgement = judge(request, listener)
     click.echo(json.dumps(judgement.to_json()) if as_json else "\n".join(describe(judgement)))
 
 

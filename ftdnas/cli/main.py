@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import click
 
 from ftdnas.runtime import followed
+from ftdnas.runtime.options import request_of
 
 COMMANDS: dict[str, tuple[str, str]] = {
     # name: (module:attribute, what it does)
@@ -44,12 +46,7 @@ class LazyGroup(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        if cmd_name not in COMMANDS:
-            return None
-        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
-        command = getattr(importlib.import_module(module), attribute)
-        assert isinstance(command, click.Command)
-        return command
+        return load_command(cmd_name) if cmd_name in COMMANDS else None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -97,8 +94,30 @@ def cli(server: str | None, token_file: Path | None) -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code; an error of the user's becomes one line, a bug its traceback."""
+    main = functools.partial(cli.main, args=list(arguments), prog_name="ftdnas", standalone_mode=False)
+    return _ended(main, traceback="--traceback" in arguments)
+
+
+def run_job(job: Mapping[str, Any]) -> int:
+    """Do what a server tells ({"kind", "request", "as_json"}) as the command of that name does; its exit code."""
+    from ftdnas.cli.options import RequestCommand
+
+    command = load_command(job["kind"])
+    assert isinstance(command, RequestCommand)
+    return _ended(lambda: command.body(request_of(command.request, job["request"]), job["as_json"]))
+
+
+def load_command(name: str) -> click.Command:
+    """The command of that name, imported."""
+    module, _, attribute = COMMANDS[name][0].partition(":")
+    command = getattr(importlib.import_module(module), attribute)
+    assert isinstance(command, click.Command)
+    return command
+
+
+def _ended(work: Callable[[], object], traceback: bool = False) -> int:
     try:
-        result = cli.main(args=list(arguments), prog_name="ftdnas", standalone_mode=False)
+        result = work()
         sys.stdout.flush()
     except (click.Abort, KeyboardInterrupt):
         _say("interrupted: the same command goes on from here")
@@ -114,7 +133,7 @@ def run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (ValueError, LookupError, OSError, FloatingPointError) as error:
-        if isinstance(error, IndexError) or "--traceback" in arguments:  # nobody raises IndexError on purpose
+        if isinstance(error, IndexError) or traceback:  # nobody raises IndexError on purpose
             raise
         _say(describe(error))
         return WRONG_INPUT
@@ -132,8 +151,8 @@ def describe(error: Exception) -> str:
 
 def main() -> None:
     """The entry point of the installed command, and of `python -m ftdnas`."""
-    followed.begin()
-    sys.exit(run(sys.argv[1:]))
+    job = followed.begin()
+    sys.exit(run(sys.argv[1:]) if job is None else run_job(job))
 
 
 def _say(message: str) -> None:

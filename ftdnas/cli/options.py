@@ -1,127 +1,112 @@
-"""Options that several commands share, and the values they become."""
+"""Options of click, made from the fields of a command's request, and those that other commands share."""
 
 from __future__ import annotations
 
 import functools
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, get_args
 
 import click
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+from ftdnas.runtime.options import Asked, asked_of
+from ftdnas.sets.request import OnImages
+
+Body = Callable[[Any, bool], None]
+AS_OPTION = "option_"  # before the name of an argument that may be given as an option too
 
 
-def data_options(default: str | None = None) -> Callable[[Command], Any]:
-    """Which real images: one argument `source`, a `Source`, whose spec is `default` or "" where none is given."""
+class RequestCommand(click.Command):
+    """A command whose options are the fields of a request; `body(request, as_json)` does it."""
 
-    def decorate(command: Command) -> Any:
-        @functools.wraps(command)
-        def wrapper(
-            dataset: str | None,
-            data_root: Path | None,
-            image_size: int | None,
-            validation: float | None,
-            split: Path | None,
-            split_seed: int,
-            offline: bool,
-            **others: Any,
-        ) -> Any:
-            from ftdnas.sets.images import Source  # it imports torch
+    request: type
+    body: Body
 
-            source = Source(dataset or "", data_root, image_size, validation, split, split_seed, offline)
-            return command(source=source, **others)
 
-        given = "the set's own" if default is None else default
-        return with_options(
-            wrapper,
-            click.option(
-                "--dataset",
-                metavar="NAME",
-                default=default,
-                help=f"A known data set, folder:PATH or parquet:PATH (default: {given}).",
-            ),
-            click.option(
-                "--data-root",
-                type=click.Path(path_type=Path, file_okay=False),
-                envvar="FTDNAS_DATA",
-                help="Folder with NAME/train.parquet of known data sets; also FTDNAS_DATA.",
-            ),
-            click.option("--image-size", type=int, metavar="PIXELS", help="Bring the images to this side."),
-            click.option(
-                "--validation",
-                type=float,
-                metavar="FRACTION",
-                help="Training images held back for every choice; 0 is the papers' protocol.",
-            ),
-            click.option(
-                "--split",
-                type=click.Path(path_type=Path, dir_okay=False),
-                help="CSV of file,split: which photo is for train, validation, test.",
-            ),
-            click.option(
-                "--split-seed", type=click.IntRange(0), default=0, show_default=True, help="Of the split, if drawn."
-            ),
-            click.option("--offline", is_flag=True, help="Never download."),
-        )
+class Parsed(click.ParamType):  # type: ignore[type-arg]  # click 8.1 has no type of its own for it
+    """What a function makes of a text."""
+
+    def __init__(self, name: str, parse: Callable[[str], Any]):
+        self.name, self._parse = name, parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return self._parse(value) if isinstance(value, str) else value
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def command(request: type, name: str | None = None) -> Callable[[Body], RequestCommand]:
+    """Make a command of a function of (request, as_json): its docstring is the help, the fields are the options."""
+
+    def decorate(body: Body) -> RequestCommand:
+        def callback(as_json: bool, **values: Any) -> None:
+            body(request(**request_values(request, values)), as_json)
+
+        params = [parameter for asked in asked_of(request) for parameter in _parameters(asked)]
+        made = RequestCommand(name or body.__name__, callback=callback, params=params, help=body.__doc__)
+        made.request, made.body = request, body
+        json_option(made)
+        return made
 
     return decorate
 
 
-def recipe_options(command: Command) -> Any:
-    """--recipe and --set, as `recipe` (None where not given) and `settings`."""
-    return with_options(
-        command,
-        click.option("--recipe", metavar="NAME|FILE", help="A shipped recipe or a TOML file; see ftdnas recipes."),
-        click.option(
-            "--set",
-            "settings",
-            multiple=True,
-            metavar="SECTION.KEY=VALUE",
-            help="Change one setting of the recipe; may be repeated.",
-        ),
-    )
+def request_values(request: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a request, by the values of its options."""
+    made = {}
+    for asked in asked_of(request):
+        value = values[asked.name]
+        if asked.option.argument and value is None:
+            value = values.get(AS_OPTION + asked.name)
+        made[asked.name] = dict(value) or None if asked.is_mapping else value
+    return made
 
 
-def machine_options(command: Command) -> Any:
-    """--device and --threads."""
-    return with_options(
-        command,
-        click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
-        click.option("--threads", type=click.IntRange(1), help="CPU threads (default: one per core)."),
-    )
+def _parameters(asked: Asked) -> list[click.Parameter]:
+    option = asked.option
+    flags = option.flags.split() or [f"--{asked.name.replace('_', '-')}"]
+    facts: dict[str, Any] = {"help": option.help, "metavar": option.metavar}
+    if option.argument:
+        again = [click.Option([*flags, AS_OPTION + asked.name], **facts)] if option.flags else []
+        return [
+            click.Argument([asked.name], required=asked.required and not option.flags, metavar=option.metavar),
+            *again,
+        ]
+    facts |= {"default": asked.default, "envvar": option.environment}
+    if asked.kind is bool:
+        return [click.Option([*flags, asked.name], is_flag="/" not in flags[0] or None, **facts)]
+    facts["show_default"] = asked.default not in (None, (), "")
+    return [click.Option([*flags, asked.name], type=_type(asked), multiple=asked.many or asked.is_mapping, **facts)]
 
 
-class Size(click.ParamType):  # type: ignore[type-arg]  # click 8.1 has no type of its own for it
-    """Bytes, from 500M, 4G or 1.5G."""
-
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)([MG])B?", str(value).strip(), re.IGNORECASE)
-        if not found or float(found.group(1)) == 0:
-            self.fail(f"{value!r} is no size such as 500M or 4G", param, ctx)
-        return int(float(found.group(1)) * 2 ** {"M": 20, "G": 30}[found.group(2).upper()])
-
-
-def derivative_options(command: Command) -> Any:
-    """--memory and --compile, of what trains experts and matches them."""
-    return with_options(
-        command,
-        click.option("--memory", type=Size(), metavar="SIZE", help="To keep to, such as 4G: minibatches are cut."),
-        click.option("--compile/--eager", "compiled", default=None, help="By torch.compile (default: where it pays)."),
-    )
+def _type(asked: Asked) -> Any:
+    option, kind = asked.option, asked.kind
+    if option.parse is not None:
+        return Parsed(asked.name, option.parse)
+    if asked.choices:
+        return click.Choice(asked.choices)
+    if kind is Path:
+        return click.Path(path_type=Path, dir_okay=option.folder, file_okay=not option.folder)
+    least = option.least if option.above is None else option.above
+    bounds: dict[str, Any] = {"min": least, "max": option.most, "min_open": option.above is not None}
+    if least is None and option.most is None:
+        return str if str in (kind, *get_args(kind)) else kind
+    return click.IntRange(**bounds) if kind is int else click.FloatRange(**bounds)
 
 
-seed_option = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of every draw.")
+def data_options(command: Any) -> Any:
+    """Which real images, of a command without a request: one argument `source`, a `Source`."""
+
+    def with_source(**values: Any) -> Any:
+        names = [asked.name for asked in asked_of(OnImages)]
+        images = OnImages(**{name: values.pop(name) for name in names})
+        return command(source=images.source, **values)
+
+    functools.update_wrapper(with_source, command)
+    parameters = [parameter for asked in asked_of(OnImages) for parameter in _parameters(asked)]
+    with_source.__click_params__ = [*getattr(command, "__click_params__", ()), *reversed(parameters)]  # type: ignore[attr-defined]
+    return with_source
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout and nothing else.")
-
-
-def with_options(command: Any, *options: Callable[[Any], Any]) -> Any:
-    """The command with these options, shown in this order."""
-    for option in reversed(options):
-        command = option(command)
-    return command

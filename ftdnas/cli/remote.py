@@ -12,19 +12,14 @@ import click
 from click.core import ParameterSource
 
 from distill.run import duration
+from ftdnas.cli.options import AS_OPTION, RequestCommand, request_values
 from ftdnas.cli.progress import progress
+from ftdnas.runtime.options import asked_of
 
 if TYPE_CHECKING:
     from ftdnas.service.client import Client
 
 JOBS = ("distill", "search", "truth", "check", "report", "finish")
-OTHERWISE = {
-    # option of the command: field of the job
-    "set_name": "set",
-    "as_json": "json_output",
-    "truth_name": "truth",
-    "named": "study",
-}
 LATER = "the job goes on at the server"
 INTERRUPTED = 130  # exit code, as of any command that Ctrl-C ended
 
@@ -33,10 +28,11 @@ def run_remotely(url: str, token_file: Path | None, command: click.Command, ctx:
     """Submit the command of a parsed context, follow it, print what it printed there; its exit code."""
     from ftdnas.service.client import Client
 
-    if ctx.command.name not in JOBS:
+    if command.name not in JOBS:
         raise click.UsageError(f"--server runs {', '.join(JOBS)}; {command.name} works on this machine")
+    assert isinstance(command, RequestCommand)
     token = None if token_file is None else token_file.read_text(encoding="utf-8").strip()
-    request = request_of(ctx)
+    request = asked(command, ctx)
     with Client(url, token) as client:
         job = client.submit(str(command.name), **request)
         try:
@@ -57,33 +53,24 @@ def _from_here(output: str, url: str) -> str:
     return re.sub(rf"\bftdnas (?=(?:{'|'.join(JOBS)}) )", f"ftdnas --server {url} ", output)
 
 
-def request_of(ctx: click.Context) -> dict[str, Any]:
+def asked(command: RequestCommand, ctx: click.Context) -> dict[str, Any]:
     """What was given on the command line, by the names of a job's fields.
 
     Raises click.UsageError for an option that only makes sense here, such as a file.
     """
-    from ftdnas.service.client import told_request
-
-    given: dict[str, Any] = {}
-    for name, value in ctx.params.items():
-        if ctx.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
+    given = {name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    values = request_values(command.request, ctx.params)
+    request: dict[str, Any] = {"json_output": True} if ctx.params["as_json"] else {}
+    for field in asked_of(command.request):
+        if not given & {field.name, AS_OPTION + field.name} or field.name == "offline":
             continue
-        if name == "settings":
-            given[name] = dict(text.partition("=")[::2] for text in value)
-        elif name == "widths":
-            given["where"] = [*given.get("where", ()), f"width={value}"]
-        elif name == "where":
-            given["where"] = [*given.get("where", ()), *value]
-        elif name == "budget":
-            given[name] = f"{value:g}s"
-        elif name not in ("offline", "stratified"):
-            given[OTHERWISE.get(name, name)] = value
-    for name, value in given.items():
-        if isinstance(value, Path):
-            raise click.UsageError(
-                f"--{name.replace('_', '-')} names a file of this machine, and the server has its own"
-            )
-    return told_request(given)
+        if field.option.local:
+            flag = f"--{field.name.replace('_', '-')}"
+            what = "names a file of this machine" if field.kind is Path else "is for this machine"
+            raise click.UsageError(f"{flag} {what}, and the server has its own")
+        value = values[field.name]
+        request[field.name] = list(value) if isinstance(value, tuple) else value
+    return request
 
 
 def _follow(client: Client, identity: str, as_json: bool) -> None:

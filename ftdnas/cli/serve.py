@@ -8,34 +8,34 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ftdnas.cli.options import with_options
-
 if TYPE_CHECKING:
-    from ftdnas.service.requests import Bounds
+    from ftdnas.service.bounds import Bounds
 
 MOST = ("ipc", "epochs", "experts", "outer-steps", "candidates")
+FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
 def service_options(command: Any) -> Any:
     """What a server and its workers must agree on."""
-    return with_options(
-        command,
-        click.option("--storage", metavar="URL", envvar="FTDNAS_STORAGE", help="Default: SQLite; or postgresql://..."),
-        click.option("--home", type=click.Path(path_type=Path, file_okay=False), help="Instead of FTDNAS_HOME."),
-        click.option("--data", "folders", multiple=True, metavar="NAME=PATH", help="Images of yours, by that name."),
+    for name in reversed(MOST):
+        command = click.option(f"--most-{name}", type=click.IntRange(1), help="The most that a job may ask for.")(
+            command
+        )
+    for option in (
+        click.option("--ray-address", metavar="ADDRESS", help="Of a running cluster."),
+        click.option("--executor", type=click.Choice(["local", "ray"]), default="local", show_default=True),
         click.option(
             "--data-root",
-            type=click.Path(path_type=Path, file_okay=False),
+            type=FOLDER,
             envvar="FTDNAS_DATA",
             help="Folder with NAME/train.parquet of known data sets; also FTDNAS_DATA.",
         ),
-        click.option("--executor", type=click.Choice(["local", "ray"]), default="local", show_default=True),
-        click.option("--ray-address", metavar="ADDRESS", help="Of a running cluster."),
-        *(
-            click.option(f"--most-{name}", type=click.IntRange(1), help="The most that a job may ask for.")
-            for name in MOST
-        ),
-    )
+        click.option("--data", "folders", multiple=True, metavar="NAME=PATH", help="Images of yours, by that name."),
+        click.option("--home", type=FOLDER, help="Instead of FTDNAS_HOME."),
+        click.option("--storage", metavar="URL", envvar="FTDNAS_STORAGE", help="Default: SQLite; or postgresql://..."),
+    ):
+        command = option(command)
+    return command
 
 
 @click.command()
@@ -74,7 +74,7 @@ def worker(workers: int, **asked: Any) -> None:
 
 def bounds_of(asked: dict[str, Any]) -> Bounds:
     """What the options allow and show to clients."""
-    from ftdnas.service.requests import Bounds
+    from ftdnas.service.bounds import Bounds
 
     if asked["home"] is not None:
         os.environ["FTDNAS_HOME"] = str(asked["home"].resolve())

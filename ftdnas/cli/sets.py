@@ -124,7 +124,7 @@ def _names(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
 @click.option("--class-names", callback=_names, metavar="A,B,...", help="In the order of the labels.")
 @click.option("--augment", default=TrainingRecipe().augment, show_default=True, help="DSA operations, or none.")
 @click.option("--backbone", default=Recipe().backbone, show_default=True, help="What it was distilled with.")
-@data_options()
+@data_options
 @json_option
 def import_set(name: str | None, as_json: bool, **told: Any) -> None:
     """Take a set into the library: a .safetensors file, or the .pt tensors that the field publishes.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ftdnas.cli.options import json_option, seed_option
+from ftdnas.cli.options import json_option
 from ftdnas.cli.progress import progress
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def show(name: str, as_json: bool) -> None:
 @click.option("--image-size", type=click.IntRange(1), default=32, show_default=True, metavar="PIXELS")
 @click.option("--channels", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--classes", type=click.IntRange(2), default=10, show_default=True)
-@seed_option
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of every draw.")
 @json_option
 def export(
     space: str, folder: Path, candidates: int, image_size: int, channels: int, classes: int, seed: int, as_json: bool

@@ -17,38 +17,20 @@ from distill.recipe import identity as recipe_identity
 from distill.run import Listener, Progress, ignore
 from ftdnas.agreement.records import from_json, to_json
 from ftdnas.candidates.latency import MEASURED, network_latency
-from ftdnas.candidates.truth import PREPROCESS
+from ftdnas.candidates.truth import PREPROCESS, recipe_of
 from ftdnas.finishing.card import INPUT, Accuracy, Card, Finalist, LeftOut, Rival, told
 from ftdnas.finishing.files import deliver
 from ftdnas.finishing.finalist import FinalistTraining
-from ftdnas.finishing.pretrained import PIXELS, RATE, FineTuning, Pretrained, check_fits, recognise
+from ftdnas.finishing.pretrained import FineTuning, Pretrained, check_fits, recognise
+from ftdnas.finishing.request import FinishRequest
 from ftdnas.finishing.trainings import PreparedFinish
-from ftdnas.ranking.standing import Standing
-from ftdnas.runtime.device import pick_device
+from ftdnas.ranking.standing import Standing, standing
+from ftdnas.runtime.device import pick_device, use_threads
 from ftdnas.runtime.home import digest, home, read_json, write_json
 from ftdnas.runtime.rows import Row
+from ftdnas.sets.making import choose_recipe
+from ftdnas.sets.recipes import load_recipe
 from search_spaces.base import flops, parameter_count, parse_architecture
-
-
-@dataclass(frozen=True)
-class FinishRequest:
-    """What to finish. `recipe.lr` is a number; `recipe_name` is said in the card.
-
-    `standing`: the study that the finalists are from, None where the user named them. `pretrained`: a state_dict of a
-    torchvision network, fine-tuned beside them at `pretrained_lr`, on images resized to `pretrained_pixels`.
-    """
-
-    finalists: tuple[str, ...]
-    recipe: TrainingRecipe
-    recipe_name: str = "custom"
-    standing: Standing | None = None
-    pretrained: Path | None = None
-    pretrained_pixels: int = PIXELS
-    pretrained_lr: float = RATE
-    onnx: bool = True
-    seed: int = 0
-    jobs: int | None = None
-    device: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -62,23 +44,30 @@ class Finished:
         return {"folder": str(self.folder), **to_json(self.card)}
 
 
-def finish(request: FinishRequest, data: ImageDataset, listener: Listener = ignore) -> Finished:
+def finish(request: FinishRequest, listener: Listener = ignore, data: ImageDataset | None = None) -> Finished:
     """Train the finalists on `data`, choose by validation accuracy, read the test images once, write the files.
 
-    Trainings are rows of the pool of real trainings, and their weights lie beside: interrupted, the same request goes
-    on with those that are missing. A finalist that these images cannot pass, or that fails, is named and left out.
-    Raises ValueError where none is left, where no validation or test images are there, and where another process is at
-    it; FileNotFoundError and ValueError for pretrained weights that are not there or not known.
+    `data` None: the images that the request names, else those of the study. Trainings are rows of the pool of real
+    trainings, and their weights lie beside: interrupted, the same request goes on with those that are missing. A
+    finalist that these images cannot pass, or that fails, is named and left out. Raises ValueError where none is left,
+    where no validation or test images are there, and where another process is at it; LookupError for an unknown study;
+    FileNotFoundError and ValueError for pretrained weights that are not there or not known.
     """
-    _check(request, data)
+    use_threads(request.threads)
+    ranked = None if request.study is None else standing(request.study, request.top)
+    spec = request.dataset or ""
+    if data is None:
+        data, spec = _images(request, ranked, listener)
+    recipe, recipe_name = _real_recipe(request, spec or data.name)
+    _check(recipe, data)
     device = pick_device(request.device).type
     rival = None
-    if request.pretrained is not None:
-        rival = recognise(request.pretrained, request.pretrained_pixels, request.pretrained_lr)
+    if request.pretrained_weights is not None:
+        rival = recognise(request.pretrained_weights, request.pretrained_size, request.pretrained_lr)
         check_fits(rival, data)
-    names, left_out = _feasible(request, data)
-    base = (home() if request.standing is None else request.standing.folder) / "finish"
-    place = base / _place_name(request, data, names, rival)
+    names, left_out = _feasible(request.architectures or tuple(ranked.ranks if ranked else ()), data)
+    base = (home() if ranked is None else ranked.folder) / "finish"
+    place = base / _place_name(request, recipe, data, names, rival)
     with locked(place / "lock", wait=False) as ours:
         if not ours:
             raise ValueError(f"another process is at {place}: let it finish")
@@ -87,31 +76,58 @@ def finish(request: FinishRequest, data: ImageDataset, listener: Listener = igno
             listener(Progress("finish", 0, 0, message="finished before: nothing is left to do"))
             return Finished(place, from_json(Card, stored))
         prepared = PreparedFinish(
-            data, names, request.recipe, request.seed, rival, request.jobs, device, base, place, listener
+            data, names, recipe, request.seed, rival, request.processes, device, base, place, listener
         )
         try:
-            card = _write(prepared, request, left_out)
+            card = _write(prepared, request, ranked, recipe_name, left_out)
         finally:
             shutil.rmtree(place / "materials", ignore_errors=True)
     return Finished(place, card)
 
 
-def _check(request: FinishRequest, data: ImageDataset) -> None:
-    if not request.finalists:
-        raise ValueError("no finalists: name a study or architectures")
-    if request.recipe.lr is None or request.recipe.epochs < 1:
-        raise ValueError("finalists need a recipe with a learning rate and at least one epoch")
-    if request.recipe.batch_norm == "batch":
+def _images(request: FinishRequest, ranked: Standing | None, listener: Listener) -> tuple[ImageDataset, str]:
+    """The images at the size to train for, and the data set's spec: the study's own where no other is named."""
+    source = request.source
+    if not source.spec:
+        recorded = {} if ranked is None else ranked.source
+        if not recorded.get("spec"):
+            raise ValueError("which images? --dataset NAME" + (" (the study does not say)" if ranked else ""))
+        source = replace(
+            source,
+            spec=str(recorded["spec"]),
+            validation=recorded.get("validation") if source.validation is None else source.validation,
+            split_file=source.split_file or (Path(recorded["split_file"]) if recorded.get("split_file") else None),
+            split_seed=int(recorded.get("split_seed", source.split_seed)),
+        )
+    data = source.load(listener)
+    if source.image_size is None and data.target_size:
+        data = replace(source, image_size=data.target_size).load(listener)
+    return data, source.spec
+
+
+def _real_recipe(request: FinishRequest, spec: str) -> tuple[TrainingRecipe, str]:
+    """How finalists train, and the name of the recipe that it is from."""
+    if isinstance(request.recipe, TrainingRecipe):
+        return recipe_of(request.recipe, request.epochs, request.lr), "custom"
+    if request.recipe is not None:
+        chosen = load_recipe(request.recipe)
+    else:
+        chosen, _ = choose_recipe(spec, None, pick_device("auto").type == "cuda")
+    return recipe_of(chosen.evaluation.full, request.epochs, request.lr), chosen.name
+
+
+def _check(recipe: TrainingRecipe, data: ImageDataset) -> None:
+    if recipe.batch_norm == "batch":
         raise ValueError('a network that stands alone needs statistics of its own: batch norm "running" or "refresh"')
     if not len(data.test):
         raise ValueError(f"{data.name} has no test images: what is finished could not be judged")
 
 
-def _feasible(request: FinishRequest, data: ImageDataset) -> tuple[tuple[str, ...], tuple[LeftOut, ...]]:
+def _feasible(finalists: Sequence[str], data: ImageDataset) -> tuple[tuple[str, ...], tuple[LeftOut, ...]]:
     """The finalists that can carry the images, each once, and why the others cannot."""
     names: dict[str, None] = {}
     left_out = []
-    for text in request.finalists:
+    for text in finalists:
         architecture = parse_architecture(text)
         obstacle = architecture.obstacle(data.image_shape)
         if obstacle is None:
@@ -125,28 +141,40 @@ def _feasible(request: FinishRequest, data: ImageDataset) -> tuple[tuple[str, ..
     return tuple(names), tuple(left_out)
 
 
-def _place_name(request: FinishRequest, data: ImageDataset, names: Sequence[str], rival: Pretrained | None) -> str:
+def _place_name(
+    request: FinishRequest,
+    recipe: TrainingRecipe,
+    data: ImageDataset,
+    names: Sequence[str],
+    rival: Pretrained | None,
+) -> str:
     identity = [
         sorted(names),
         data.fingerprint,
-        recipe_identity(request.recipe),
+        recipe_identity(recipe),
         request.seed,
-        request.onnx,
+        not request.no_onnx,
         None if rival is None else [rival.digest, rival.pixels, rival.lr],
     ]
     codes = [parse_architecture(name).code for name in sorted(names)]
     if any(codes):  # a user's own networks: another code is another network of the same name
         identity.append(codes)
-    return f"{data.name}-{data.image_shape[1]}px-{request.recipe.epochs}epochs-{digest(identity, 6)}"
+    return f"{data.name}-{data.image_shape[1]}px-{recipe.epochs}epochs-{digest(identity, 6)}"
 
 
-def _write(prepared: PreparedFinish, request: FinishRequest, left_out: tuple[LeftOut, ...]) -> Card:
+def _write(
+    prepared: PreparedFinish,
+    request: FinishRequest,
+    ranked: Standing | None,
+    recipe_name: str,
+    left_out: tuple[LeftOut, ...],
+) -> Card:
     """Train, choose, read the test images, and write every file; the card, last, says that all are there."""
     data, place = prepared.data, prepared.place
     size, held_out = (data.image_shape, data.num_classes), len(data.score())
     works = prepared.works()
     rows = prepared.rows(works)
-    ranks = request.standing.ranks if request.standing else {}
+    ranks = ranked.ranks if ranked else {}
     finalists = {
         Finalist(
             architecture=work.architecture,
@@ -167,10 +195,12 @@ def _write(prepared: PreparedFinish, request: FinishRequest, left_out: tuple[Lef
     constants = {"mean": prepared.preprocess.tensors["mean"].tolist(), "deviation": std}
     network = best.network(data.image_shape)
     standardized = (constants["mean"], std)
-    files, not_done = deliver(network, best.architecture, prepared.probe(best), place, standardized, request.onnx)
+    files, not_done = deliver(
+        network, best.architecture, prepared.probe(best), place, standardized, not request.no_onnx
+    )
     test = prepared.read_test(best)
     tuning = next((work for work in works if isinstance(work, FineTuning)), None)
-    rival = None if tuning is None else _rival(prepared, request.onnx, tuning, rows[tuning.key], row["score"])
+    rival = None if tuning is None else _rival(prepared, not request.no_onnx, tuning, rows[tuning.key], row["score"])
     times = prepared.readings()
     card = Card(
         architecture=best.architecture,
@@ -195,13 +225,13 @@ def _write(prepared: PreparedFinish, request: FinishRequest, left_out: tuple[Lef
             "validation": held_out,
             "test": len(data.test),
         },
-        recipe={"name": request.recipe_name, **asdict(request.recipe)},
+        recipe={"name": recipe_name, **asdict(prepared.recipe)},
         seed=request.seed,
         device=row["device"],
         seconds=row["seconds"],
         finalists=tuple(finalists),
         left_out=left_out,
-        standing=None if request.standing is None else request.standing.to_json(),
+        standing=None if ranked is None else ranked.to_json(),
         pretrained=rival,
         preprocess={"kind": PREPROCESS, "input": INPUT, **constants},
         files=files,
@@ -219,7 +249,7 @@ def _write(prepared: PreparedFinish, request: FinishRequest, left_out: tuple[Lef
             "learning rate and epochs were not tuned for the chosen network",
             "no latency was measured on any device but this CPU",
             *([] if rival else ["no pretrained network was compared: --pretrained-weights names one"]),
-            *([] if request.standing else ["no proxy's ranking stands behind the finalists"]),
+            *([] if ranked else ["no proxy's ranking stands behind the finalists"]),
         ),
     )
     with whole_file(place / "card.md") as beside:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,16 @@ from distill.run import Listener, Progress
 from distill.synthetic import SyntheticSet
 from distill.training.precision import multiplies_bfloat16
 from ftdnas.candidates.handover import hand_over
-from ftdnas.candidates.limits import Limits
 from ftdnas.candidates.materials import Shelf
-from ftdnas.candidates.screening import Screening, default_screening
+from ftdnas.candidates.screening import default_screening
 from ftdnas.candidates.truth import recipe_of
 from ftdnas.proxies.base import Proxy
 from ftdnas.proxies.bench import CALIBRATION, Workbench
-from ftdnas.proxies.names import DEFAULT, find_proxy, read_proxy
+from ftdnas.proxies.names import default_proxy, find_proxy, read_proxy
 from ftdnas.ranking.ask_tell import Sampler, Settings
 from ftdnas.ranking.evidence import limits
 from ftdnas.ranking.plan import parse_restriction
+from ftdnas.ranking.request import SearchRequest
 from ftdnas.ranking.samplers import SAMPLERS, make_sampler
 from ftdnas.ranking.study import StudyFolder, study_folder
 from ftdnas.runtime.device import pick_device, use_processes, visible_gpus
@@ -44,63 +44,8 @@ TYPICAL = 24  # architectures that stand for all when costs are estimated
 MINUTES = 30.0  # of a search without a GPU
 DRAWS = {"cpu": 2, "cuda": 5}  # of random subsets
 ADAPTIVE = ("tpe", "nsga2", "gp", "nni-tpe", "nni-evolution")  # samplers that learn from the scores
-BASELINES = (
-    "random1.late_loss+params",
-    "random2.late_loss+params",
-    "set.late_loss",
-    "set.accuracy",
-    "random1.accuracy",
-    "early.late_loss+params",
-    "early.accuracy",
-    "params",
-    "flops",
-    "synflow",
-    "jacob_cov",
-    "az_nas",
-)  # what `compare=("all",)` scores beside the proxy; naswot refuses sigmoids and is left to be asked for
 OBJECTIVES = {"params": "minimize", "flops": "minimize", "latency": "minimize"}
 FACTS = {"params": "parameters", "flops": "flops", "latency": "latency_ms"}  # of a candidate, by objective
-
-
-@dataclass(frozen=True)
-class SearchRequest:
-    """What to rank and how thoroughly; None leaves the choice to the search, which says what it chose.
-
-    `where`: texts such as "width=32,64", the choices of the space that are looked at. `proxy`: how candidates are
-    scored; `compare`: what is scored beside it on the same ones, "all" for the usual baselines. `names`: exactly these
-    candidates. `objectives`: costs beside the score, of `OBJECTIVES`. `join`: other processes work on this study too.
-    `truth`: how real trainings go, where a proxy needs them. `limit_s`: seconds for one evaluation.
-    """
-
-    space: str = "convnet"
-    where: tuple[str, ...] = ()
-    proxy: str = DEFAULT
-    compare: tuple[str, ...] = ()
-    sampler: str = "stratified"
-    names: tuple[str, ...] = ()
-    candidates: int | None = None
-    minutes: float | None = None
-    limits: Limits = field(default_factory=Limits)
-    objectives: tuple[str, ...] = ()
-    screening: Screening | None = None
-    truth: TrainingRecipe | None = None
-    truth_seeds: tuple[int, ...] = (0,)
-    calibrate: int = CALIBRATION
-    seed: int = 0
-    jobs: int | None = None
-    device: str = "auto"
-    study: str | None = None
-    storage: str | None = None
-    join: bool = False
-    executor: str = "local"
-    ray_address: str | None = None
-    limit_s: float | None = None
-
-    @property
-    def compared(self) -> tuple[str, ...]:
-        """The proxies beside the one that ranks, each once."""
-        named = [one for text in self.compare for one in (BASELINES if text == "all" else (text,))]
-        return tuple(name for name in dict.fromkeys(named) if name != self.proxy)
 
 
 def set_recipe(synthetic: SyntheticSet | None) -> Recipe:
@@ -160,22 +105,27 @@ def prepare_search(
     source: Mapping[str, Any],
 ) -> PreparedSearch:
     space = find_space(request.space)
-    proxies = [read_proxy(text) for text in (request.proxy, *request.compared)]
+    if request.proxy is None:
+        usual, why = default_proxy(request.space, synthetic)
+        if why:
+            listener(Progress("search", 0, 0, message=f"ranked by {usual}: {why}"))
+        request = replace(request, proxy=usual)
+    proxies = [read_proxy(text) for text in (str(request.proxy), *request.compared)]
     if request.sampler not in SAMPLERS:
         raise LookupError(f"unknown sampler {request.sampler!r}: {hint(request.sampler, SAMPLERS)}")
     if request.executor not in ("local", "ray"):
         raise LookupError(f"unknown executor {request.executor!r}: choose from local, ray")
-    for name in request.objectives:
-        if name not in OBJECTIVES:
-            raise LookupError(f"unknown objective {name!r}: {hint(name, OBJECTIVES)}")
+    for objective in request.objectives:
+        if objective not in OBJECTIVES:
+            raise LookupError(f"unknown objective {objective!r}: {hint(objective, OBJECTIVES)}")
     if request.sampler in ADAPTIVE and proxies[0].ranks_together:
         raise ValueError(
             f"sampler {request.sampler} asks for one candidate after another, and {request.proxy} ranks candidates "
             "beside each other: take stratified, random or exhaustive"
         )
     device = pick_device(request.device).type
-    request = replace(request, truth=_truth_of(request, synthetic, str(source.get("spec") or data.name), device))
-    screening = request.screening or default_screening(request.space).screening
+    truth = _truth_of(request, synthetic, str(source.get("spec") or data.name), device)
+    request, screening = replace(request, truth=truth, names=request.named(), among=None), request.screened()
     bench = Workbench(
         data,
         screening,
@@ -212,8 +162,8 @@ def prepare_search(
     plain = request.space if request.space.isalnum() else "space"
     name = request.study or f"{set_name or data.name}-{plain}-{digest(settings, 6)}"
     folder = study_folder(name)
-    jobs = use_processes(request.jobs, device)
-    proxy = find_proxy(request.proxy, bench)
+    jobs = use_processes(request.processes, device)
+    proxy = find_proxy(str(request.proxy), bench)
     compared = tuple(find_proxy(text, bench) for text in request.compared)
     materials = folder.materials / str(os.getpid())  # of this process, for others may work on the study
     return PreparedSearch(request, space, restrict, bench, proxy, compared, folder, settings, materials, jobs, listener)
@@ -221,7 +171,7 @@ def prepare_search(
 
 def _truth_of(request: SearchRequest, synthetic: SyntheticSet | None, spec: str, device: str) -> TrainingRecipe | None:
     """How real trainings go: as asked for, or by the recipe of the set or the data where a proxy cannot do without."""
-    proxies = [read_proxy(text) for text in (request.proxy, *request.compared)]
+    proxies = [read_proxy(text) for text in (str(request.proxy), *request.compared)]
     if request.truth is not None or not any(proxy.needs_truth for proxy in proxies):
         return request.truth
     made_by = set_recipe(synthetic) if synthetic is not None else choose_recipe(spec, None, device == "cuda")[0]

@@ -20,7 +20,7 @@ from distill.synthetic import SyntheticSet
 from ftdnas.candidates.cost import CostModel
 from ftdnas.candidates.materials import Shelf
 from ftdnas.proxies.base import Proxy, settle
-from ftdnas.proxies.names import read_proxy
+from ftdnas.proxies.names import DEFAULT, read_proxy
 from ftdnas.proxies.rank_sum import guide_of
 from ftdnas.ranking.advice import Advice
 from ftdnas.ranking.job import (
@@ -28,13 +28,13 @@ from ftdnas.ranking.job import (
     OBJECTIVES,
     TYPICAL,
     PreparedSearch,
-    SearchRequest,
     known_limits,
     precision_notes,
     prepare_search,
     sampler_of,
 )
 from ftdnas.ranking.plan import Plan
+from ftdnas.ranking.request import Screened, SearchRequest
 from ftdnas.ranking.search_plan import advice_of, first_training, measured, plan_of, price
 from ftdnas.ranking.table import Ranking, notes_on, ranked
 from ftdnas.ranking.trials import Evaluated, Study, open_study
@@ -132,9 +132,9 @@ def choose_set(library: Library, name: str | None, spec: str) -> tuple[str, Synt
     return path.stem, library.load(path)
 
 
-def needs_set(request: SearchRequest) -> bool:
+def needs_set(request: Screened) -> bool:
     """Whether any of its proxies trains on a set or on as many real images."""
-    return any(read_proxy(text).needs_set for text in (request.proxy, *request.compared))
+    return any(read_proxy(text).needs_set for text in (request.proxy or DEFAULT, *request.compared))
 
 
 def _run(job: PreparedSearch, leases: Leases | None, study: Study) -> Ranking:
@@ -165,7 +165,7 @@ def _run(job: PreparedSearch, leases: Leases | None, study: Study) -> Ranking:
         settings=job.settings,
         plan=plan,
         candidates=ranked(job.proxy, names, facts, rows),
-        proxy=request.proxy,
+        proxy=str(request.proxy),
         title=job.proxy.title,
         compared=request.compared,
         seconds={proxy.name: proxy.seconds(names, rows) for proxy in (job.proxy, *job.compared)},

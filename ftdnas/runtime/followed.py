@@ -1,6 +1,7 @@
-"""A command that another process started and follows: progress as JSON lines on stderr, an end with its standard input.
+"""A command that another process started and follows: its job is the first line of standard input, and it ends with
+that; its progress are JSON lines on stderr.
 
-How a server runs a job: the command itself is the same, line for line.
+How a server runs a job: what is computed and printed is the command's, line for line.
 """
 
 from __future__ import annotations
@@ -28,16 +29,21 @@ def following() -> bool:
     return _state["following"]
 
 
-def begin() -> None:
-    """If this process is to be followed: from now on end it, at once, when its standard input ends.
+def begin() -> Mapping[str, Any] | None:
+    """What to do, if this process is to be followed; from now on it ends, at once, when its standard input ends.
 
-    Whoever held the other end is gone then. What it was doing is on disk as after any kill, and the same command goes
-    on with it.
+    Whoever held the other end is gone then. What it was doing is on disk as after any kill, and the same job goes on
+    with it.
     """
     if os.environ.pop(FLAG, None) != "1":  # not left to processes that this one starts: they are its own
-        return
+        return None
+    line = sys.stdin.buffer.readline()
+    if not line:
+        sys.exit(ORPHANED)
     _state["following"] = True
     threading.Thread(target=_wait_for_the_end, daemon=True, name="ftdnas-followed").start()
+    job: Mapping[str, Any] = json.loads(line)
+    return job
 
 
 def json_lines(stream: TextIO) -> Listener:

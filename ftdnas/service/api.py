@@ -19,9 +19,11 @@ from pydantic import ValidationError
 from ftdnas.report.style import stated_policy
 from ftdnas.runtime.leases import DatabaseAway
 from ftdnas.service import studies
+from ftdnas.service.bounds import known_spaces
+from ftdnas.service.names import NAME
 from ftdnas.service.problems import Problem, told_errors
 from ftdnas.service.queue import KeyTaken
-from ftdnas.service.requests import KINDS, NAME, coming, known_spaces
+from ftdnas.service.requests import KINDS, Kind, coming
 from ftdnas.service.server import SPARE_BYTES, Server
 from ftdnas.service.uploads import receive_set
 from ftdnas.sets.library import Library, curve_of, sheet_of
@@ -83,7 +85,7 @@ def list_jobs(
 @router.post("/jobs/{kind}", tags=["jobs"], status_code=202, responses={409: {"description": "The key is taken"}})
 def submit(
     server: ThisServer,
-    kind: Literal["distill", "search", "truth", "check", "report", "finish"],
+    kind: Kind,
     asked: Annotated[dict[str, Any], Body(description="Options of the command; see /api/v1/kinds.")],
     response: Response,
     idempotency_key: Annotated[str | None, Header(max_length=200)] = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -165,12 +165,6 @@ class Client:
 
     def _silent(self, error: object) -> ServerError:
         return ServerError(0, f"the server {self.url} does not answer ({error}): is `ftdnas serve` running there?")
-
-
-def told_request(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of a command as a job's request: without what was not given."""
-    kept = {name: value for name, value in request.items() if value is not None and value is not False and value != ()}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in kept.items()}
 
 
 def _refused(answer: httpx.Response) -> ServerError:

@@ -1,14 +1,13 @@
-"""A form from the schema of a job's request."""
+"""A form from the fields of a command's request."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from ftdnas.service.requests import JobRequest
+from ftdnas.runtime.options import Asked, asked_of
 
-FIRST = (
+FIRST = [
     "dataset",
     "space",
     "set",
@@ -21,9 +20,8 @@ FIRST = (
     "name",
     "proxy",
     "compare",
-)
+]
 FEW = 6  # so many are all in sight
-HIDDEN = ("json_output", "settings")
 
 
 @dataclass(frozen=True)
@@ -44,47 +42,19 @@ class Field:
         return self.name.replace("_", " ")
 
 
-def fields_of(request: type[JobRequest], choices: Mapping[str, Sequence[str]], given: Mapping[str, str]) -> list[Field]:
-    """The inputs of a kind of job, the usual ones first; `given` fills them in."""
-    schema = request.model_json_schema()
-    shown = {name: told for name, told in schema["properties"].items() if name not in HIDDEN}
-    few = len(shown) <= FEW
-    found = [
-        _field(name, told, choices, given, name in schema.get("required", ()), few) for name, told in shown.items()
-    ]
+def fields_of(request: type, choices: Mapping[str, Sequence[str]], given: Mapping[str, str]) -> list[Field]:
+    """The inputs of a command's request, the usual ones first; `choices` by name, `given` fills them in."""
+    shown = [asked for asked in asked_of(request) if not asked.option.local and not asked.is_mapping]
+    fields = [_field(asked, choices.get(asked.name, ()), given, len(shown) <= FEW) for asked in shown]
     order = {name: place for place, name in enumerate(FIRST)}
-    return sorted(found, key=lambda field: order.get(field.name, len(order)))
+    return sorted(fields, key=lambda field: order.get(field.name, len(order)))
 
 
-def _field(
-    name: str,
-    told: Mapping[str, Any],
-    choices: Mapping[str, Sequence[str]],
-    given: Mapping[str, str],
-    required: bool,
-    few: bool,
-) -> Field:
-    parts = [told, *(part for part in told.get("anyOf", ()) if part.get("type") != "null")]
-    kinds = {part.get("type") for part in parts}
-    own = next((list(map(str, part["enum"])) for part in parts if "enum" in part), None)
-    default = told.get("default")
-    kind = "text"
-    if own is not None or choices.get(name):
-        kind = "choice"
-    elif "array" in kinds:
-        kind = "words"
-    elif "integer" in kinds:
-        kind = "integer"
-    elif kinds & {"number"} and "string" not in kinds:
-        kind = "number"
-    shown = "" if default in (None, [], {}) else str(default)
-    return Field(
-        name,
-        kind,
-        told.get("description", ""),
-        own if own is not None else list(choices.get(name, ())),
-        given.get(name, shown),
-        required,
-        name in FIRST or required or few,
-        shown,
-    )
+def _field(asked: Asked, known: Sequence[str], given: Mapping[str, str], few: bool) -> Field:
+    choices = ["true", "false"] if asked.kind is bool else list(asked.choices) or list(known)
+    kinds = {int: "integer", float: "number"}
+    kind = "words" if asked.many else "choice" if choices else kinds.get(asked.kind, "text")
+    default = "" if asked.default in (None, ()) else str(asked.default)
+    default = default.lower() if asked.kind is bool else default
+    value, main = given.get(asked.name, default), few or asked.required or asked.name in FIRST
+    return Field(asked.name, kind, asked.option.help, choices, value, asked.required, main, default)

@@ -12,10 +12,12 @@ from fastapi.responses import HTMLResponse
 from ftdnas.candidates.screening import SCORES
 from ftdnas.service import studies
 from ftdnas.service.api import Identity, ThisServer, list_sets, show_set
+from ftdnas.service.bounds import known_spaces
 from ftdnas.service.forms import fields_of
+from ftdnas.service.names import NAME
 from ftdnas.service.queue import OVER
 from ftdnas.service.render import page
-from ftdnas.service.requests import KINDS, NAME, known_spaces
+from ftdnas.service.requests import KINDS
 from ftdnas.sets.library import Library
 
 SHOWN = 20  # of each list on the overview
@@ -56,7 +58,7 @@ def new(server: ThisServer, kind: str, request: Request) -> HTMLResponse:
         "study": studies.study_names() if kind in ("truth", "report", "finish") else [],
         "truth": studies.truths(),
     }
-    fields = fields_of(KINDS[kind], choices, dict(request.query_params))
+    fields = fields_of(KINDS[kind].request, choices, dict(request.query_params))
     return page("new.html", kind=kind, what=(KINDS[kind].__doc__ or "").strip(), fields=fields, choices=choices)
 
 

@@ -13,10 +13,10 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from ftdnas.runtime.leases import DatabaseAway
+from ftdnas.service.names import NAME, NAME_SAID
 from ftdnas.service.paths import without_places
 from ftdnas.service.queue import QueueFull
 from ftdnas.service.render import page
-from ftdnas.service.requests import NAME, NAME_SAID
 
 MEDIA = "application/problem+json"
 AWAY = "the database does not answer: what runs goes on, and is told of when it does"  # where it is, the log says
@@ -57,51 +57,44 @@ def _said(error: Mapping[str, Any]) -> str:
     if error["type"] == "string_pattern_mismatch":
         pattern = error.get("ctx", {}).get("pattern")
         return NAME_SAID if pattern == NAME else f"{error['input']!r} is not written as it must be ({pattern})"
-    return str(error["msg"])
+    return str(error["msg"]).removeprefix("Value error, ")
 
 
 def install(app: FastAPI) -> None:
     """Translate what the core raises: unknown names 404, wrong values 422, a database or disk that is away 503."""
 
-    @app.exception_handler(Exception)
-    async def ours(request: Request, error: Exception) -> Response:  # its traceback is in the server's log
+    async def translated(request: Request, error: Exception) -> Response:
+        return _translated(request, error)
+
+    async def unforeseen(request: Request, error: Exception) -> Response:  # its traceback is in the server's log
         return _answer(request, 500, f"an error of the server itself ({type(error).__name__}): see its log")
 
-    @app.exception_handler(Problem)
-    async def own(request: Request, error: Problem) -> Response:
-        return _answer(request, error.status, error.detail, **error.more)
+    app.add_exception_handler(Exception, unforeseen)
+    for kind in (Problem, HTTPException, RequestValidationError, LookupError, ValueError, DatabaseAway, OSError):
+        app.add_exception_handler(kind, translated)
 
-    @app.exception_handler(HTTPException)
-    async def http(request: Request, error: HTTPException) -> Response:
-        answer = _answer(request, error.status_code, str(error.detail))
-        answer.headers.update(error.headers or {})
-        return answer
 
-    @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> Response:
-        found = told_errors(error.errors())
-        first = found[0] if found else {"where": "request", "problem": "cannot be read"}
-        return _answer(request, 422, f"{first['where']}: {first['problem']}", errors=found)
-
-    @app.exception_handler(LookupError)
-    async def unknown(request: Request, error: LookupError) -> Response:
-        if isinstance(error, IndexError | KeyError):
+def _translated(request: Request, error: Exception) -> Response:
+    match error:
+        case Problem():
+            return _answer(request, error.status, error.detail, **error.more)
+        case HTTPException():
+            answer = _answer(request, error.status_code, str(error.detail))
+            answer.headers.update(error.headers or {})
+            return answer
+        case RequestValidationError():
+            problems = told_errors(error.errors())
+            first = problems[0] if problems else {"where": "request", "problem": "cannot be read"}
+            return _answer(request, 422, f"{first['where']}: {first['problem']}", errors=problems)
+        case IndexError() | KeyError():
             raise error  # no unknown name: a mistake of ours
-        return _answer(request, 404, str(error.args[0] if error.args else error))
-
-    @app.exception_handler(ValueError)
-    async def wrong(request: Request, error: ValueError) -> Response:
-        return _answer(request, 422, str(error))
-
-    @app.exception_handler(DatabaseAway)
-    async def away(request: Request, error: DatabaseAway) -> Response:
-        log.warning("%s", error)
-        return _answer(request, 503, AWAY)
-
-    @app.exception_handler(QueueFull)
-    async def full(request: Request, error: QueueFull) -> Response:
-        return _answer(request, 429, str(error))
-
-    @app.exception_handler(OSError)
-    async def disk(request: Request, error: OSError) -> Response:
-        return _answer(request, 507 if error.errno == 28 else 503, error.strerror or type(error).__name__)
+        case LookupError():
+            return _answer(request, 404, str(error.args[0] if error.args else error))
+        case DatabaseAway():
+            log.warning("%s", error)
+            return _answer(request, 503, AWAY)
+        case QueueFull():
+            return _answer(request, 429, str(error))
+        case OSError():
+            return _answer(request, 507 if error.errno == 28 else 503, error.strerror or type(error).__name__)
+    return _answer(request, 422, str(error))

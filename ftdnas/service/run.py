@@ -19,9 +19,9 @@ from ftdnas.runtime.device import visible_gpus
 from ftdnas.service import uploads
 from ftdnas.service.app import make_app
 from ftdnas.service.board import Board
+from ftdnas.service.bounds import Bounds
 from ftdnas.service.guard import LOOPBACK, Access, make_token
 from ftdnas.service.queue import Queue
-from ftdnas.service.requests import Bounds
 from ftdnas.service.server import Server
 from ftdnas.service.workers import Workers
 

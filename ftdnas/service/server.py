@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 from ftdnas.runtime.home import home
 from ftdnas.service import studies
 from ftdnas.service.board import Board
+from ftdnas.service.bounds import Bounds
 from ftdnas.service.paths import without_places
 from ftdnas.service.queue import Queue
-from ftdnas.service.requests import Bounds
 from ftdnas.service.workers import Workers
 
 UPLOAD_BYTES = 256 << 20

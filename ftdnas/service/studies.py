@@ -3,38 +3,44 @@
 from __future__ import annotations
 
 import functools
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ftdnas.agreement.bias import pareto
 from ftdnas.candidates.reading import score_value
 from ftdnas.proxies.names import read_proxy
-from ftdnas.runtime.home import home, read_json, studies_folder, truth_folder
+from ftdnas.ranking.study import StudyFolder, study_folder
+from ftdnas.ranking.study import studies as all_studies
+from ftdnas.ranking.table import Ranking
+from ftdnas.runtime.home import home, read_json, truth_folder
 from ftdnas.runtime.rows import RowFile
+from ftdnas.service.names import NAME
 from ftdnas.service.paths import without_places
-from ftdnas.service.requests import NAME
 from search_spaces.messages import hint
 
 
 @dataclass(frozen=True)
 class StudyView:
-    """A study's folder.
+    """A study's folder, as it was at one moment.
 
     `state`: "ranked", "stopped" where its job ended without a ranking (`stopped` says why, `job` is its id), else
     "running".
     """
 
-    name: str
-    folder: Path
+    folder: StudyFolder
     settings: Mapping[str, Any]
     planned: int | None
-    ranking: Mapping[str, Any] | None
+    ranking: Ranking | None
     stopped: str | None = None
     job: str | None = None
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
 
     @property
     def state(self) -> str:
@@ -51,7 +57,7 @@ class StudyView:
 
     def summary(self) -> dict[str, Any]:
         """What a list shows."""
-        best = self.trials()[:1] if self.ranking is not None else []
+        best = self.ranking.best(1) if self.ranking is not None else []
         return {
             "name": self.name,
             "state": self.state,
@@ -63,7 +69,7 @@ class StudyView:
             "set": self.settings.get("set name") or None,
             "images": self.settings.get("title"),
             "planned": self.planned,
-            "best": best[0]["architecture"] if best else None,
+            "best": best[0] if best else None,
             "verdict": self.verdict(),
             "has_report": self.report_page() is not None,
         }
@@ -71,8 +77,8 @@ class StudyView:
     def trials(self) -> list[dict[str, Any]]:
         """The candidates, best first; while the study runs those that are scored so far, by `guide`."""
         if self.ranking is not None:
-            return [dict(one) for one in self.ranking["candidates"]]
-        rows = _rows(self.folder / "scores.jsonl")
+            return [asdict(candidate) for candidate in self.ranking.candidates]
+        rows = _rows(self.folder.rows.path)
         if not rows:
             return []
         names: Counter[str] = Counter(_place(row) for row in rows)
@@ -84,34 +90,25 @@ class StudyView:
 
     def front(self, cost: str) -> list[dict[str, Any]]:
         """The trials that no other beats in score without costing more."""
-        kept: list[dict[str, Any]] = []
-        known = [one for one in self.trials() if one["score"] is not None and one.get(cost) is not None]
-        for one in sorted(known, key=lambda one: (one[cost], -one["score"])):
-            if not kept or one["score"] > kept[-1]["score"]:
-                kept.append(one)
-        return kept
+        trials = self.trials()
+        rows = pareto([trial.get(cost) for trial in trials], [trial["score"] for trial in trials])
+        return [trials[row] for row in rows]
 
     def report(self) -> dict[str, Any] | None:
         """What the report says, where there is one."""
-        path = self.folder / "report" / "report.json"
-        if not path.is_file():
-            return None
-        told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return told
+        return read_json(self.folder.path / "report" / "report.json", "make it again") or None
 
     def verdict(self) -> str | None:
-        told = self.report()
-        return None if told is None else told.get("verdict")
+        return (self.report() or {}).get("verdict")
 
     def report_page(self) -> Path | None:
-        path = self.folder / "report" / "report.html"
+        path = self.folder.path / "report" / "report.html"
         return path if path.is_file() else None
 
 
 def study_names() -> list[str]:
     """The newest first; without those whose name no address can hold."""
-    folders = [path.parent for path in (studies_folder()).glob("*/study.json") if re.match(NAME, path.parent.name)]
-    return [one.name for one in sorted(folders, key=lambda one: one.stat().st_mtime, reverse=True)]
+    return [folder.name for folder in all_studies() if re.match(NAME, folder.name)]
 
 
 def listed(name: str) -> dict[str, Any]:
@@ -119,35 +116,23 @@ def listed(name: str) -> dict[str, Any]:
     try:
         return study(name).summary()
     except (ValueError, LookupError, TypeError) as error:
-        return {
-            **StudyView(name, home(), {}, None, None).summary(),
-            "state": "damaged",
-            "problem": without_places(str(error.args[0])),
-        }
+        blank = StudyView(StudyFolder(home()), {}, None, None).summary()
+        return {**blank, "name": name, "state": "damaged", "problem": without_places(str(error.args[0]))}
 
 
 def study(name: str) -> StudyView:
     """Raises LookupError for a name that no study here has, ValueError for a folder that is damaged."""
-    folder = studies_folder() / name
-    if not re.match(NAME, name) or not (folder / "study.json").is_file():
+    if not re.match(NAME, name) or not study_folder(name).begun:
         known = study_names()
         raise LookupError(f"no study {name!r}: {hint(name, known) if known else 'there is none yet'}")
-    stored = read_json(folder / "study.json", "repeat the search, the scores beside it are kept")
-    ranking: Mapping[str, Any] | None = None
-    path = folder / "ranking.json"
-    if path.is_file():
-        try:
-            ranking = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            raise ValueError(f"the ranking of the study {name} is damaged: repeat the search") from None
-    planned = stored.get("plan", {}).get("candidates")
-    return StudyView(name, folder, stored.get("settings", {}), len(planned) if planned else None, ranking)
+    folder = study_folder(name)
+    plan = folder.plan()
+    return StudyView(folder, folder.settings(), len(plan[0].candidates) if plan else None, folder.ranking())
 
 
 def truths() -> list[str]:
     """The named truths that reports can be held up to."""
-    found = (truth_folder()).glob("*.json")
-    return sorted(path.stem for path in found)
+    return sorted(path.stem for path in truth_folder().glob("*.json"))
 
 
 def with_set(identity: str) -> list[StudyView]:

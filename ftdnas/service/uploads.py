@@ -13,8 +13,8 @@ from fastapi.concurrency import run_in_threadpool
 
 from distill.locks import locked
 from ftdnas.runtime.home import home
+from ftdnas.service.bounds import check_architecture
 from ftdnas.service.problems import Problem
-from ftdnas.service.requests import check_architecture
 from ftdnas.sets.images import KEY
 from ftdnas.sets.library import SUFFIX, Library
 

@@ -1,8 +1,9 @@
-"""Slots that carry jobs out: each runs one command at a time in a child process, and writes down where it is."""
+"""Slots that carry jobs out: each runs one at a time in a child process, and writes down where it is."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -21,9 +22,10 @@ from typing import IO, Any
 from ftdnas.runtime.database import Storage
 from ftdnas.runtime.followed import FLAG, ORPHANED, read_line
 from ftdnas.runtime.home import home
+from ftdnas.service.bounds import Bounds
 from ftdnas.service.paths import without_places
 from ftdnas.service.queue import ATTEMPTS, LOG_LINES, SCOPE, Job, Queue
-from ftdnas.service.requests import Bounds, can_begin, command_of
+from ftdnas.service.requests import can_begin, read_job
 
 LOOK_S = 0.5  # between two looks at the queue, and at a child
 NOTE_S = 5.0  # between two notes of a job that says nothing
@@ -117,12 +119,14 @@ class Workers:
         if job.attempts > 1:
             self._over.wait(2 * LOOK_S)  # whoever only seemed dead hears of it, and ends its process
         try:
-            command = command_of(job.kind, job.request, self._bounds, self._threads)
+            read = read_job(job.kind, job.request, self._bounds)
+            request = read.here(self._bounds, self._threads, self._url)
+            told = {"kind": job.kind, "request": request, "as_json": read.json_output}
         except (ValueError, LookupError) as error:  # what it names has gone since, or this server has other bounds
             self._queue.end(job, "failed", error=without_places(str(error.args[0])))
             return
         with tempfile.TemporaryFile() as out:
-            child = _Child(command, self._environment(slot), out, job)
+            child = _Child(told, self._environment(slot), out, job)
             child.follow(self._queue, self._over)
             out.seek(0)
             output = without_places(out.read(OUTPUT).decode("utf-8", "replace"))
@@ -141,8 +145,6 @@ class Workers:
 
     def _environment(self, slot: int) -> dict[str, str]:
         named = {FLAG: "1", "FTDNAS_HOME": str(home()), "OMP_NUM_THREADS": str(self._threads)}
-        if self._url:
-            named["FTDNAS_STORAGE"] = self._url
         if self._gpus:
             named["CUDA_VISIBLE_DEVICES"] = self._gpus[slot % len(self._gpus)]
         return {**os.environ, **named}
@@ -152,7 +154,7 @@ class Workers:
 class _Child:
     """A command in a process of its own, while it lives and after."""
 
-    command: list[str]
+    told: Mapping[str, Any]  # what it reads first, as JSON
     environment: Mapping[str, str]
     out: IO[bytes]
     job: Job
@@ -171,8 +173,8 @@ class _Child:
     def follow(self, queue: Queue, over: threading.Event) -> None:
         """Run it to its end, to its cancellation or to ours."""
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "ftdnas", *self.command],  # whatever lies in this folder, it is not imported
-            stdin=subprocess.PIPE,  # it ends with this pipe, so with us
+            [sys.executable, "-P", "-m", "ftdnas"],  # whatever lies in this folder, it is not imported
+            stdin=subprocess.PIPE,  # its job comes by this pipe, and it ends with it, so with us
             stdout=self.out,
             stderr=subprocess.PIPE,
             env=self.environment,
@@ -181,6 +183,10 @@ class _Child:
         with contextlib.suppress(OSError):  # it has ended already
             os.setpriority(os.PRIO_PROCESS, process.pid, NICE)
         assert process.stderr is not None
+        assert process.stdin is not None
+        with contextlib.suppress(OSError):
+            process.stdin.write(json.dumps(self.told).encode() + b"\n")
+            process.stdin.flush()
         reader = threading.Thread(target=self._read, args=(process.stderr,), daemon=True)
         reader.start()
         asked_at: float | None = None
@@ -208,8 +214,8 @@ class _Child:
             self.code = process.wait()
             reader.join(GRACE_S)
             process.stderr.close()
-            assert process.stdin is not None
-            process.stdin.close()
+            with contextlib.suppress(OSError):
+                process.stdin.close()
         queue.note(self.job, self._place(), list(self.log))
 
     @property

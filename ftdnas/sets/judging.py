@@ -14,29 +14,15 @@ from distill.run import Listener, Run, ignore
 from ftdnas.runtime.device import pick_device, use_threads
 from ftdnas.runtime.home import digest, home
 from ftdnas.runtime.rows import RowFile
-from ftdnas.sets.images import Source, images_of
+from ftdnas.sets.images import images_of
 from ftdnas.sets.library import Library
 from ftdnas.sets.recipes import load_recipe, override, recipe_from_dict
+from ftdnas.sets.request import EvaluateRequest, setting_texts
 
 if TYPE_CHECKING:
     from distill.evaluation import Evaluation
     from distill.images.datasets import ImageDataset
     from distill.synthetic import SyntheticSet
-
-
-@dataclass(frozen=True)
-class Question:
-    """What is asked of a set. `recipe` None: the evaluation that the set's own recipe names."""
-
-    name: str  # in the library, or a path
-    networks: tuple[str, ...] = ()  # () is the backbone it was distilled with
-    against: tuple[str, ...] = ()
-    seeds: int = 5
-    recipe: str | None = None
-    settings: tuple[str, ...] = ()
-    source: Source | None = None
-    device: str = "auto"
-    threads: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +49,7 @@ class Judgement:
         }
 
 
-def judge(question: Question, listener: Listener = ignore) -> Judgement:
+def judge(request: EvaluateRequest, listener: Listener = ignore) -> Judgement:
     """Train fresh networks on the set and on what it is held against, and read the test images once each.
 
     Raises LookupError for an unknown set, network or comparison, ValueError where the real images are not the set's.
@@ -71,47 +57,48 @@ def judge(question: Question, listener: Listener = ignore) -> Judgement:
     from distill.evaluation import AGAINST
     from search_spaces.base import parse_architecture
 
-    for kind in question.against:
+    against = tuple(kind.strip() for kind in request.against.split(",") if kind.strip())
+    for kind in against:
         if kind not in AGAINST:
             raise LookupError(f"unknown comparison {kind!r}: choose from {', '.join(AGAINST)}")
-    if question.seeds < 1:
-        raise ValueError(f"{question.seeds} seeds: an evaluation needs at least 1")
+    if request.seeds < 1:
+        raise ValueError(f"{request.seeds} seeds: an evaluation needs at least 1")
     library = Library()
-    path = library.path(question.name)
+    path = library.path(request.set)
     synthetic = library.load(path)
-    networks = [parse_architecture(name) for name in question.networks or (synthetic.backbone,)]
+    networks = [parse_architecture(name) for name in request.networks or (synthetic.backbone,)]
     for network in networks:
         if obstacle := network.obstacle(synthetic.image_shape):
             raise ValueError(f"{network.name} cannot carry the set's images: {obstacle}")
-    recipe = judging_recipe(synthetic, question)
-    data = images_of(synthetic, question.source, listener)
-    use_threads(question.threads)
-    run = Run(seed=0, folder=home() / "runs", shared=home(), device=pick_device(question.device), listener=listener)
+    recipe = judging_recipe(synthetic, request)
+    data = images_of(synthetic, request.source, listener)
+    use_threads(request.threads)
+    run = Run(seed=0, folder=home() / "runs", shared=home(), device=pick_device(request.device), listener=listener)
     kept = RowFile(home() / "evaluations.jsonl")
     test_digest = _digest(data.test.images, data.test.labels)
     evaluations = [
         _once(
             kept,
-            _Case(kind, network.name, synthetic, path.stem, data, test_digest, recipe, question.seeds, run),
+            _Case(kind, network.name, synthetic, path.stem, data, test_digest, recipe, request.seeds, run),
         )
         for network in networks
-        for kind in ("set", *question.against)
+        for kind in ("set", *against)
     ]
     return Judgement(path.stem, data.source, data.split_note, len(data.test), tuple(evaluations))
 
 
-def judging_recipe(synthetic: SyntheticSet, question: Question) -> Recipe:
+def judging_recipe(synthetic: SyntheticSet, request: EvaluateRequest) -> Recipe:
     """The recipe that was named, else the set's own, else (a set from elsewhere) the default one."""
     recorded = synthetic.provenance.get("recipe")
-    if question.recipe is not None:
-        recipe = load_recipe(question.recipe)
+    if request.recipe is not None:
+        recipe = load_recipe(request.recipe)
     elif isinstance(recorded, Mapping):
         recipe = recipe_from_dict(recorded, "the set's recipe")
     else:
         recipe = Recipe()
     # What describes the set itself is the set's: only the training is asked for here.
     recipe = dataclasses.replace(recipe, ipc=synthetic.ipc, backbone=synthetic.backbone)
-    return override(recipe, question.settings)
+    return override(recipe, setting_texts(request.settings))
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,6 +21,7 @@ from ftdnas.runtime.home import digest, home
 from ftdnas.sets.images import KEY, Source
 from ftdnas.sets.library import Library
 from ftdnas.sets.recipes import load_recipe, override, recipe_names
+from ftdnas.sets.request import DistilRequest, ExpertsRequest, setting_texts
 from ftdnas.sets.runs import Machine, RunFolder
 
 if TYPE_CHECKING:
@@ -30,21 +31,6 @@ if TYPE_CHECKING:
     from distill.training.flat import Network
 
 RUN = "run"  # key of a set's provenance: the identity of the run that made it
-
-
-@dataclass(frozen=True)
-class DistilRequest:
-    """What is to be distilled, how, and on what."""
-
-    source: Source
-    recipe: Recipe
-    method: str = "ftd"
-    seed: int = 0
-    name: str | None = None  # of the set; None: made of data set, ipc, method, recipe and identity
-    device: str = "auto"
-    threads: int | None = None
-    memory: int | None = None  # bytes for the derivatives of a minibatch, and what the process holds beside them
-    compiled: bool | None = None  # None: where it pays
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +57,21 @@ def choose_recipe(spec: str, ipc: int | None, on_gpu: bool) -> tuple[Recipe, str
         why = "there is a GPU" if f"-{spec}-" in name else f"there is a GPU; no paper gives settings for {spec}"
     recipe = load_recipe(name)
     return (recipe if ipc is None else override(recipe, [f"ipc={ipc}"])), why
+
+
+def chosen_recipe(request: ExpertsRequest, listener: Listener = ignore) -> Recipe:
+    """The recipe that was asked for, or the sensible one, said; with the settings that were asked for."""
+    if isinstance(request.recipe, Recipe):
+        recipe = request.recipe
+    elif request.recipe is not None:
+        recipe = load_recipe(request.recipe)
+    else:
+        recipe, why = choose_recipe(request.dataset, request.ipc, pick_device(request.device).type == "cuda")
+        message = f"recipe {recipe.name}, {why} ({recipe.hardware}); --recipe takes another"
+        listener(Progress("distill", 0, 0, message=message))
+    return override(
+        recipe, [*([] if request.ipc is None else [f"ipc={request.ipc}"]), *setting_texts(request.settings)]
+    )
 
 
 def distil(request: DistilRequest, listener: Listener = ignore) -> Distilled:
@@ -101,7 +102,7 @@ def distil(request: DistilRequest, listener: Listener = ignore) -> Distilled:
     return Distilled(path.stem, path, synthetic, new=True, seconds=time.perf_counter() - begun)
 
 
-def train_experts(request: DistilRequest, listener: Listener = ignore) -> ExpertBuffer:
+def train_experts(request: ExpertsRequest, listener: Listener = ignore) -> ExpertBuffer:
     """Train the experts of a distillation alone: those that are missing, in the library's own folder."""
     from distill import experts
     from distill.methods import MATCHED, fitted_preprocess
@@ -124,7 +125,7 @@ def train_experts(request: DistilRequest, listener: Listener = ignore) -> Expert
 class PreparedDistillation:
     """A request with its images loaded and its names looked up."""
 
-    request: DistilRequest
+    request: ExpertsRequest
     source: Source  # with what the recipe decides
     recipe: Recipe
     data: ImageDataset
@@ -133,7 +134,7 @@ class PreparedDistillation:
     identity: str
 
 
-def prepare_distillation(request: DistilRequest, listener: Listener = ignore) -> PreparedDistillation:
+def prepare_distillation(request: ExpertsRequest, listener: Listener = ignore) -> PreparedDistillation:
     """Look up and check everything that could be wrong before hours are spent, and load the images."""
     from distill.images.augment import parse_augment
     from distill.methods import METHODS
@@ -141,7 +142,7 @@ def prepare_distillation(request: DistilRequest, listener: Listener = ignore) ->
 
     if request.method not in METHODS:
         raise LookupError(f"unknown method {request.method!r}: choose from {', '.join(METHODS)}")
-    recipe = request.source.within(request.recipe)
+    recipe = request.source.within(chosen_recipe(request, listener))
     architecture = parse_architecture(recipe.backbone)
     recipe = dataclasses.replace(recipe, backbone=architecture.name)
     evaluation = recipe.evaluation
@@ -209,7 +210,7 @@ def _paper_recipe(spec: str, ipc: int) -> str:
     return min(known, key=lambda name: abs(math.log(int(name.rpartition("ipc")[2]) / ipc)))
 
 
-def _identity(request: DistilRequest, recipe: Recipe, data: ImageDataset) -> str:
+def _identity(request: ExpertsRequest, recipe: Recipe, data: ImageDataset) -> str:
     settings = recipe_identity(recipe)
     for prose in ("description", "hardware"):
         del settings[prose]
@@ -223,7 +224,7 @@ def _identity(request: DistilRequest, recipe: Recipe, data: ImageDataset) -> str
     return digest(determined, 16)
 
 
-def _run(request: DistilRequest, device: str, folder: Path, listener: Listener) -> Run:
+def _run(request: ExpertsRequest, device: str, folder: Path, listener: Listener) -> Run:
     import torch
 
     return Run(
@@ -256,7 +257,7 @@ def _check_name(name: str, identity: str, library: Library) -> None:
     library.check_free(name)
 
 
-def _settled(request: DistilRequest, folder: RunFolder, listener: Listener) -> Machine:
+def _settled(request: ExpertsRequest, folder: RunFolder, listener: Listener) -> Machine:
     """What the machine decides: as it was when the run began, else as it is now; written down before the work."""
     from distill.methods import versions
 

@@ -11,8 +11,8 @@ import pytest
 
 import distill.methods
 from distill.synthetic import SyntheticSet
-from ftdnas.cli.distill import METHODS
 from ftdnas.cli.main import run
+from ftdnas.sets.request import METHODS
 
 SMALL = {
     "ipc": 1,

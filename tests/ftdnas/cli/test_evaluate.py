@@ -7,11 +7,11 @@ import pytest
 
 from ftdnas.cli.main import run
 from ftdnas.runtime.home import home
-from ftdnas.sets.images import Source
-from ftdnas.sets.judging import Question, judge, judging_recipe
+from ftdnas.sets.judging import judge, judging_recipe
 from ftdnas.sets.library import Library
-from ftdnas.sets.making import DistilRequest, distil
+from ftdnas.sets.making import distil
 from ftdnas.sets.recipes import load_recipe
+from ftdnas.sets.request import DistilRequest, EvaluateRequest
 
 SHORT = ["--set", "evaluation.train.epochs=5", "--set", "evaluation.validation.epochs=3", "--threads", "1"]
 
@@ -21,7 +21,7 @@ def few() -> str:
     """A set of one real image per class in the library."""
     short = ["evaluation.full.epochs=1", "evaluation.validation.epochs=2", "matching.max_start_epoch=1"]
     recipe = load_recipe("quick", ["ipc=1", *short])
-    return distil(DistilRequest(Source("digits"), recipe, "random", name="few", threads=1)).name
+    return distil(DistilRequest(recipe=recipe, method="random", name="few", threads=1)).name
 
 
 def answer(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> Any:
@@ -62,17 +62,19 @@ def test_what_was_measured_is_kept_for_just_that_question(few: str) -> None:
     def count() -> int:
         return len((home() / "evaluations.jsonl").read_text().splitlines())
 
-    settings = ("evaluation.train.epochs=2", "evaluation.validation.epochs=1")
-    question = Question(few, seeds=1, settings=settings, threads=1)
+    settings = {"evaluation.train.epochs": 2, "evaluation.validation.epochs": 1}
+    question = EvaluateRequest(set=few, seeds=1, settings=settings, threads=1)
     first = judge(question)
     assert count() == 1
-    other = Question(few, ("convnet:width=32,depth=1", "resnet18"), seeds=1, settings=settings, threads=1)
+    other = EvaluateRequest(
+        set=few, networks=("convnet:width=32,depth=1", "resnet18"), seeds=1, settings=settings, threads=1
+    )
     with pytest.raises(ValueError, match="cannot carry"):
-        judge(Question(few, ("convnet:depth=4",), seeds=1, settings=settings))
+        judge(EvaluateRequest(set=few, networks=("convnet:depth=4",), seeds=1, settings=settings))
     assert count() == 1
     assert [each.network[:7] for each in judge(other).evaluations] == ["convnet", "resnet1"]
     assert count() == 3
-    judge(Question(few, seeds=2, settings=settings, threads=1))
+    judge(EvaluateRequest(set=few, seeds=2, settings=settings, threads=1))
     assert count() == 4
     again = judge(question)
     assert count() == 4
@@ -82,17 +84,17 @@ def test_what_was_measured_is_kept_for_just_that_question(few: str) -> None:
 
 def test_the_recipe_that_judges(few: str) -> None:
     synthetic = Library().load(few)
-    own = judging_recipe(synthetic, Question(few))
+    own = judging_recipe(synthetic, EvaluateRequest(set=few))
     assert (
         own.evaluation
         == load_recipe("quick", ["evaluation.full.epochs=1", "evaluation.validation.epochs=2"]).evaluation
     )
-    named = judging_recipe(synthetic, Question(few, recipe="cpu", settings=("evaluation.train.epochs=9",)))
+    named = judging_recipe(synthetic, EvaluateRequest(set=few, recipe="cpu", settings={"evaluation.train.epochs": 9}))
     assert named.evaluation.train.epochs == 9
     assert named.evaluation.full == load_recipe("cpu").evaluation.full
     assert (named.ipc, named.backbone) == (1, synthetic.backbone)
     foreign = synthetic.with_provenance(recipe=None)
-    assert judging_recipe(foreign, Question(few)).evaluation.train.epochs == 1000
+    assert judging_recipe(foreign, EvaluateRequest(set=few)).evaluation.train.epochs == 1000
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,8 @@ from ftdnas.candidates.training import Training
 from ftdnas.candidates.truth import TruthPool, truth_materials
 from ftdnas.finishing.card import Card
 from ftdnas.finishing.pretrained import recognise
-from ftdnas.finishing.run import Finished, FinishRequest, finish
+from ftdnas.finishing.request import FinishRequest
+from ftdnas.finishing.run import Finished, finish
 from ftdnas.runtime.home import home
 from ftdnas.runtime.processes import Failure
 
@@ -46,7 +47,7 @@ def done(request: FinishRequest, data: ImageDataset) -> tuple[Finished, list[str
     def hear(progress: Progress) -> None:
         said.append(progress.message)
 
-    return finish(request, data, hear), [message for message in said if message]
+    return finish(request, hear, data), [message for message in said if message]
 
 
 def accuracy_of(folder: Path, images: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> float:
@@ -60,7 +61,7 @@ def accuracy_of(folder: Path, images: np.ndarray[Any, Any], labels: np.ndarray[A
 
 
 def test_from_the_trainings_to_files_that_stand_alone_and_nothing_twice(few: ImageDataset) -> None:
-    finished, _ = done(FinishRequest((SMALL, TOO_DEEP, SMALL), RECIPE, "tiny", jobs=1), few)
+    finished, _ = done(FinishRequest(architectures=(SMALL, TOO_DEEP, SMALL), recipe=RECIPE, jobs=1), few)
     card = json.loads((finished.folder / "card.json").read_text())
     assert from_json(Card, card) == finished.card
     assert finished.card.architecture == SMALL
@@ -73,14 +74,14 @@ def test_from_the_trainings_to_files_that_stand_alone_and_nothing_twice(few: Ima
     assert {path.name for path in finished.folder.iterdir()} == {*card["files"], "card.json", "card.md", "lock"}
     assert onnx_agrees(finished.folder, few)
     text = (finished.folder / "card.md").read_text(encoding="utf-8")
-    for fact in (str(finished.card.test), "read once", TOO_DEEP, "Recipe tiny: 2 epochs", "## What was not done"):
+    for fact in (str(finished.card.test), "read once", TOO_DEEP, "Recipe custom: 2 epochs", "## What was not done"):
         assert fact in text
-    again, said = done(FinishRequest((TOO_DEEP, SMALL), RECIPE, jobs=1), few)
+    again, said = done(FinishRequest(architectures=(TOO_DEEP, SMALL), recipe=RECIPE, jobs=1), few)
     assert again == finished
     assert said == ["finished before: nothing is left to do"]
 
     # Another finalist beside it: only that one is trained, and only a network that was not read meets the test images.
-    request = FinishRequest((SMALL, OTHER), RECIPE, onnx=False, jobs=1)
+    request = FinishRequest(architectures=(SMALL, OTHER), recipe=RECIPE, no_onnx=True, jobs=1)
     more, said = done(request, few)
     assert any(re.match("1 trainings to do, about .*; 1 done before", message) for message in said)
     rows = {row.architecture: row for row in TruthPool(home() / "truth").scores(few.fingerprint)}
@@ -138,7 +139,13 @@ def test_a_pretrained_network_competes_and_is_kept_where_it_is_better(few: Image
     file = weights_of("resnet18", tmp_path / "weights.pth")
     hopeless = replace(RECIPE, lr=1e-6, batch_size=16)
     request = FinishRequest(
-        (SMALL,), hopeless, pretrained=file, pretrained_pixels=16, pretrained_lr=0.02, onnx=False, jobs=1
+        architectures=(SMALL,),
+        recipe=hopeless,
+        pretrained_weights=file,
+        pretrained_size=16,
+        pretrained_lr=0.02,
+        no_onnx=True,
+        jobs=1,
     )
     finished, _ = done(request, few)
     rival = finished.card.pretrained
@@ -172,34 +179,34 @@ def test_weights_are_recognised_and_others_refused_in_one_line(few: ImageDataset
         ("list.pth", "not a state_dict"),
     ):
         with pytest.raises(ValueError, match=message) as caught:
-            done(FinishRequest((SMALL,), RECIPE, pretrained=tmp_path / name), few)
+            done(FinishRequest(architectures=(SMALL,), recipe=RECIPE, pretrained_weights=tmp_path / name), few)
         assert "\n" not in str(caught.value)
     with pytest.raises(FileNotFoundError, match="no file"):
-        done(FinishRequest((SMALL,), RECIPE, pretrained=tmp_path / "none.safetensors"), few)
+        done(FinishRequest(architectures=(SMALL,), recipe=RECIPE, pretrained_weights=tmp_path / "none.pth"), few)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"finalists": ()}, "no finalists"),
-        ({"finalists": (TOO_DEEP,)}, "no finalist can carry 1 x 8 x 8 images: convnet:.*pooling"),
-        ({"finalists": ("convet:width=3",)}, "did you mean convnet"),
+        ({"architectures": ()}, "what shall be finished"),
+        ({"architectures": (TOO_DEEP,)}, "no finalist can carry 1 x 8 x 8 images: convnet:.*pooling"),
+        ({"architectures": ("convet:width=3",)}, "did you mean convnet"),
         ({"recipe": replace(RECIPE, lr=None)}, "learning rate"),
         ({"recipe": replace(RECIPE, batch_norm="batch")}, "statistics of its own"),
     ],
 )
 def test_what_cannot_be_finished_is_said(few: ImageDataset, change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        finish(replace(FinishRequest((SMALL,), RECIPE), **change), few)
+        finish(replace(FinishRequest(architectures=(SMALL,), recipe=RECIPE), **change), data=few)
     assert not (home() / "finish").exists()
 
 
 def test_without_test_or_validation_images_it_says_so(few: ImageDataset) -> None:
-    nothing = np.arange(0)
+    nothing, request = np.arange(0), FinishRequest(architectures=(SMALL,), recipe=RECIPE)
     with pytest.raises(ValueError, match="no test images"):
-        finish(FinishRequest((SMALL,), RECIPE), replace(few, test=few.test.take(nothing)))
+        finish(request, data=replace(few, test=few.test.take(nothing)))
     with pytest.raises(ValueError, match="without validation images"):
-        finish(FinishRequest((SMALL,), RECIPE), replace(few, validation=few.validation.take(nothing)))
+        finish(request, data=replace(few, validation=few.validation.take(nothing)))
 
 
 def test_where_all_finalists_fail_each_is_named_with_its_reason(few: ImageDataset) -> None:
@@ -208,7 +215,7 @@ def test_where_all_finalists_fail_each_is_named_with_its_reason(few: ImageDatase
     pool = TruthPool(home() / "truth").file(few.fingerprint)
     pool.append(training.failed(Failure("the training loss was not finite")))
     with pytest.raises(ValueError, match=f"no finalist could be trained: {OTHER}: the training loss was not finite"):
-        finish(FinishRequest((OTHER,), RECIPE, jobs=1), few)
+        finish(FinishRequest(architectures=(OTHER,), recipe=RECIPE, jobs=1), data=few)
 
 
 def test_the_interval_of_a_fraction_is_wilsons() -> None:

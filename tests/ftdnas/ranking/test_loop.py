@@ -19,7 +19,6 @@ import pytest
 from distill.images.datasets import ImageDataset
 from distill.run import Progress
 from distill.synthetic import SyntheticSet
-from ftdnas.candidates.limits import Limits
 from ftdnas.candidates.screening import Screening
 from ftdnas.ranking import job as search_job
 from ftdnas.ranking.loop import SearchRequest, advice, choose_set, needs_set, search
@@ -212,21 +211,21 @@ def test_candidates_that_diverge_are_counted_and_never_zero(searched: Searched, 
 
 
 def test_limits_are_kept_before_anything_is_trained(searched: Searched, digits: ImageDataset) -> None:
-    request = replace(REQUEST, study="small", compare=(), candidates=3, limits=Limits(parameters=6_000))
+    request = replace(REQUEST, study="small", compare=(), candidates=3, max_params=6_000)
     ranking = search(request, searched.synthetic, "tiny", digits)
     assert all(one.parameters <= 6_000 for one in ranking.candidates)
     assert any("at most 6,000 parameters" in note for note in ranking.notes)
     with pytest.raises(ValueError, match=r"no candidate|asked for|cannot|limit") as error:
-        search(replace(request, study="none", limits=Limits(parameters=10)), searched.synthetic, "tiny", digits)
+        search(replace(request, study="none", max_params=10), searched.synthetic, "tiny", digits)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(("sampler", "objectives"), [("tpe", ("params",)), ("nni-tpe", ())])
 def test_samplers_that_learn_find_different_candidates_and_go_on(
-    sampler: str, objectives: tuple[str, ...], searched: Searched, digits: ImageDataset
+    sampler: str, objectives: Any, searched: Searched, digits: ImageDataset
 ) -> None:
     request = replace(REQUEST, study=f"by-{sampler}", compare=(), candidates=3, sampler=sampler, where=())
-    request = replace(request, limits=Limits(flops=3_000_000), objectives=objectives)
+    request = replace(request, max_flops=3_000_000, objectives=objectives)
     ranking = search(request, searched.synthetic, "tiny", digits)
     assert len({one.architecture for one in ranking.candidates}) == 3
     more = search(replace(request, candidates=5), searched.synthetic, "tiny", digits)

@@ -20,9 +20,9 @@ from ftdnas.runtime.database import open_storage
 from ftdnas.runtime.home import home
 from ftdnas.service.app import make_app
 from ftdnas.service.board import Board
+from ftdnas.service.bounds import Bounds
 from ftdnas.service.guard import Access
 from ftdnas.service.queue import Queue
-from ftdnas.service.requests import Bounds
 from ftdnas.service.server import Server
 
 

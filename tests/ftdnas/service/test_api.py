@@ -20,10 +20,11 @@ from ftdnas.runtime.database import open_storage
 from ftdnas.runtime.home import home
 from ftdnas.service.app import make_app
 from ftdnas.service.board import Board, expected_starts
+from ftdnas.service.bounds import Bounds
 from ftdnas.service.guard import POLICY, Access
 from ftdnas.service.paths import without_places
 from ftdnas.service.queue import Queue
-from ftdnas.service.requests import Bounds, can_begin
+from ftdnas.service.requests import can_begin
 from ftdnas.service.server import Server
 from ftdnas.sets.library import Library
 

@@ -12,8 +12,9 @@ from distill.run import Progress
 from ftdnas.runtime.device import pick_device, use_threads
 from ftdnas.runtime.home import home
 from ftdnas.sets.images import Source, images_of
-from ftdnas.sets.making import DistilRequest, choose_recipe, distil, prepare_distillation, train_experts
+from ftdnas.sets.making import choose_recipe, distil, prepare_distillation, train_experts
 from ftdnas.sets.recipes import load_recipe
+from ftdnas.sets.request import DistilRequest
 from ftdnas.sets.runs import Machine, RunFolder
 
 TINY = (
@@ -33,7 +34,7 @@ TINY = (
 
 
 def tiny(*settings: str, **others: object) -> DistilRequest:
-    arguments: dict[str, object] = {"source": Source("digits"), "threads": 1, **others}
+    arguments: dict[str, object] = {"dataset": "digits", "threads": 1, **others}
     return DistilRequest(recipe=load_recipe("quick", [*TINY, *settings]), **arguments)  # type: ignore[arg-type]
 
 
@@ -142,8 +143,7 @@ def test_identity_is_all_that_determines_the_set_and_nothing_else(digits: ImageD
 
 
 def test_a_set_remembers_the_images_that_it_was_made_from() -> None:
-    source = Source("digits", validation=0.3, split_seed=4)
-    made = distil(tiny(source=source)).synthetic
+    made = distil(tiny(validation=0.3, split_seed=4)).synthetic
     data = images_of(made)
     assert data.fingerprint == made.provenance["data_fingerprint"]
     assert images_of(made, Source("digits")).fingerprint == data.fingerprint

@@ -1,0 +1,53 @@
+"""A search, or the advice before it, from what was asked: the set and the images that its names stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from distill.images.datasets import ImageDataset
+from distill.run import Listener, ignore
+from distill.synthetic import SyntheticSet
+from ftdnas.ranking.advice import Advice
+from ftdnas.ranking.loop import advice, choose_set, needs_set, search
+from ftdnas.ranking.request import AdviseRequest, Screened, SearchRequest
+from ftdnas.ranking.table import Ranking
+from ftdnas.runtime.options import shared
+from ftdnas.sets.images import images_of, source_of
+from ftdnas.sets.library import Library
+
+
+@dataclass(frozen=True, eq=False)
+class Materials:
+    """What candidates are trained and scored on. `source`: what finds the images again; `set_name` "": no set."""
+
+    set_name: str
+    synthetic: SyntheticSet | None
+    data: ImageDataset
+    source: Mapping[str, Any]
+
+
+def materials_of(request: Screened, listener: Listener = ignore) -> Materials:
+    """The set and images that are asked for; without a set where no proxy needs one and none is named.
+
+    Raises what `choose_set` and loading the images raise.
+    """
+    source = request.source
+    if request.set is None and source.spec and not needs_set(request):
+        return Materials("", None, source.load(listener), source.to_json())
+    name, synthetic = choose_set(Library(), request.set, source.spec)
+    data = images_of(synthetic, source, listener)
+    return Materials(name, synthetic, data, source_of(synthetic, source).to_json())
+
+
+def run_search(request: SearchRequest, listener: Listener = ignore) -> Ranking:
+    """Rank architectures of a space. Raises what `materials_of` and `search` raise."""
+    found = materials_of(request, listener)
+    return search(request, found.synthetic, found.set_name, found.data, listener, found.source)
+
+
+def run_advice(request: AdviseRequest, listener: Listener = ignore) -> Advice:
+    """What each way to a choice would cost. Raises what `materials_of` and `advice` raise."""
+    found = materials_of(request, listener)
+    return advice(shared(request, SearchRequest), found.synthetic, found.set_name, found.data, listener)
