@@ -20,6 +20,9 @@ PRECISIONS: dict[str, str] = {
     "ieee": "32-bit floats throughout, on a GPU too",
     "bfloat16": "convolutions and products in bfloat16, the rest in 32-bit floats",  # torch's autocast
 }
+PREPROCESSES = ("none", "standardize", "zca")
+STORAGES = ("float32", "bfloat16")
+SCHEDULES = ("step", "constant", "cosine")  # step: x 0.1 after half the steps
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class ExpertRecipe:
     alpha: float = 0.3  # weight of the vertical component, 0 is SAM
     adaptive: bool = False  # the released code's elementwise perturbation instead of the paper's equation 12
     augment: str = "color_crop_cutout_flip_scale_rotate"  # DSA operations joined by "_", or "none"
-    storage: str = "float32"  # or "bfloat16"
+    storage: str = "float32"  # of weights in files: see STORAGES
     precision: str = "float32"  # of both passes: see PRECISIONS
 
 
@@ -78,7 +81,7 @@ class TrainingRecipe:
     batch_size: int = 256
     momentum: float = 0.9
     weight_decay: float = 5e-4
-    schedule: str = "step"  # step: x 0.1 after half the steps; constant; cosine
+    schedule: str = "step"  # see SCHEDULES
     augment: str = "color_crop_cutout_flip_scale_rotate"
     batch_norm: str = "running"  # whose statistics count when the network is read: see BATCH_NORM
     precision: str = "float32"  # of training, not of reading: see PRECISIONS
@@ -105,7 +108,7 @@ class Recipe:
     # Experts kept in the set, to label augmented images when it ranks networks; None: up to six of those it matched.
     teachers: int | None = None
     backbone: str = "convnet:width=128,depth=3,norm=instance,activation=relu,pooling=avg"
-    preprocess: str = "standardize"  # none | standardize | zca
+    preprocess: str = "standardize"  # see PREPROCESSES
     data: DataRecipe = field(default_factory=DataRecipe)
     experts: ExpertRecipe = field(default_factory=ExpertRecipe)
     matching: MatchingRecipe = field(default_factory=MatchingRecipe)

@@ -20,9 +20,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from distill.files import whole_file
+from distill.recipe import PREPROCESSES
 from distill.run import Listener, Progress, ignore
 
-PREPROCESSES = ("none", "standardize", "zca")
 ZCA_EPSILON = 0.1  # added to every eigenvalue of the covariance of pixels in [0, 1]
 CHUNK = 1000  # images converted at once, so that only the result is ever held whole
 

@@ -10,25 +10,50 @@ import dataclasses
 import difflib
 import json
 import math
+import re
 import tomllib
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from distill.recipe import BATCH_NORM, PRECISIONS, Recipe
+from distill.recipe import BATCH_NORM, PRECISIONS, PREPROCESSES, SCHEDULES, STORAGES, Recipe
+from search_spaces.messages import hint
 
-PREPROCESSES = ("none", "standardize", "zca")
-STORAGES = ("float32", "bfloat16")
-SCHEDULES = ("step", "constant", "cosine")
+_MOST = 10**9
+_COUNTS = (
+    "ipc num_experts epochs batch_size chunk_size outer_steps syn_steps expert_epochs max_start_epoch validate_every "
+    "checkpoint_every"
+)
+_RANGES: dict[str, tuple[float, float, str]] = {
+    # By the last part of the key: what has one name has one range, in whatever section it stands.
+    **dict.fromkeys(_COUNTS.split(), (1, _MOST, "1 or more")),
+    **dict.fromkeys(
+        ("lr", "lr_images", "lr_images_grid", "initial_step_size", "subset_lrs"), (math.ulp(0.0), math.inf, "above 0")
+    ),
+    **dict.fromkeys(("rho", "alpha", "lr_step_size", "weight_decay"), (0.0, math.inf, "0 or more")),
+    **dict.fromkeys(("momentum", "ema_decay"), (0.0, 1.0 - 1e-12, "from 0 up to, not including, 1")),
+    "grid_steps": (0, _MOST, "0 or more"),
+    "teachers": (0, 1000, "from 0 to 1,000"),
+    "image_size": (4, 1024, "between 4 and 1024 pixels"),
+    "validation": (0.0, 0.9, "between 0 and 0.9, a fraction of the training images"),
+    "seed": (0, 2**63 - 1, "from 0 to 2^63 - 1"),
+}
+_CHOICES: dict[str, Iterable[str]] = {
+    "preprocess": PREPROCESSES,
+    "storage": STORAGES,
+    "precision": PRECISIONS,
+    "schedule": SCHEDULES,
+    "batch_norm": BATCH_NORM,
+}
 
 
 def recipe_names() -> list[str]:
     """Names of the shipped recipes, sorted so that ipc 10 follows ipc 1."""
     names = [file.name.removesuffix(".toml") for file in _shipped().iterdir() if file.name.endswith(".toml")]
-    return sorted(names, key=lambda name: [int(part) if part.isdigit() else part for part in _number_parts(name)])
+    return sorted(names, key=lambda name: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)])
 
 
 def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -42,7 +67,7 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
     else:
         path = Path(name_or_path).expanduser()
         if path.suffix != ".toml" and not path.is_file():
-            raise LookupError(f"unknown recipe {text!r}: {_hint(text, recipe_names())}, or give a .toml file")
+            raise LookupError(f"unknown recipe {text!r}: {hint(text, recipe_names())}, or give a .toml file")
         if not path.is_file():
             raise FileNotFoundError(f"no recipe file {path}")
         try:
@@ -82,12 +107,14 @@ def recipe_from_dict(table: Mapping[str, Any], source: str = "recipe") -> Recipe
 
 def recipe_to_toml(recipe: Recipe) -> str:
     """Every setting as TOML text that `load_recipe` reads back to an equal recipe."""
-    return "\n".join(_toml_lines(recipe, "")) + "\n"
+    import tomli_w
+
+    return tomli_w.dumps(_plain(dataclasses.asdict(recipe)))
 
 
 def recipe_keys() -> list[str]:
     """Every dotted key that a recipe may set."""
-    return list(_keys(Recipe, ""))
+    return [key for key, _ in _values(Recipe(), "")]
 
 
 def check(recipe: Recipe) -> Recipe:
@@ -97,17 +124,15 @@ def check(recipe: Recipe) -> Recipe:
     """
     if not recipe.name or any(not (letter.isalnum() or letter in "-_.") for letter in recipe.name):
         raise ValueError(f"name is {recipe.name!r}: use letters, digits and - _ . (it becomes part of a file's name)")
-    values = dict(_values(recipe, ""))
-    for key, (low, high, meaning) in _RANGES.items():
-        value = values[key]
-        if value is None:
-            continue
-        for number in value if isinstance(value, tuple) else (value,):
-            if not low <= number <= high:
-                raise ValueError(f"{key} is {number:g}, not {meaning}")
-    for key, choices in _CHOICES.items():
-        if values[key] not in choices:
-            raise ValueError(f"{key} is {values[key]!r}: {_hint(values[key], choices)}")
+    for key, value in _values(recipe, ""):
+        name = key.rpartition(".")[2]
+        if name in _CHOICES and value not in _CHOICES[name]:
+            raise ValueError(f"{key} is {value!r}: {hint(value, _CHOICES[name])}")
+        if name in _RANGES and value is not None:
+            low, high, meaning = _RANGES[name]
+            for number in value if isinstance(value, tuple) else (value,):
+                if not low <= number <= high:
+                    raise ValueError(f"{key} is {number:g}, not {meaning}")
     if recipe.matching.lr_images_grid and not recipe.matching.grid_steps:
         raise ValueError("matching.lr_images_grid needs matching.grid_steps, the outer steps tried with each")
     if recipe.matching.lr_images_grid and not recipe.data.validation:
@@ -120,71 +145,8 @@ def check(recipe: Recipe) -> Recipe:
     return recipe
 
 
-_MOST = 10**9
-_POSITIVE = (math.ulp(0.0), math.inf, "above 0")
-_COUNT = (1, _MOST, "1 or more")
-_FRACTION = (0.0, 1.0 - 1e-12, "from 0 up to, not including, 1")
-_FROM_ZERO = (0.0, math.inf, "0 or more")
-_SEED = (0, 2**63 - 1, "from 0 to 2^63 - 1")
-_RANGES: dict[str, tuple[float, float, str]] = {
-    "ipc": _COUNT,
-    "teachers": (0, 1000, "from 0 to 1,000"),
-    "data.image_size": (4, 1024, "between 4 and 1024 pixels"),
-    "data.validation": (0.0, 0.9, "between 0 and 0.9, a fraction of the training images"),
-    "experts.num_experts": _COUNT,
-    "experts.seed": _SEED,
-    "experts.lr": _POSITIVE,
-    "experts.batch_size": _COUNT,
-    "experts.rho": _FROM_ZERO,
-    "experts.alpha": _FROM_ZERO,
-    "matching.outer_steps": _COUNT,
-    "matching.syn_steps": _COUNT,
-    "matching.expert_epochs": _COUNT,
-    "matching.max_start_epoch": _COUNT,
-    "matching.batch_size": _COUNT,
-    "matching.chunk_size": _COUNT,
-    "matching.lr_images": _POSITIVE,
-    "matching.lr_images_grid": _POSITIVE,
-    "matching.grid_steps": (0, _MOST, "0 or more"),
-    "matching.lr_step_size": _FROM_ZERO,
-    "matching.initial_step_size": _POSITIVE,
-    "matching.momentum": _FRACTION,
-    "matching.ema_decay": _FRACTION,
-    "matching.validate_every": _COUNT,
-    "matching.checkpoint_every": _COUNT,
-    "evaluation.subset_lrs": _POSITIVE,
-}
-_CHOICES: dict[str, Sequence[str]] = {"preprocess": PREPROCESSES, "experts.storage": STORAGES}
-_CHOICES |= {f"{part}.precision": tuple(PRECISIONS) for part in ("experts", "matching")}
-for _part in ("train", "validation", "full"):
-    _RANGES |= {
-        f"evaluation.{_part}.epochs": _COUNT,
-        f"evaluation.{_part}.lr": _POSITIVE,
-        f"evaluation.{_part}.batch_size": _COUNT,
-        f"evaluation.{_part}.momentum": _FRACTION,
-        f"evaluation.{_part}.weight_decay": _FROM_ZERO,
-    }
-    _CHOICES |= {f"evaluation.{_part}.schedule": SCHEDULES, f"evaluation.{_part}.batch_norm": tuple(BATCH_NORM)}
-    _CHOICES |= {f"evaluation.{_part}.precision": tuple(PRECISIONS)}
-
-
 def _shipped() -> resources.abc.Traversable:
     return resources.files("ftdnas.sets") / "recipes"
-
-
-def _number_parts(name: str) -> list[str]:
-    parts: list[str] = [""]
-    for letter in name:
-        if letter.isdigit() == parts[-1].isdigit() and parts[-1]:
-            parts[-1] += letter
-        else:
-            parts.append(letter)
-    return parts
-
-
-def _hint(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"did you mean {near[0]}?" if near else f"choose from {', '.join(known)}"
 
 
 def _value(text: str) -> Any:
@@ -216,14 +178,14 @@ def _merged(base: Any, table: Mapping[str, Any], prefix: str, source: str) -> An
 
 
 def _nearest_key(key: str) -> str:
-    known = recipe_keys()
-    last = key.rpartition(".")[2]
-    same_name = [other for other in known if other.rpartition(".")[2] == last]
-    near = same_name[:1] or difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    if not near:
-        by_last = {other.rpartition(".")[2]: other for other in reversed(known)}
-        near = [by_last[name] for name in difflib.get_close_matches(last, by_last, n=1, cutoff=0.5)]
-    return f": did you mean {near[0]}?" if near else "; `ftdnas recipes show quick` prints every key"
+    """The key that is most like it, in a clause: the whole of it, or what stands behind its section."""
+
+    def likeness(known: str) -> float:
+        pairs = ((key, known), (key.rpartition(".")[2], known.rpartition(".")[2]))
+        return max(difflib.SequenceMatcher(None, *pair).ratio() for pair in pairs)
+
+    near = max(recipe_keys(), key=likeness)
+    return f": did you mean {near}?" if likeness(near) >= 0.5 else "; `ftdnas recipes show quick` prints every key"
 
 
 def _typed(value: Any, wanted: Any, key: str, source: str) -> Any:
@@ -249,14 +211,6 @@ def _shown(value: Any) -> str:
     return json.dumps(value, default=str, ensure_ascii=False)
 
 
-def _keys(kind: type, prefix: str) -> Iterator[str]:
-    for name, hint in typing.get_type_hints(kind).items():
-        if dataclasses.is_dataclass(hint):
-            yield from _keys(typing.cast(type, hint), f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}"
-
-
 def _values(part: Any, prefix: str) -> Iterator[tuple[str, Any]]:
     for field in dataclasses.fields(part):
         value = getattr(part, field.name)
@@ -266,27 +220,7 @@ def _values(part: Any, prefix: str) -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{field.name}", value
 
 
-def _toml_lines(part: Any, section: str) -> Iterator[str]:
-    fields = [(field.name, getattr(part, field.name)) for field in dataclasses.fields(part)]
-    for name, value in fields:
-        if not dataclasses.is_dataclass(value):
-            yield f"{name} = {_toml_value(value)}"
-    for name, value in fields:
-        if dataclasses.is_dataclass(value):
-            yield ""
-            if any(not dataclasses.is_dataclass(getattr(value, field.name)) for field in dataclasses.fields(value)):
-                yield f"[{section}{name}]"
-            yield from _toml_lines(value, f"{section}{name}.")
-
-
-def _toml_value(value: Any) -> str:
-    if value is None:
-        return '"none"'
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, tuple):
-        return f"[{', '.join(_toml_value(part) for part in value)}]"
-    if isinstance(value, str):
-        # JSON's escapes are TOML's, but for the one control character that JSON leaves as it is.
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    return repr(value)
+def _plain(table: Mapping[str, Any]) -> dict[str, Any]:
+    """A section as TOML can hold it: what is None as "none"."""
+    plain = {key: _plain(value) if isinstance(value, dict) else value for key, value in table.items()}
+    return {key: "none" if value is None else value for key, value in plain.items()}
