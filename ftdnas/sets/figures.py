@@ -1,27 +1,23 @@
-"""Figures of a synthetic set as PNG files: its images in true colours, and how the distillation went.
-
-Matplotlib's object interface with the Agg canvas: no pyplot, no global state, no window.
-"""
+"""Figures of a synthetic set as PNG files: its images in true colours, and how the distillation went."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
 
+import matplotlib
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from distill.files import whole_file
 from distill.synthetic import SyntheticSet
 
-DPI = 100
 THUMBNAIL = 48  # pixels a small image is enlarged to, about
 GAP = 2  # pixels around an image
 MARGIN = 12
@@ -30,34 +26,11 @@ MIN_WIDTH, MAX_WIDTH, MAX_HEIGHT = 420, 1700, 3400  # pixels of a sheet
 MAX_COLUMNS = 20
 TALL = 850  # pixels of one block of classes before a second one is begun beside it
 NAME_LETTERS = 18
-LETTER = 7  # pixels, about, at 8 points
 SMOOTHED = 100  # more losses than this are also drawn as a running mean
+FONT = Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"  # which knows many scripts
 
 Pixels = NDArray[np.uint8]
 Line = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What of a set fits on a sheet: `columns` images of a class, `rows` classes in each of `blocks` side by side.
-
-    `cell` (height, width) is an enlarged image with its gap and `name_width` the room for a class name, in pixels.
-    """
-
-    columns: int
-    rows: int
-    blocks: int
-    cell: tuple[int, int]
-    name_width: int
-
-    @property
-    def classes(self) -> int:
-        """How many classes there is room for."""
-        return self.rows * self.blocks
-
-    @property
-    def block_width(self) -> int:
-        return self.name_width + self.columns * self.cell[1] + MARGIN
 
 
 def pixels(images: Tensor) -> Pixels:
@@ -80,44 +53,46 @@ def contact_sheet(synthetic: SyntheticSet, path: Path) -> None:
     Of a large set as much is shown as stays readable, and the sheet says how much that is.
     """
     shown = pixels(synthetic.preprocess.invert(synthetic.images))
-    labels = classes_of(synthetic).numpy()
-    rows = [np.flatnonzero(labels == label) for label in range(synthetic.num_classes)]
-    most = max(len(row) for row in rows)
-    names = [_short(name) for name in synthetic.class_names]
-    plan = layout(synthetic.num_classes, most, shown.shape[1:3], max(map(len, names)))
-    height = TITLE + plan.rows * plan.cell[0] + MARGIN
-    width = max(MARGIN + plan.blocks * plan.block_width, MIN_WIDTH)
-    canvas = np.full((height, width, 3), 255, dtype=np.uint8)
-    # A hundredth of a pixel more: the canvas rounds down, and 609.9999 would lose a row.
-    figure = Figure(figsize=((width + 0.01) / DPI, (height + 0.01) / DPI), dpi=DPI)
-    for label, row in enumerate(rows[: plan.classes]):
-        top = TITLE + (label % plan.rows) * plan.cell[0]
-        left = MARGIN + (label // plan.rows) * plan.block_width
-        y, x = 1 - (top + plan.cell[0] / 2) / height, left / width
-        figure.text(x, y, names[label], size=8, va="center", parse_math=False)
-        for column, index in enumerate(row[: plan.columns]):
-            _paste(canvas, shown[index], top, left + plan.name_width + column * plan.cell[1], plan.cell)
-    figure.figimage(canvas, origin="upper")
-    said = f"{_title(synthetic)}\n{_shown(synthetic, plan, most)}"
-    figure.text(MARGIN / width, 1 - 6 / height, said, size=9, va="top", parse_math=False)
-    _write(figure, path)
+    labels, classes = classes_of(synthetic).numpy(), synthetic.num_classes
+    rows = [np.flatnonzero(labels == label) for label in range(classes)]
+    most = max(map(len, rows))
+    names = [name if len(name) <= NAME_LETTERS else f"{name[: NAME_LETTERS - 1]}…" for name in synthetic.class_names]
+    font = ImageFont.truetype(FONT, 11)
+    before = int(max(map(font.getlength, names))) + 8
+    scale = max(1, round(THUMBNAIL / max(shown.shape[1:3])))  # a whole number: pixels stay pixels
+    height, width = (scale * edge + GAP for edge in shown.shape[1:3])
+    columns, down, blocks = layout(classes, most, (height, width), before)
+    size = max(MARGIN + blocks * (before + columns * width + MARGIN), MIN_WIDTH), TITLE + down * height + MARGIN
+    sheet = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(sheet)
+    said = _shown(synthetic, most, columns, down * blocks)
+    draw.multiline_text((MARGIN, 6), f"{_title(synthetic)}\n{said}", "black", ImageFont.truetype(FONT, 12), spacing=5)
+    for label, row in enumerate(rows[: down * blocks]):
+        block, place = divmod(label, down)
+        left, top = MARGIN + block * (before + columns * width + MARGIN), TITLE + place * height
+        draw.text((left, top + height / 2), names[label], "black", font, anchor="lm")
+        for column, index in enumerate(row[:columns]):
+            image = Image.fromarray(shown[index].repeat(scale, axis=0).repeat(scale, axis=1))
+            sheet.paste(image, (left + before + column * width + GAP // 2, top + GAP // 2))
+    with whole_file(path) as beside:
+        sheet.save(beside, format="PNG")
 
 
-def layout(classes: int, most: int, side: tuple[int, int], letters: int) -> Layout:
-    """Room for `classes` classes of at most `most` images of `side` (H, W) pixels, and names of `letters` letters.
+def layout(classes: int, most: int, cell: tuple[int, int], before: int) -> tuple[int, int, int]:
+    """How many images of a class are shown, how many classes below each other, and how many such blocks side by side.
 
-    As many classes as possible come before as many images of each.
+    `most`: images of a class; `cell`: (H, W) of an image with its gap, and `before` the room for a name, in pixels. As
+    many classes as possible come before as many images of each.
     """
-    height, width = (edge * _scale(side) + GAP for edge in side)
-    name_width = letters * LETTER + 8
+    height, width = cell
     fitting = max(1, (MAX_HEIGHT - TITLE - MARGIN) // height)
     for columns in range(min(most, MAX_COLUMNS), 0, -1):
-        most_blocks = (MAX_WIDTH - MARGIN) // (name_width + columns * width + MARGIN)
+        most_blocks = (MAX_WIDTH - MARGIN) // (before + columns * width + MARGIN)
         if classes <= fitting * most_blocks:
             break
     # Beside each other only as far as one block would be tall.
     blocks = max(1, min(most_blocks, -(-classes * height // TALL)))
-    return Layout(columns, min(fitting, -(-classes // blocks)), blocks, (height, width), name_width)
+    return columns, min(fitting, -(-classes // blocks)), blocks
 
 
 def curve(synthetic: SyntheticSet, path: Path) -> bool:
@@ -131,14 +106,16 @@ def curve(synthetic: SyntheticSet, path: Path) -> bool:
     panels = [(draw, lines) for draw, lines in drawn if any(len(line) for line in lines)]
     if not panels:
         return False
-    figure = Figure(figsize=(7.5, 2.6 * len(panels) + 0.6), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(7.5, 2.6 * len(panels) + 0.6), dpi=100, layout="constrained")
     figure.suptitle(_title(synthetic), size=10, parse_math=False)
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     for axis, (draw, lines) in zip(axes, panels, strict=True):
         axis.grid(alpha=0.3)
         draw(axis, lines, synthetic.provenance.get("validation_accuracy"))
     axes[-1].set_xlabel("outer step")
-    _write(figure, path)
+    # Names may be in any script: a letter that the font lacks is drawn as a box, which needs no warning.
+    with whole_file(path) as beside, warnings.catch_warnings(action="ignore"):
+        figure.savefig(beside, format="png")
     return True
 
 
@@ -187,42 +164,10 @@ def _title(synthetic: SyntheticSet) -> str:
     return f"{', '.join(made) or 'synthetic set'}, {synthetic.ipc} per class"
 
 
-def _shown(synthetic: SyntheticSet, plan: Layout, most: int) -> str:
+def _shown(synthetic: SyntheticSet, most: int, columns: int, fitting: int) -> str:
     _, height, width = synthetic.image_shape
     count, classes = len(synthetic.images), synthetic.num_classes
+    left_out = [f"the first {columns} of {most} images of a class"] if most > columns else []
+    left_out += [f"the first {fitting} of {classes:,} classes"] if classes > fitting else []
     said = f"{count:,} images of {width} x {height} pixels in {classes:,} classes"
-    left_out = []
-    if most > plan.columns:
-        left_out.append(f"the first {plan.columns} of {most} images of a class")
-    if classes > plan.classes:
-        left_out.append(f"the first {plan.classes} of {classes:,} classes")
     return said + (f"; shown: {' and '.join(left_out)}" if left_out else "")
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= NAME_LETTERS else name[: NAME_LETTERS - 1] + "…"
-
-
-def _scale(side: tuple[int, int]) -> int:
-    """The whole factor by which images are enlarged, so that pixels stay pixels."""
-    return max(1, round(THUMBNAIL / max(side)))
-
-
-def _paste(canvas: Pixels, image: Pixels, top: int, left: int, cell: tuple[int, int]) -> None:
-    factor = (cell[0] - GAP) // image.shape[0]
-    large = image.repeat(factor, axis=0).repeat(factor, axis=1)
-    top, left = top + GAP // 2, left + GAP // 2
-    canvas[top : top + large.shape[0], left : left + large.shape[1]] = large
-
-
-@contextmanager
-def _missing_letters_allowed() -> Iterator[None]:
-    """Class names may be in any script; a letter that the font lacks is drawn as a box, without a warning."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r"Glyph .* missing from", category=UserWarning)
-        yield
-
-
-def _write(figure: Figure, path: Path) -> None:
-    with whole_file(path) as beside, _missing_letters_allowed():
-        figure.savefig(beside, format="png", dpi=DPI)

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from sklearn.datasets import load_digits
 
-from distill.images.preprocess import PREPROCESSES, fit_preprocess
+from distill.images.preprocess import fit_preprocess
+from distill.recipe import PREPROCESSES
 from distill.synthetic import SyntheticSet
 
 in_one_folder = settings(

@@ -7,7 +7,8 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from distill.images.preprocess import PREPROCESSES, Preprocess, fit_preprocess
+from distill.images.preprocess import Preprocess, fit_preprocess
+from distill.recipe import PREPROCESSES
 from distill.run import Progress
 
 

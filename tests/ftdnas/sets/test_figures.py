@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from distill.synthetic import SyntheticSet
 from ftdnas.sets import figures
-from ftdnas.sets.figures import MARGIN, MAX_HEIGHT, MAX_WIDTH, TITLE, contact_sheet, curve, layout, pixels
+from ftdnas.sets.figures import FONT, MARGIN, MAX_HEIGHT, MAX_WIDTH, TITLE, contact_sheet, curve, layout, pixels
 
 MakeSet = Callable[..., SyntheticSet]
 
@@ -24,14 +23,16 @@ def read(path: Path) -> np.ndarray:
         return np.asarray(image.convert("RGB"))
 
 
-def shown_at(sheet: np.ndarray, plan: figures.Layout, label: int, column: int, side: int) -> np.ndarray:
-    """The image of a class and column as drawn on a sheet, one pixel for each of its own."""
-    top = TITLE + (label % plan.rows) * plan.cell[0] + 1
-    left = MARGIN + (label // plan.rows) * plan.block_width + plan.name_width + column * plan.cell[1] + 1
-    large = sheet[top : top + plan.cell[0] - 2, left : left + plan.cell[1] - 2]
-    factor = (plan.cell[0] - 2) // side
-    small = large[::factor, ::factor]
-    np.testing.assert_array_equal(large, small.repeat(factor, axis=0).repeat(factor, axis=1))  # pixels stay pixels
+BEFORE = int(ImageFont.truetype(FONT, 11).getlength("digit 0")) + 8  # the room for a name
+
+
+def shown_at(sheet: np.ndarray, down: int, columns: int, label: int, column: int) -> np.ndarray:
+    """The image of 8 x 8 pixels of a class and column as drawn on a sheet, one pixel for each of its own."""
+    block, place = divmod(label, down)
+    top, left = TITLE + place * 50 + 1, MARGIN + block * (BEFORE + columns * 50 + MARGIN) + BEFORE + column * 50 + 1
+    large = sheet[top : top + 48, left : left + 48]
+    small = large[::6, ::6]
+    np.testing.assert_array_equal(large, small.repeat(6, axis=0).repeat(6, axis=1))  # pixels stay pixels
     return small
 
 
@@ -43,12 +44,12 @@ def test_the_sheet_shows_every_pixel_in_its_true_colour(
     synthetic = make_set(classes=10, ipc=3, channels=channels, kind=kind)
     contact_sheet(synthetic, tmp_path / "sheet.png")
     sheet = read(tmp_path / "sheet.png")
-    plan = layout(10, 3, (8, 8), len("digit 0"))
-    assert sheet.shape[0] == TITLE + plan.rows * plan.cell[0] + MARGIN
+    columns, down, _ = layout(10, 3, (50, 50), BEFORE)
+    assert sheet.shape[0] == TITLE + down * 50 + MARGIN
     true = make_set(classes=10, ipc=3, channels=channels, kind="none").images  # the digits themselves, in [0, 1]
     for index in range(30):
         expected = (true[index] * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-        small = shown_at(sheet, plan, index // 3, index % 3, 8)
+        small = shown_at(sheet, down, columns, index // 3, index % 3)
         assert np.abs(small.astype(int) - expected).max() <= 1  # rounding of the inverted preprocessing
     assert [path.name for path in tmp_path.iterdir()] == ["sheet.png"]
 
@@ -67,9 +68,8 @@ def test_a_class_without_images_keeps_its_row(make_set: MakeSet, tmp_path: Path)
         tmp_path / "sheet.png",
     )
     sheet = read(tmp_path / "sheet.png")
-    plan = layout(3, 2, (8, 8), len("digit 0"))
-    assert (shown_at(sheet, plan, 1, 0, 8) == 255).all()
-    assert (shown_at(sheet, plan, 2, 1, 8) != 255).any()
+    assert (shown_at(sheet, 3, 2, 1, 0) == 255).all()
+    assert (shown_at(sheet, 3, 2, 2, 1) != 255).any()
 
 
 @pytest.mark.parametrize("names", [("一", "二", "三"), ("$x$", "a_b^c", "<b>"), ("e" * 300, "f", "\\frac{1}")])
@@ -78,22 +78,21 @@ def test_class_names_in_any_script(names: tuple[str, ...], make_set: MakeSet, tm
     assert read(tmp_path / "sheet.png").shape[1] <= MAX_WIDTH
 
 
-@pytest.mark.parametrize("side", [(8, 8), (32, 32), (64, 64), (224, 224), (28, 60)])
+@pytest.mark.parametrize("cell", [(50, 50), (34, 34), (66, 66), (226, 226), (30, 62)])
 @pytest.mark.parametrize("classes", [2, 10, 100, 200, 1000])
 @pytest.mark.parametrize("most", [1, 10, 50])
-def test_layout_fits_and_leaves_out_as_little_as_it_must(side: tuple[int, int], classes: int, most: int) -> None:
-    plan = layout(classes, most, side, 18)
-    assert MARGIN + plan.blocks * plan.block_width <= MAX_WIDTH
-    assert TITLE + plan.rows * plan.cell[0] + MARGIN <= MAX_HEIGHT
-    assert 1 <= plan.columns <= most
-    assert max(plan.cell) >= 34  # an image of at least 32 pixels can be seen
-    assert plan.classes - classes < plan.blocks  # no block stands empty
-    if plan.columns < min(most, figures.MAX_COLUMNS):  # then one more image per class would lose classes
-        wider = plan.block_width + plan.cell[1]
-        tallest = (MAX_HEIGHT - TITLE - MARGIN) // plan.cell[0]
+def test_layout_fits_and_leaves_out_as_little_as_it_must(cell: tuple[int, int], classes: int, most: int) -> None:
+    columns, down, blocks = layout(classes, most, cell, 130)
+    assert MARGIN + blocks * (130 + columns * cell[1] + MARGIN) <= MAX_WIDTH
+    assert TITLE + down * cell[0] + MARGIN <= MAX_HEIGHT
+    assert 1 <= columns <= most
+    assert down * blocks - classes < blocks  # no block stands empty
+    if columns < min(most, figures.MAX_COLUMNS):  # then one more image per class would lose classes
+        wider = 130 + (columns + 1) * cell[1] + MARGIN
+        tallest = (MAX_HEIGHT - TITLE - MARGIN) // cell[0]
         assert (MAX_WIDTH - MARGIN) // wider * tallest < classes
-    if plan.classes < classes:
-        assert plan.columns == 1
+    if down * blocks < classes:
+        assert columns == 1
 
 
 def test_images_too_large_for_a_sheet_are_still_shown(make_set: MakeSet, tmp_path: Path) -> None:
@@ -101,7 +100,7 @@ def test_images_too_large_for_a_sheet_are_still_shown(make_set: MakeSet, tmp_pat
     synthetic = make_set(classes=2, ipc=1, kind="none", images=huge)
     contact_sheet(synthetic, tmp_path / "sheet.png")
     sheet = read(tmp_path / "sheet.png")[..., 0]
-    left = MARGIN + layout(2, 1, (8, 1800), len("digit 0")).name_width + 1
+    left = MARGIN + BEFORE + 1
     assert (sheet[TITLE:, left : left + 1800] == 128).sum() == 2 * 8 * 1800
 
 
@@ -111,28 +110,31 @@ def test_images_too_large_for_a_sheet_are_still_shown(make_set: MakeSet, tmp_pat
         (10, 1, "10 images of 8 x 8 pixels in 10 classes"),
         (10, 50, "500 images of 8 x 8 pixels in 10 classes; shown: the first 20 of 50 images of a class"),
         (100, 1, "100 images of 8 x 8 pixels in 100 classes"),
-        (60, 2, "shown: the first 1 of 2 images of a class and the first 52 of 60 classes"),
+        (70, 2, "shown: the first 1 of 2 images of a class and the first 60 of 70 classes"),
     ],
 )
 def test_the_sheet_says_what_it_leaves_out(
     classes: int, ipc: int, said: str, make_set: MakeSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if classes == 60:
-        monkeypatch.setattr(figures, "MAX_HEIGHT", 270)  # four rows: a sheet of a thousand classes takes seconds
+    if classes == 70:
+        monkeypatch.setattr(figures, "MAX_HEIGHT", 270)  # four rows
         monkeypatch.setattr(figures, "TALL", 200)
     texts: list[str] = []
-    draw = Figure.text
 
-    def listen(figure: Any, x: float, y: float, text: str, **how: Any) -> Any:
-        texts.append(text)
-        return draw(figure, x, y, text, **how)
+    def listening(draw: Callable[..., None]) -> Callable[..., None]:
+        def listen(self: ImageDraw.ImageDraw, xy: Any, text: str, *more: Any, **how: Any) -> None:
+            texts.append(text)
+            draw(self, xy, text, *more, **how)
 
-    monkeypatch.setattr(Figure, "text", listen)
+        return listen
+
+    for kind in ("text", "multiline_text"):
+        monkeypatch.setattr(ImageDraw.ImageDraw, kind, listening(getattr(ImageDraw.ImageDraw, kind)))
     contact_sheet(make_set(classes=classes, ipc=ipc), tmp_path / "sheet.png")
-    assert any(said in text for text in texts), texts[-1]
-    assert texts[-1].startswith(f"digits, ftd, {ipc} per class\n")
-    if "shown" not in texts[-1]:
-        assert len(texts) == classes + 1
+    assert said in texts[0]
+    assert texts[0].startswith(f"digits, ftd, {ipc} per class\n")
+    if "shown" not in said:
+        assert len(set(texts)) == classes + 1
 
 
 def test_pixels_clip_and_turn_other_channels_grey() -> None:
