@@ -12,8 +12,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
-from types import TracebackType
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from search_spaces.messages import one_line
 
@@ -122,7 +121,12 @@ class Tasks:
 
 
 class Slot:
-    """One process that does one piece of work at a time, seen from here. `ready`: it holds the context."""
+    """One process that does one piece of work at a time, seen from here. `ready`: it holds the context.
+
+    `waits_for`: what can be waited for, until `take` has something.
+    """
+
+    waits_for: Any
 
     def __init__(self) -> None:
         self.task: Task | None = None
@@ -131,6 +135,13 @@ class Slot:
         self._begun = 0.0
 
     def give(self, task: Task) -> None:
+        raise NotImplementedError
+
+    def take(self) -> Any:
+        """What has come: that it is Ready, or Unprepared, or the outcome of its work."""
+        raise NotImplementedError
+
+    def stop(self, *, at_once: bool = False) -> None:
         raise NotImplementedError
 
     def seconds(self) -> float:
@@ -150,12 +161,22 @@ Kind = TypeVar("Kind", bound=Slot)
 class Slots(Generic[Context, Kind]):
     """The loop of an Executor over processes of one kind, which are started when there is work for them."""
 
+    called: str  # of the processes, in errors
+
     def __init__(self, jobs: int | None) -> None:
         if jobs is not None and jobs < 1:
             raise ValueError(f"{jobs} jobs: at least one process must do the work")
         self._jobs = jobs
         self._slots: list[Kind] = []
         self._stillborn = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for slot in self._slots:
+            slot.stop()
+        self._slots.clear()
 
     @property
     def jobs(self) -> int:
@@ -170,7 +191,11 @@ class Slots(Generic[Context, Kind]):
         tasks = Tasks(works)
         while True:
             while self._busy() < self.jobs and (task := tasks.pull()) is not None:
-                self._free().give(task)
+                free = next((slot for slot in self._slots if slot.task is None), None)
+                if free is None:
+                    free = self._started()
+                    self._slots.append(free)
+                free.give(task)
             if not self._busy():
                 if tasks.over:
                     return
@@ -187,13 +212,39 @@ class Slots(Generic[Context, Kind]):
     def _busy(self) -> int:
         return sum(slot.task is not None for slot in self._slots)
 
-    def _free(self) -> Kind:
-        """One without work, started if need be."""
+    def _started(self) -> Kind:
+        """A new one."""
+        raise NotImplementedError
+
+    def _wait(self, handles: list[Any], timeout_s: float | None) -> Iterable[Any]:
+        """Those of what slots wait for that have come, at least one or after so long none; None waits for ever."""
         raise NotImplementedError
 
     def _outcomes(self, limit_s: float | None, *, look_again: bool) -> list[tuple[Kind, Any]]:
         """Of the busy ones, those that are done or out of time; perhaps none."""
-        raise NotImplementedError
+        busy = {slot.waits_for: slot for slot in self._slots if slot.task is not None}
+        timeouts = [] if limit_s is None else [limit_s - slot.seconds() for slot in busy.values() if slot.ready]
+        timeouts += [IDLE_S] if look_again else []
+        done: list[tuple[Kind, Any]] = []
+        for handle in self._wait(list(busy), max(0.0, min(timeouts)) if timeouts else None):
+            slot = busy.pop(handle)
+            was_ready, received = slot.ready, slot.take()
+            if isinstance(received, Unprepared):
+                raise RuntimeError(f"the {self.called} could not be prepared: {received.error}")
+            if isinstance(received, Ready):
+                self._stillborn = 0
+                continue
+            self._stillborn += not was_ready
+            if self._stillborn >= STILLBORN:
+                raise RuntimeError(f"{self.called} end before they can begin: {received.error}")
+            if isinstance(received, Exhausted):
+                slot.stop()  # what it still holds of the memory goes with it
+            done.append((slot, received))
+        for slot in busy.values():
+            if limit_s is not None and slot.ready and slot.seconds() >= limit_s:
+                slot.stop(at_once=True)
+                done.append((slot, Failure(f"took longer than {limit_s:g} s")))
+        return done
 
 
 class _Worker(Slot):
@@ -205,7 +256,7 @@ class _Worker(Slot):
         environment = {**os.environ, **({} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu})}
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(list(preload))
-        self.connection, theirs = context.Pipe()
+        self.waits_for, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, prepare, environment), daemon=True)
         self._process.start()
         theirs.close()
@@ -213,12 +264,11 @@ class _Worker(Slot):
     def give(self, task: Task) -> None:
         self.task, self._begun = task, time.monotonic()
         with contextlib.suppress(BrokenPipeError):  # where the process has ended, `take` says how
-            self.connection.send(task.work)
+            self.waits_for.send(task.work)
 
     def take(self) -> Any:
-        """What it sends: that it is ready, or an outcome."""
         try:
-            received = self.connection.recv()
+            received = self.waits_for.recv()
         except (EOFError, ConnectionResetError):
             self.alive = False
             self._process.join()
@@ -238,7 +288,7 @@ class _Worker(Slot):
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
-        self.connection.close()
+        self.waits_for.close()
 
 
 class LocalProcesses(Slots[Context, _Worker]):
@@ -251,6 +301,8 @@ class LocalProcesses(Slots[Context, _Worker]):
     ends; Ctrl-C is left to it. `preload`: the modules that the server imports, by default what candidates are trained
     with, torch too. Python keeps one server for this process: what the first executor with work asks for stays.
     """
+
+    called = "worker processes"
 
     def __init__(
         self,
@@ -266,52 +318,13 @@ class LocalProcesses(Slots[Context, _Worker]):
         self._lay_out = lay_out
         self._prepare: Callable[[], Context] | None = None
 
-    def __enter__(self) -> LocalProcesses[Context]:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for worker in self._slots:
-            worker.stop()
-        self._slots.clear()
-
-    def _free(self) -> _Worker:
-        for worker in self._slots:
-            if worker.task is None:
-                return worker
+    def _started(self) -> _Worker:
         self._prepare = self._prepare or self._lay_out()
         taken = Counter(worker.gpu for worker in self._slots)
-        gpu = min(self._gpus, key=lambda one: taken[one], default=None)
-        self._slots.append(_Worker(self._prepare, gpu, self._preload))
-        return self._slots[-1]
+        return _Worker(self._prepare, min(self._gpus, key=lambda gpu: taken[gpu], default=None), self._preload)
 
-    def _outcomes(self, limit_s: float | None, *, look_again: bool) -> list[tuple[_Worker, Any]]:
-        """Of the busy workers, those that are done or out of time; perhaps none."""
-        busy = {worker.connection: worker for worker in self._slots if worker.task is not None}
-        timeouts = [] if limit_s is None else [limit_s - worker.seconds() for worker in busy.values() if worker.ready]
-        timeouts += [IDLE_S] if look_again else []
-        done: list[tuple[_Worker, Any]] = []
-        for connection in wait(list(busy), max(0.0, min(timeouts)) if timeouts else None):
-            worker = busy.pop(connection)  # type: ignore[call-overload]
-            received = worker.take()
-            if isinstance(received, Unprepared):
-                raise RuntimeError(f"the worker processes could not be prepared: {received.error}")
-            if isinstance(received, Ready):
-                self._stillborn = 0
-                continue
-            if not worker.ready:
-                self._stillborn += 1
-                if self._stillborn >= STILLBORN:
-                    raise RuntimeError(f"worker processes end before they can begin: {received.error}")
-            if isinstance(received, Exhausted):
-                worker.stop()  # what it still holds of the memory goes with it
-            done.append((worker, received))
-        for worker in busy.values():
-            if limit_s is not None and worker.ready and worker.seconds() >= limit_s:
-                worker.stop(at_once=True)
-                done.append((worker, Failure(f"took longer than {limit_s:g} s")))
-        return done
+    def _wait(self, handles: list[Any], timeout_s: float | None) -> Iterable[Any]:
+        return wait(handles, timeout_s)
 
 
 def _serve(connection: Connection, prepare: Callable[[], Any], environment: Mapping[str, str]) -> None:

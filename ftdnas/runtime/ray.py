@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 import socket
 import time
-from collections.abc import Callable
-from types import TracebackType
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Self, TypeVar
 
-from ftdnas.runtime.processes import IDLE_S, STILLBORN, Exhausted, Failure, Slot, Slots, Task, outcome_of
+from ftdnas.runtime.processes import Failure, Ready, Slot, Slots, Task, Unprepared, outcome_of
 from search_spaces.messages import one_line
 
 Context = TypeVar("Context")
@@ -31,19 +30,28 @@ class _Actor(Slot):
         self.task, self._begun = task, time.monotonic()
         self.waits_for = self._handle.do.remote(task.work) if self.ready else self._handle.ready.remote()
 
-    def take(self, reference: Any) -> Any:
-        """The outcome, or None where it has only now become ready and begins."""
+    def take(self) -> Any:
         import ray
 
         assert self.task is not None
-        received = ray.get(reference)
+        try:
+            received = ray.get(self.waits_for)
+        except ray.exceptions.RayActorError as error:
+            # The constructor's own exception is an actor's death as well: it would come again and again.
+            if isinstance(error, ray.exceptions.ActorDiedError) and "creation task" in str(error).partition("\n")[0]:
+                return Unprepared(_cause(error))
+            self.alive = False
+            return Failure(f"its actor ended: {_cause(error)}", crashed=True)
+        except ray.exceptions.RayError as error:
+            self.stop()
+            return Failure(f"{type(error).__name__}: {_cause(error)}", crashed=True)
         if self.ready:
             return received
         self.ready = True
         self.give(self.task)
-        return None
+        return Ready()
 
-    def stop(self) -> None:
+    def stop(self, *, at_once: bool = False) -> None:  # noqa: ARG002
         import ray
 
         self.alive = False
@@ -64,6 +72,8 @@ class RayCluster(Slots[Context, _Actor]):
     RuntimeError too where the cluster gives no process for two minutes.
     """
 
+    called = "actors"
+
     def __init__(
         self,
         gather: Callable[[], Context],
@@ -77,12 +87,12 @@ class RayCluster(Slots[Context, _Actor]):
         self._gather = gather
         self._address = address
         self._gpus = gpus
-        self._arrive = arrive or _as_it_is
+        self._arrive = arrive or _itself
         self._context: Any = None
         self._actor_class: Any = None
         self._ours = False
 
-    def __enter__(self) -> RayCluster[Context]:
+    def __enter__(self) -> Self:
         """Connect. Raises ValueError where Ray is not installed or the cluster does not answer."""
         try:
             import ray
@@ -105,77 +115,34 @@ class RayCluster(Slots[Context, _Actor]):
         self._actor_class = ray.remote(_Holder).options(num_cpus=1, num_gpus=share, max_restarts=0)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         import ray
 
-        for actor in self._slots:
-            actor.stop()
-        self._slots.clear()
+        super().__exit__(*exception)
         self._context = None
         if self._ours:
             ray.shutdown()
 
-    def _free(self) -> _Actor:
+    def _started(self) -> _Actor:
         import ray
 
-        free = [actor for actor in self._slots if actor.task is None]
-        if free:
-            return max(free, key=lambda actor: actor.ready)
         if self._context is None:
             self._context = ray.put(self._gather())
-        self._slots.append(_Actor(self._actor_class.remote(self._context, self._arrive)))
-        return self._slots[-1]
+        return _Actor(self._actor_class.remote(self._context, self._arrive))
 
-    def _outcomes(self, limit_s: float | None, *, look_again: bool) -> list[tuple[_Actor, Any]]:
-        """Of the busy actors, those that are done or out of time; perhaps none."""
+    def _wait(self, handles: list[Any], timeout_s: float | None) -> Iterable[Any]:
         import ray
 
-        busy = {actor.waits_for: actor for actor in self._slots if actor.task is not None}
-        timeouts = [PLACED_S] if not any(actor.ready for actor in busy.values()) else []
-        timeouts += [] if limit_s is None else [limit_s - actor.seconds() for actor in busy.values() if actor.ready]
-        timeouts += [IDLE_S] if look_again else []
-        arrived, _ = ray.wait(list(busy), num_returns=1, timeout=max(0.0, min(timeouts)) if timeouts else None)
-        done: list[tuple[_Actor, Any]] = []
-        for reference in arrived:
-            actor = busy.pop(reference)
-            was_ready = actor.ready
-            try:
-                received = actor.take(reference)
-            except ray.exceptions.RayActorError as error:
-                # The constructor's own exception is an actor's death as well: it would come again and again.
-                if (
-                    isinstance(error, ray.exceptions.ActorDiedError)
-                    and "creation task" in str(error).partition("\n")[0]
-                ):
-                    raise RuntimeError(f"the actors could not be prepared: {_cause(error)}") from error
-                received = Failure(f"its actor ended: {_cause(error)}", crashed=True)
-                actor.alive = False
-                self._stillborn += not was_ready
-                if self._stillborn >= STILLBORN:
-                    raise RuntimeError(f"actors end before they can begin: {received.error}") from error
-            except ray.exceptions.RayError as error:
-                received = Failure(f"{type(error).__name__}: {_cause(error)}", crashed=True)
-                actor.stop()
-            if received is None:  # it is ready, and begins
-                self._stillborn = 0
-                continue
-            if isinstance(received, Exhausted):
-                actor.stop()
-            done.append((actor, received))
-        for actor in busy.values():
-            if limit_s is not None and actor.ready and actor.seconds() >= limit_s:
-                actor.stop()
-                done.append((actor, Failure(f"took longer than {limit_s:g} s")))
-        waited = [actor.seconds() for actor in busy.values()]
-        if not done and min(waited, default=0.0) >= PLACED_S and not any(actor.ready for actor in self._slots):
+        placed = any(actor.ready for actor in self._slots)
+        if not placed:
+            timeout_s = min(PLACED_S, timeout_s or PLACED_S)
+        come: list[Any] = ray.wait(handles, num_returns=1, timeout=timeout_s)[0]
+        if not come and not placed and min(actor.seconds() for actor in self._slots) >= PLACED_S:
             raise RuntimeError(
                 f"the Ray cluster gave no process within {PLACED_S:g} s: it has "
-                f"{_said(_resources(ray.cluster_resources))}, of which {_said(_resources(ray.available_resources))} "
-                "are free"
+                f"{_said(ray.cluster_resources)}, of which {_said(ray.available_resources)} are free"
             )
-        return done
+        return come
 
 
 class _Holder:
@@ -191,7 +158,7 @@ class _Holder:
         return outcome_of(work, self._context)
 
 
-def _as_it_is(context: Context) -> Context:
+def _itself(context: Context) -> Context:
     return context
 
 
@@ -212,10 +179,11 @@ def _check_reachable(address: str | None) -> None:
         raise ValueError(f"no Ray cluster at {address}: {error.strerror or error}; see `ray status` there") from error
 
 
-def _resources(ask: Callable[[], Any]) -> dict[str, float]:
-    found: dict[str, float] = ask()
-    return found
+def _resources(ask: Callable[[], Any]) -> Mapping[str, float]:
+    given: Mapping[str, float] = ask()
+    return given
 
 
-def _said(resources: dict[str, float]) -> str:
+def _said(ask: Callable[[], Any]) -> str:
+    resources = _resources(ask)
     return f"{resources.get('CPU', 0):g} CPUs and {resources.get('GPU', 0):g} GPUs"
