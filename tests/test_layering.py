@@ -35,7 +35,7 @@ ONLY_IN = {
     "fastapi": {"ftdnas.service"},
     "pydantic": {"ftdnas.service"},
     "uvicorn": {"ftdnas.service"},
-    "jinja2": {"ftdnas.report.page", "ftdnas.service"},
+    "jinja2": {"ftdnas.finishing.card", "ftdnas.report.page", "ftdnas.service"},
     "pickle": set(),
     "dill": set(),
     "cloudpickle": set(),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+from jinja2 import Environment, FileSystemLoader
 
 from ftdnas.agreement.fractions import wilson
 
@@ -123,97 +126,11 @@ class Card:
 
 def told(card: Card) -> str:
     """The card as Markdown."""
-    channels, height, width = card.image_shape
-    data, recipe = card.data, card.recipe
-    facts = {
-        "test accuracy": str(card.test),
-        "validation accuracy": str(card.validation),
-        "parameters": f"{card.parameters:,}",
-        "FLOPs": f"{card.flops:,} an image",
-        "latency": f"{card.latency_ms:.3g} ms: {card.latency_how}",
-        **{key: str(value) for key, value in card.choices.items()},
-    }
-    finalists = [
-        (
-            finalist.architecture + " (chosen)" * (finalist.architecture == card.architecture),
-            "-" if finalist.rank is None else str(finalist.rank),
-            finalist.outcome,
-            f"{finalist.parameters:,}",
-            f"{finalist.seconds:.0f} ({finalist.device})",
-        )
-        for finalist in card.finalists
-    ]
-    constants = [(name, ", ".join(f"{v:.6g}" for v in card.preprocess[name])) for name in ("mean", "deviation")]
-    classes = ", ".join(card.class_names[:6]) + ", ..." * (len(card.class_names) > 6)
-    return f"""# {card.architecture}
-
-Classifies {channels} x {height} x {width} images into {card.num_classes} classes ({classes}).
-
-{_table(("", ""), list(facts.items()))}
-
-{card.test_note}
-
-## Where it comes from
-
-{_origin(card)}
-
-{_table(("architecture", "rank by proxy", "validation accuracy", "parameters", "seconds"), finalists)}
-{"".join(f"{chr(10)}Left out: {left.architecture}: {left.reason}.{chr(10)}" for left in card.left_out)}
-{_beside_pretrained(card.pretrained)}## How it was trained
-
-On {data["train"]:,} training images of {data["name"]} ({data["source"]}); {data["split_note"]}. \
-Recipe {recipe["name"]}: {recipe["epochs"]} epochs, SGD at {recipe["lr"]:g} ({recipe["schedule"]}), momentum \
-{recipe["momentum"]:g}, weight decay {recipe["weight_decay"]:g}, batches of {recipe["batch_size"]}, \
-augmentation {recipe["augment"]}; seed {card.seed}; on {card.device}, {card.seconds:.0f} s.
-
-## How to use it
-
-{card.preprocess["input"]}.
-
-{_table(("constant", "value"), constants)}
-
-Classes in the order of the scores: {", ".join(card.class_names)}.
-
-{_listed(f"`{name}`: {what}" for name, what in card.files.items())}
-
-## What was not done
-
-{_listed(card.not_done)}
-
-Made with {", ".join(f"{name} {version}" for name, version in card.versions.items())}.
-"""
-
-
-def _origin(card: Card) -> str:
-    standing = card.standing
-    if standing is None:
-        return "The finalists were named by the user; no proxy ranked them."
-    return (
-        f"Study {standing['study']} ranked {standing['ranked']} candidates by {standing['proxy']}; "
-        f"there it stood in place {standing['ranks'].get(card.architecture)}."
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=False,  # it is Markdown
+        keep_trailing_newline=True,
     )
-
-
-def _beside_pretrained(rival: Rival | None) -> str:
-    if rival is None:
-        return ""
-    text = (
-        f"{rival.network}, pretrained and fine-tuned at {rival.pixels} pixels, reaches {rival.validation} in "
-        f"validation with {rival.parameters:,} parameters, {rival.latency_ms:.3g} ms. "
+    return environment.get_template("card.md").render(
+        card=card, data=card.data, recipe=card.recipe, rival=card.pretrained
     )
-    if rival.error:
-        text = f"{rival.network} could not be fine-tuned: {rival.error}."
-    elif rival.chosen:
-        text += f"**It is better than the searched network**; in test {rival.test}. See {rival.folder}/."
-    else:
-        text += "The searched network is at least as good in validation, so the test images were not read for it."
-    return f"## Beside a pretrained network\n\n{text}\n\n"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
-    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *escaped])
-
-
-def _listed(lines: Iterable[str]) -> str:
-    return "\n".join(f"- {line}" for line in lines)
