@@ -28,24 +28,6 @@ Features = Callable[[], NDArray[np.float32]]
 Coreset = Callable[[Features, Split, int, int], Tensor]
 
 
-def random(features: Features, split: Split, ipc: int, seed: int) -> Tensor:  # noqa: ARG001
-    """Images drawn at random from each class."""
-    return random_rows(split, ipc, seed)
-
-
-def herding(features: Features, split: Split, ipc: int, seed: int) -> Tensor:  # noqa: ARG001
-    """Images whose mean feature follows the class's (Welling, ICML 2009)."""
-    return herding_rows(features(), split.labels, ipc)
-
-
-def kmeans(features: Features, split: Split, ipc: int, seed: int) -> Tensor:
-    """Images nearest to the centres of k-means, ipc clusters in each class."""
-    return kmeans_rows(features(), split.labels, ipc, seed)
-
-
-CORESETS: dict[str, Coreset] = {"random": random, "herding": herding, "kmeans": kmeans}
-
-
 def random_rows(split: Split, ipc: int, seed: int, *, repeat: bool = False) -> Tensor:
     """Row numbers, int64 on the CPU, class by class: `ipc` of each, or all where a class has fewer.
 
@@ -69,15 +51,15 @@ def expert_features(
     The expert is one of the recipe's, reused where it is there and trained where not. Raises ValueError for a network
     without a linear layer.
     """
-    one = dataclasses.replace(recipe, experts=dataclasses.replace(recipe.experts, num_experts=1))
-    trajectories = train_experts(data, preprocess, network, one, run)
+    alone = dataclasses.replace(recipe, experts=dataclasses.replace(recipe.experts, num_experts=1))
+    trajectories = train_experts(data, preprocess, network, alone, run)
     flat = FlatNetwork(network()).to(run.device)
     linear = [part for part in flat.module.modules() if isinstance(part, nn.Linear)]
     if not linear:
         raise ValueError(f"backbone {recipe.backbone} has no linear layer to take features from: use another backbone")
     seen: list[Tensor] = []
     handle = linear[-1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].cpu()))
-    weights = trajectories.weights(0, epochs_needed(one)).to(run.device)
+    weights = trajectories.weights(0, epochs_needed(alone)).to(run.device)
     examples = Examples.from_split(data.train, preprocess, run.device)
     with torch.no_grad():
         for rows in torch.split(torch.arange(len(examples)), READ_BATCH):
@@ -88,7 +70,7 @@ def expert_features(
 
 
 def herding_rows(features: NDArray[np.float32], labels: Labels, ipc: int) -> Tensor:
-    """Rows picked greedily in each class so that the mean feature of those picked follows the mean of the class."""
+    """Rows picked greedily in each class so that their mean feature follows the class's (Welling, ICML 2009)."""
     chosen = []
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
@@ -124,3 +106,10 @@ def kmeans_rows(features: NDArray[np.float32], labels: Labels, ipc: int, seed: i
             free[pick] = False
             chosen.append(members[pick])
     return torch.from_numpy(np.array(chosen))
+
+
+CORESETS: dict[str, Coreset] = {
+    "random": lambda _, split, ipc, seed: random_rows(split, ipc, seed),
+    "herding": lambda features, split, ipc, _: herding_rows(features(), split.labels, ipc),
+    "kmeans": lambda features, split, ipc, seed: kmeans_rows(features(), split.labels, ipc, seed),
+}

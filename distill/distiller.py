@@ -187,7 +187,7 @@ def _optimise(
                 point = points.before() or initial
             state = _taken_by(derivatives, _rolled_back(point, state, after), 0.0)
             run.listener(Progress("matching", state.step, matching.outer_steps, message=state.notes[-1]))
-            points.replace_latest(state)
+            points.keep(state, latest_is_good=False)
             continue
         state = _taken_by(derivatives, after, time.perf_counter() - begun)
         values = {"matching_loss": state.losses[-1][1], "step_size": state.step_size}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from distill.files import whole_file
+from distill.files import digest, locked, whole_file
 from distill.flatness import gsam_gradient
 from distill.images.augment import augment, draw, parse_augment
 from distill.images.datasets import ImageDataset
 from distill.images.preprocess import Preprocess
-from distill.locks import locked
 from distill.randomness import generator
 from distill.recipe import ExpertRecipe, Recipe
 from distill.recipe import identity as recipe_identity
@@ -85,8 +85,7 @@ def expert_folder(data: ImageDataset, preprocess: Preprocess, network: FlatNetwo
         "weights": [[name, list(shape)] for name, shape in zip(network.names, network.shapes, strict=True)],
         "recipe": {key: value for key, value in recipe_identity(recipe.experts).items() if key != "num_experts"},
     }
-    text = json.dumps(identity, sort_keys=True)
-    folder = run.shared / "experts" / hashlib.sha256(text.encode()).hexdigest()[:16]
+    folder = run.shared / "experts" / digest(identity, 16)
     folder.mkdir(parents=True, exist_ok=True)
     described = folder / "experts.json"
     if not described.exists():
@@ -104,8 +103,7 @@ def train_experts(
     Processes that share the folder share the work, one expert each at a time.
     Raises FloatingPointError where an expert's loss is not finite.
     """
-    module = network()
-    flat = FlatNetwork(module).to(run.device)
+    flat = FlatNetwork(network()).to(run.device)
     folder = expert_folder(data, preprocess, flat, recipe, run)
     count, epochs = recipe.experts.num_experts, epochs_needed(recipe)
     trajectories = ExpertBuffer(folder, count, epochs)
@@ -114,16 +112,16 @@ def train_experts(
         return trajectories
     examples = Examples.from_split(data.train, preprocess, run.device)
     left = sum(epochs - max(0, _epochs_there(expert_file(folder, expert))) for expert in missing)
-    derivatives = _Ways(examples, flat, network, recipe.experts, left, run)
+    training = _Training(examples, flat, network, recipe.experts, folder, epochs, left, run)
     # Experts that another process is training come last: by then they are done.
     for wait in (False, True):
         if wait and missing:
             message = f"waiting for {len(missing)} experts that other processes are training"
             run.listener(Progress("experts", (count - len(missing)) * epochs, count * epochs, message=message))
         for expert in list(missing):
-            with locked(folder / f".expert-{expert:03d}.lock", wait=wait) as ours:
-                if ours:
-                    _train_expert(examples, derivatives, network, recipe.experts, expert, epochs, folder, count, run)
+            with locked(folder / f".expert-{expert:03d}.lock", wait=wait) as held:
+                if held:
+                    training.train(expert)
                     missing.remove(expert)
     return trajectories
 
@@ -133,42 +131,85 @@ def estimate_seconds(data: ImageDataset, preprocess: Preprocess, network: Networ
     flat = FlatNetwork(network()).to(run.device)
     folder = expert_folder(data, preprocess, flat, recipe, run)
     epochs = epochs_needed(recipe)
-    left = sum(
-        max(0, epochs - _epochs_there(expert_file(folder, expert))) for expert in range(recipe.experts.num_experts)
-    )
+    there = [_epochs_there(expert_file(folder, expert)) for expert in range(recipe.experts.num_experts)]
+    left = sum(max(0, epochs - stored) for stored in there)
     if left == 0:
         return 0.0
     weights = initial_weights(network, 0).to(run.device)
+    derivatives = Derivatives(flat, precision=recipe.experts.precision)
     size = min(recipe.experts.batch_size, len(data.train))
-    some = Examples.from_split(data.train.take(torch.arange(size).numpy()), preprocess, run.device)
+    batch = Examples.from_split(data.train.take(torch.arange(size).numpy()), preprocess, run.device)
     times = []
     for attempt in range(3):  # the first warms up
         begun = time.perf_counter()
-        _train_epoch(
-            some,
-            Derivatives(flat, precision=recipe.experts.precision),
-            weights,
-            recipe.experts,
-            generator(attempt, "estimate"),
-        )
+        _train_epoch(batch, derivatives, weights, recipe.experts, generator(attempt, "estimate"))
         times.append(time.perf_counter() - begun)
     eager_s = min(times[1:]) * left * len(data.train) / size
     return eager_s if run.compiled is False else about_s(eager_s, second=False)
 
 
 @dataclass(eq=False)
-class _Ways:
-    """The derivatives with which experts are trained: a trajectory goes on with those it was begun with."""
+class _Training:
+    """The training of the experts of one folder; a trajectory goes on with the derivatives that it was begun with."""
 
     examples: Examples
     flat: FlatNetwork
     network: Network
     recipe: ExpertRecipe
-    epochs: int  # that are to come
+    folder: Path
+    epochs: int  # of every expert
+    left: int  # epochs of all experts that are to come
     run: Run
     _made: dict[tuple[bool | None, int | None], Derivatives] = field(default_factory=dict)
 
-    def of(self, compiled: bool | None, chunk_size: int | None) -> Derivatives:
+    def train(self, expert: int) -> None:
+        """From where its file ends, or from the beginning, to its last epoch."""
+        recipe, path = self.recipe, expert_file(self.folder, expert)
+        saved = time.monotonic()
+        try:
+            trajectory = _Trajectory.load(path)
+        except FileNotFoundError:
+            initial = initial_weights(self.network, recipe.seed, "expert", expert)
+            derivatives = self._derivatives(None, None)
+            made_on = _made_on(self.run) + ", compiled" * derivatives.compiled
+            taken = derivatives.compiled, derivatives.chunk_size
+            trajectory = _Trajectory([initial.to(STORAGES[recipe.storage])], initial, [], 0.0, made_on, *taken)
+        derivatives = self._derivatives(trajectory.compiled, trajectory.chunk_size)
+        if trajectory.compiled and not derivatives.compiled:
+            self._tell(
+                expert * self.epochs,
+                message=f"expert {expert} was begun with compiled derivatives: it may differ in its last bits",
+            )
+        weights = trajectory.last.to(self.run.device)
+        for epoch in range(len(trajectory.rows), self.epochs + 1):
+            begun = time.perf_counter()
+            draws = generator(recipe.seed, "expert", expert, "epoch", epoch)
+            weights, loss = _train_epoch(self.examples, derivatives, weights, recipe, draws)
+            last = weights.to("cpu", copy=True)
+            if not torch.isfinite(last).all():
+                raise FloatingPointError(
+                    f"expert {expert} diverged in epoch {epoch}: "
+                    f"use a smaller experts.lr than {recipe.lr} or experts.rho than {recipe.rho}"
+                )
+            trajectory = _Trajectory(
+                [*trajectory.rows, last.to(STORAGES[recipe.storage])],
+                last,
+                [*trajectory.losses, loss],
+                trajectory.seconds + time.perf_counter() - begun,
+                trajectory.made_on,
+                derivatives.compiled,
+                derivatives.chunk_size,
+            )
+            # A file holds all rows, so writing it after every short epoch would cost more than the epochs.
+            if epoch == self.epochs or time.monotonic() - saved > SAVE_EVERY_S:
+                trajectory.save(path)
+                saved = time.monotonic()
+            self._tell(expert * self.epochs + epoch, {"expert_loss": loss})
+
+    def _tell(self, done: int, values: Mapping[str, float] | None = None, message: str = "") -> None:
+        self.run.listener(Progress("experts", done, self.recipe.num_experts * self.epochs, values or {}, message))
+
+    def _derivatives(self, compiled: bool | None, chunk_size: int | None) -> Derivatives:
         """As a trajectory was begun; (None, None) for a new one."""
         if (compiled, chunk_size) not in self._made:
             images, labels = self.examples.take(torch.arange(min(self.recipe.batch_size, len(self.examples))))
@@ -178,7 +219,7 @@ class _Ways:
                 initial_weights(self.network, 0).to(self.run.device),
                 images,
                 labels,
-                calls=passes * self.epochs * math.ceil(len(self.examples) / len(images)),
+                calls=passes * self.left * math.ceil(len(self.examples) / len(images)),
                 second=False,
                 precision=self.recipe.precision,
                 chunk_size=chunk_size,
@@ -188,59 +229,6 @@ class _Ways:
             )
             self._made[compiled, chunk_size] = self._made[made.compiled, made.chunk_size] = made
         return self._made[compiled, chunk_size]
-
-
-def _train_expert(
-    examples: Examples,
-    ways: _Ways,
-    network: Network,
-    recipe: ExpertRecipe,
-    expert: int,
-    epochs: int,
-    folder: Path,
-    count: int,
-    run: Run,
-) -> None:
-    path = expert_file(folder, expert)
-    saved = time.monotonic()
-    try:
-        trajectory = _Trajectory.load(path)
-    except FileNotFoundError:
-        initial = initial_weights(network, recipe.seed, "expert", expert)
-        derivatives = ways.of(None, None)
-        made_on = _made_on(run) + ", compiled" * derivatives.compiled
-        taken = derivatives.compiled, derivatives.chunk_size
-        trajectory = _Trajectory([initial.to(STORAGES[recipe.storage])], initial, [], 0.0, made_on, *taken)
-    derivatives = ways.of(trajectory.compiled, trajectory.chunk_size)
-    if trajectory.compiled and not derivatives.compiled:
-        message = f"expert {expert} was begun with compiled derivatives: it may differ in its last bits"
-        run.listener(Progress("experts", expert * epochs, count * epochs, message=message))
-    weights = trajectory.last.to(run.device)
-    for epoch in range(len(trajectory.rows), epochs + 1):
-        begun = time.perf_counter()
-        weights, loss = _train_epoch(
-            examples, derivatives, weights, recipe, generator(recipe.seed, "expert", expert, "epoch", epoch)
-        )
-        last = weights.to("cpu", copy=True)
-        if not torch.isfinite(last).all():
-            raise FloatingPointError(
-                f"expert {expert} diverged in epoch {epoch}: "
-                f"use a smaller experts.lr than {recipe.lr} or experts.rho than {recipe.rho}"
-            )
-        trajectory = _Trajectory(
-            [*trajectory.rows, last.to(STORAGES[recipe.storage])],
-            last,
-            [*trajectory.losses, loss],
-            trajectory.seconds + time.perf_counter() - begun,
-            trajectory.made_on,
-            derivatives.compiled,
-            derivatives.chunk_size,
-        )
-        # A file holds all rows, so writing it after every short epoch would cost more than the epochs.
-        if epoch == epochs or time.monotonic() - saved > SAVE_EVERY_S:
-            trajectory.save(path)
-            saved = time.monotonic()
-        run.listener(Progress("experts", expert * epochs + epoch, count * epochs, {"expert_loss": loss}))
 
 
 def _train_epoch(
@@ -260,9 +248,9 @@ def _train_epoch(
         losses: list[Tensor] = []
 
         def gradient(at: Tensor, images: Tensor = images, labels: Tensor = labels) -> Tensor:
-            loss, found = derivatives.loss_and_gradient(at, images, labels)
+            loss, by_weights = derivatives.loss_and_gradient(at, images, labels)
             losses.append(loss)  # noqa: B023
-            return found
+            return by_weights
 
         direction = gsam_gradient(gradient, weights, rho=recipe.rho, alpha=recipe.alpha, adaptive=recipe.adaptive)
         weights = weights - recipe.lr * direction
@@ -304,12 +292,9 @@ class _Trajectory:
 
 def _read_facts(path: Path) -> dict[str, Any]:
     """Losses, seconds and where it was made, without the weights."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            facts: dict[str, Any] = json.loads(file.metadata()["ftdnas"])
-            return {**facts, "losses": list(facts["losses"]), "seconds": float(facts["seconds"])}
-    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is not an expert trajectory ({error}): remove it to train it again") from error
+    with _opened(path) as file:
+        facts: dict[str, Any] = json.loads(file.metadata()["ftdnas"])
+        return {**facts, "losses": list(facts["losses"]), "seconds": float(facts["seconds"])}
 
 
 def _made_on(run: Run) -> str:
@@ -322,8 +307,14 @@ def _epochs_there(path: Path) -> int:
     """Epochs stored in the file; -1 where there is none."""
     if not path.exists():
         return -1
+    with _opened(path) as file:
+        return int(file.get_slice("weights").get_shape()[0]) - 1
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, framework="pt") as file:
-            return int(file.get_slice("weights").get_shape()[0]) - 1
-    except SafetensorError as error:
+            yield file
+    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is not an expert trajectory ({error}): remove it to train it again") from error

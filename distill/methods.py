@@ -90,7 +90,6 @@ def _matched(method: str, data: ImageDataset, network: Network, recipe: Recipe, 
         labels,
         teachers_of(trajectories, recipe),
         result.step_size,
-        recipe.matching.augment,
         preprocess,
         data,
         recipe,
@@ -127,15 +126,13 @@ def _chosen(
     rated = time.perf_counter() - begun - selected
     trajectories = None
     if recipe.teachers:
-        several = dataclasses.replace(recipe.experts, num_experts=recipe.teachers)
-        taught = dataclasses.replace(recipe, experts=several)
+        taught = dataclasses.replace(recipe, experts=dataclasses.replace(recipe.experts, num_experts=recipe.teachers))
         trajectories = experts.train_experts(data, preprocess, network, taught, run)
     return _synthetic_set(
         images,
         labels,
         teachers_of(trajectories, recipe) if trajectories else None,
         chosen.lr,
-        recipe.matching.augment,
         preprocess,
         data,
         recipe,
@@ -171,7 +168,6 @@ def _synthetic_set(
     labels: Tensor,
     teachers: Tensor | None,
     step_size: float,
-    augment: str,
     preprocess: Preprocess,
     data: ImageDataset,
     recipe: Recipe,
@@ -182,7 +178,7 @@ def _synthetic_set(
         labels=labels,
         step_size=step_size,
         preprocess=preprocess,
-        augment=augment,
+        augment=recipe.matching.augment,
         backbone=recipe.backbone,
         class_names=data.class_names,
         ipc=recipe.ipc,
@@ -211,10 +207,15 @@ def _origin(method: str, data: ImageDataset, recipe: Recipe, run: Run) -> dict[s
 def versions() -> dict[str, str]:
     """Of everything that a set's numbers depend on."""
     try:
-        ours = version("ftdnas")
+        installed = version("ftdnas")
     except PackageNotFoundError:  # run from a checkout that was not installed
-        ours = "not installed"
-    return {"ftdnas": ours, "torch": torch.__version__, "numpy": np.__version__, "python": platform.python_version()}
+        installed = "not installed"
+    return {
+        "ftdnas": installed,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
 
 
 def _held_out(split: Split, preprocess: Preprocess, run: Run) -> Examples | None:

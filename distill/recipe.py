@@ -137,4 +137,4 @@ _ADDED_LATER = (("batch_norm", "running"), ("teachers", None), *_PRECISION)
 def _without(left_out: tuple[tuple[str, Any], ...], value: Any) -> Any:
     if not isinstance(value, dict):
         return value
-    return {name: _without(left_out, one) for name, one in value.items() if (name, one) not in left_out}
+    return {name: _without(left_out, part) for name, part in value.items() if (name, part) not in left_out}

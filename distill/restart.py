@@ -55,17 +55,12 @@ class RestartPoints:
         """The point before the latest."""
         return self._load(self._before)
 
-    def keep(self, state: MatchingState) -> None:
-        """Write a new latest point; the one that was the latest becomes the one before."""
+    def keep(self, state: MatchingState, *, latest_is_good: bool = True) -> None:
+        """Write a new latest point; the one that was the latest becomes the one before, where it is good."""
         with whole_file(self._latest) as beside:
             _write(beside, state)
-            if self._latest.exists():
+            if latest_is_good and self._latest.exists():
                 self._latest.replace(self._before)
-
-    def replace_latest(self, state: MatchingState) -> None:
-        """Write a new latest point in the place of the old one, which was no good."""
-        with whole_file(self._latest) as beside:
-            _write(beside, state)
 
     @property
     def _latest(self) -> Path:

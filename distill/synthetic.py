@@ -30,18 +30,8 @@ KEY = "ftdnas"
 TEACHERS = "teachers"
 PREFIX = "preprocess."
 SOFT_TOLERANCE = 1e-4  # how far the probabilities of one image may be from summing to 1
-MEMBERS = {
-    "format",
-    "checksum",
-    "preprocess",
-    "step_size",
-    "augment",
-    "backbone",
-    "class_names",
-    "ipc",
-    "target_size",
-    "provenance",
-}
+PLAIN = ("step_size", "augment", "backbone", "ipc", "target_size", "provenance")  # fields stored as they are
+MEMBERS = {"format", "checksum", "preprocess", "class_names", *PLAIN}
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,15 +158,10 @@ class SyntheticSet:
         made = cls(
             images=images,
             labels=tensors["labels"],
-            step_size=settings["step_size"],
             preprocess=Preprocess.from_tensors(settings["preprocess"], stored, (channels, height, width)),
-            augment=settings["augment"],
-            backbone=settings["backbone"],
             class_names=tuple(settings["class_names"]),
-            ipc=settings["ipc"],
-            target_size=settings["target_size"],
-            provenance=settings["provenance"],
             teachers=tensors.get(TEACHERS),
+            **{name: settings[name] for name in PLAIN},
         )
         if made._checksum() != settings["checksum"]:
             raise ValueError("the checksum does not fit the content: the file was damaged or changed by hand")
@@ -191,13 +176,8 @@ class SyntheticSet:
         return {
             "format": FORMAT,
             "preprocess": self.preprocess.kind,
-            "step_size": self.step_size,
-            "augment": self.augment,
-            "backbone": self.backbone,
             "class_names": list(self.class_names),
-            "ipc": self.ipc,
-            "target_size": self.target_size,
-            "provenance": self.provenance,
+            **{name: getattr(self, name) for name in PLAIN},
         }
 
     def _checksum(self) -> str:

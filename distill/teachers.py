@@ -32,4 +32,4 @@ class Teachers:
         self._flat = flat
         weights = self.weights.to(images.device)
         parts = torch.split(images, BATCH)
-        return torch.cat([torch.stack([flat(one, part).softmax(1) for one in weights]).mean(0) for part in parts])
+        return torch.cat([torch.stack([flat(row, part).softmax(1) for row in weights]).mean(0) for part in parts])

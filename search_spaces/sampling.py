@@ -92,7 +92,7 @@ def stratified_sample(
                     pool.append(architecture)
         if pool:
             # A hash instead of a generator: the order is the same on every machine and with every version of numpy.
-            order = sorted(pool, key=lambda one: hashlib.sha256(f"{seed}/{one.name}".encode()).digest())
+            order = sorted(pool, key=lambda each: hashlib.sha256(f"{seed}/{each.name}".encode()).digest())
             weights = np.array([parameter_count(architecture, image_shape, num_classes) for architecture in order])
             rows = _balanced_order(_strata(order, weights), min(n - len(taken), len(order)))
             taken += [order[row] for row in rows]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import itertools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from distill.images.downloads import list_published
 from distill.images.folders import list_folder
-from distill.images.listing import Listing, from_arrays
+from distill.images.listing import Listing, ListingRequest, from_arrays
 from distill.images.photos import dimensions
 from distill.images.pixel_cache import CacheEntry, cached_pixels
 from distill.images.splits import halves, partition
@@ -83,18 +84,6 @@ class ImageDataset:
         return self.validation.take(halves(self.validation.labels)[1])
 
 
-@dataclass(frozen=True)
-class ListingRequest:
-    """A registered name and where its loader may look."""
-
-    name: str
-    title: str
-    root: Path | None
-    downloads: Path
-    offline: bool
-    listener: Listener
-
-
 def _digits(request: ListingRequest) -> Listing:
     from sklearn.datasets import load_digits
 
@@ -111,28 +100,15 @@ def _digits(request: ListingRequest) -> Listing:
     )
 
 
-def _published(request: ListingRequest) -> Listing:
-    return list_published(
-        request.name,
-        request.title,
-        root=request.root,
-        downloads=request.downloads,
-        offline=request.offline,
-        listener=request.listener,
-    )
-
-
 def _unpacked(address: str, *folders: str) -> Callable[[ListingRequest], Listing]:
     """A loader of what the user has unpacked: the archive at `address`, as one of `folders`."""
 
     def load(request: ListingRequest) -> Listing:
         places = [place for place in (request.root, request.downloads) if place is not None]
-        for place in places:
-            for folder in folders:
-                if (place / folder / "train").is_dir():
-                    return list_folder(
-                        place / folder, name=request.name, title=request.title, place=f"unpacked as {folder}"
-                    )
+        for place, folder in itertools.product(places, folders):
+            if (place / folder / "train").is_dir():
+                said = f"unpacked as {folder}"
+                return list_folder(place / folder, name=request.name, title=request.title, place=said)
         raise FileNotFoundError(
             f"{request.title} is not here: looked for {' and '.join(folders)} in {' and '.join(map(str, places))}; "
             f"unpack {address} there"
@@ -145,11 +121,11 @@ _FAST_AI = "https://s3.amazonaws.com/fast-ai-imageclas"
 # name -> proper name, loader
 DATASETS: dict[str, tuple[str, Callable[[ListingRequest], Listing]]] = {
     "digits": ("digits", _digits),
-    "cifar10": ("CIFAR-10", _published),
-    "cifar100": ("CIFAR-100", _published),
-    "svhn": ("SVHN", _published),
-    "mnist": ("MNIST", _published),
-    "fashionmnist": ("Fashion-MNIST", _published),
+    "cifar10": ("CIFAR-10", list_published),
+    "cifar100": ("CIFAR-100", list_published),
+    "svhn": ("SVHN", list_published),
+    "mnist": ("MNIST", list_published),
+    "fashionmnist": ("Fashion-MNIST", list_published),
     "tiny-imagenet": (
         "Tiny ImageNet",
         _unpacked("http://cs231n.stanford.edu/tiny-imagenet-200.zip", "tiny-imagenet-200", "tiny-imagenet"),
@@ -243,7 +219,7 @@ def _listing(
             raise FileNotFoundError(f"the data root {root} is not a folder")
         tables = find_tables(root / spec)
         if tables:
-            files = [file.relative_to(root).as_posix() for several in tables.values() for file in several]
+            files = [file.relative_to(root).as_posix() for of_split in tables.values() for file in of_split]
             place = f"{files[0]}{f' and {len(files) - 1} more' if len(files) > 1 else ''} under the data root"
             return list_tables(root / spec, spec, title, place)
     return load(ListingRequest(spec, title, root, downloads, offline, listener))

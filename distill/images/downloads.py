@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.images.listing import Listing, from_arrays
-from distill.locks import locked
+from distill.files import locked
+from distill.images.listing import Listing, ListingRequest, from_arrays
 from distill.run import Listener, Progress
 
 CLASSES = {
@@ -37,27 +37,27 @@ class _Archive(NamedTuple):
     md5: str
 
 
-def list_published(
-    name: str, title: str, *, root: Path | None, downloads: Path, offline: bool, listener: Listener
-) -> Listing:
+def list_published(request: ListingRequest) -> Listing:
     """List one of `CLASSES` as torchvision stores it, in `root`, `root`/name or `downloads`/name.
 
     What is nowhere is downloaded to `downloads`/name, with its progress in megabytes. Raises FileNotFoundError, with
     what was looked for, where, and how to bring it, if that is not allowed or fails.
     """
     from torchvision import datasets
+    from torchvision.datasets.utils import check_integrity
 
+    name, title, root = request.name, request.title, request.root
     kind = getattr(datasets, CLASSES[name])
-    own = downloads / name
-    places = [own] if root is None else [root / name, root, own]
-    found = next(filter(None, (_read(kind, place) for place in places)), None)
-    if found is None:
-        with locked(own / ".lock"):
+    home = request.downloads / name
+    places = [home] if root is None else [root / name, root, home]
+    content = next(filter(None, (_read(kind, place) for place in places)), None)
+    if content is None:
+        with locked(home / ".lock"):
             for archive in _archives(kind):
-                target = own / archive.path
-                if target.is_file() and _md5(target) == archive.md5:
+                target = home / archive.path
+                if check_integrity(target, archive.md5):
                     continue
-                reason = "offline" if offline else _download(archive, target, title, listener)
+                reason = "offline" if request.offline else _download(archive, target, title, request.listener)
                 if reason:
                     looked = " and ".join(str(place) for place in places if place != root)
                     raise FileNotFoundError(
@@ -65,14 +65,14 @@ def list_published(
                         f"not downloaded ({reason}): put {archive.addresses[0]} into {target.parent}, "
                         "or run again with a network and without --offline"
                     )
-            found = _read(kind, own, unpack=True)
-    if found is None:
-        raise ValueError(f"{title} in {own} cannot be read: remove that folder and run again")
-    names, parts = found
-    content = hashlib.sha256()
+            content = _read(kind, home, unpack=True)
+    if content is None:
+        raise ValueError(f"{title} in {home} cannot be read: remove that folder and run again")
+    names, parts = content
+    pixels = hashlib.sha256()
     for _, images, _ in parts:
-        content.update(images.data)
-    return from_arrays(name, title, "as torchvision reads it", names, parts, content=f"{name} {content.hexdigest()}")
+        pixels.update(images.data)
+    return from_arrays(name, title, "as torchvision reads it", names, parts, content=f"{name} {pixels.hexdigest()}")
 
 
 def _read(kind: Any, folder: Path, unpack: bool = False) -> tuple[list[str], _Parts] | None:
@@ -91,7 +91,7 @@ def _read(kind: Any, folder: Path, unpack: bool = False) -> tuple[list[str], _Pa
         if images.ndim == 4 and images.shape[1] == 3:  # SVHN
             images = images.transpose(0, 2, 3, 1)
         labels = np.asarray(data.targets if hasattr(data, "targets") else data.labels)
-        names = [str(each) for each in getattr(data, "classes", range(10))]
+        names = [str(label) for label in getattr(data, "classes", range(10))]
         parts.append((split, np.ascontiguousarray(images), labels))
     return names, parts
 
@@ -109,7 +109,13 @@ def _archives(kind: Any) -> list[_Archive]:
 
 
 def _download(archive: _Archive, target: Path, title: str, listener: Listener) -> str:
-    """Fetch one file and check it; "" or the reason why it did not come."""
+    """Fetch one file and check it; "" or the reason why it did not come.
+
+    Not by torchvision's own function: that waits without end, tells stderr alone how far it is, and takes http where
+    https fails.
+    """
+    from torchvision.datasets.utils import check_integrity
+
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.{os.getpid()}")
     reason = ""
@@ -121,7 +127,7 @@ def _download(archive: _Archive, target: Path, title: str, listener: Listener) -
                 while piece := answer.read(_MB):
                     file.write(piece)
                     listener(Progress("download", -(-file.tell() // _MB), -(-total // _MB)))
-            if _md5(partial) == archive.md5:
+            if check_integrity(partial, archive.md5):
                 partial.replace(target)
                 return ""
             reason = f"{address} sent other data than the published ones"
@@ -130,8 +136,3 @@ def _download(archive: _Archive, target: Path, title: str, listener: Listener) -
         finally:
             partial.unlink(missing_ok=True)
     return reason
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

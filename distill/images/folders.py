@@ -191,15 +191,15 @@ def _subfolders(path: Path) -> list[Path]:
 
 def _images(path: Path, folder: str) -> list[str]:
     """Files in `path`/`folder` at any depth, sorted, relative to `path`."""
-    found = []
+    files: list[str] = []
     for place, _, names in os.walk(path / folder):
         inside = Path(place).relative_to(path).as_posix()
-        found += [
+        files += [
             f"{inside}/{name}"
             for name in names
             if not name.startswith(".") and Path(name).suffix.lower() not in _LEFT_OUT
         ]
-    return sorted(found)
+    return sorted(files)
 
 
 def _stamp(path: Path, file: str) -> tuple[str, int, int]:

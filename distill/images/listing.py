@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from distill.run import Listener
+
 Encoded = Path | bytes | NDArray[np.uint8]  # a file, an encoded image, or pixels (H, W) or (H, W, C)
 SPLITS = ("train", "validation", "test")
 SPLIT_WORDS = {
@@ -17,6 +19,18 @@ SPLIT_WORDS = {
     **dict.fromkeys(("validation", "valid", "val"), "validation"),
     "test": "test",
 }  # how folders, files and split tables write them
+
+
+@dataclass(frozen=True)
+class ListingRequest:
+    """A registered name, the data set's proper name, and where its loader may look."""
+
+    name: str
+    title: str
+    root: Path | None
+    downloads: Path
+    offline: bool
+    listener: Listener
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from distill.files import digest, locked
 from distill.images.listing import Encoded, Listing
 from distill.images.photos import ColourFoundError, decode
-from distill.locks import locked
 from distill.run import Listener, Progress
 
 FORMAT = 1
@@ -58,7 +58,7 @@ def cached_pixels(
     The first `skipped` images (those of the test split) stay out of the digest. Raises ValueError naming an image that
     cannot be read. A half-written file is never used; a second process waits for the first one.
     """
-    key = hashlib.sha256(json.dumps([FORMAT, listing.content, size, listing.photos]).encode()).hexdigest()[:16]
+    key = digest([FORMAT, listing.content, size, listing.photos], 16)
     arrangement = hashlib.sha256(order.astype("<i8").tobytes() + str(skipped).encode()).hexdigest()[:8]
     stem = f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', listing.name)}-{size}px-{key}"
     home = cache / "images"
@@ -206,12 +206,12 @@ def _copy(
 
 
 def _digest(path: Path, offset: int) -> str:
-    digest = hashlib.sha256()
+    pixels = hashlib.sha256()
     with path.open("rb") as file:
         file.seek(offset)
         while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
+            pixels.update(piece)
+    return pixels.hexdigest()
 
 
 def _threads() -> int:

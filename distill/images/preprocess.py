@@ -106,8 +106,8 @@ class Preprocess:
         for name, shape in wanted.items():
             tensor = tensors[name]
             if tensor.dtype != torch.float32 or tuple(tensor.shape) != shape:
-                found = f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
-                raise ValueError(f"preprocess {kind}: {name} is {found}, not float32 {shape}")
+                stored = f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+                raise ValueError(f"preprocess {kind}: {name} is {stored}, not float32 {shape}")
             if not torch.isfinite(tensor).all():
                 raise ValueError(f"preprocess {kind}: {name} holds values that are not finite")
         if kind == "standardize" and not (tensors["std"] > 0).all():

@@ -31,12 +31,12 @@ def find_tables(path: Path) -> dict[str, list[Path]]:
     splits = [SPLIT_WORDS.get(file.stem.split("-")[0].lower(), "") for file in files]
     if not any(splits):
         return {"": files}
-    found: dict[str, list[Path]] = {}
+    tables: dict[str, list[Path]] = {}
     for split, file in zip(splits, files, strict=True):
         if not split:
             raise ValueError(f"{path.name}/{file.name}: the file's name says no split (train, validation or test)")
-        found.setdefault(split, []).append(file)
-    return found
+        tables.setdefault(split, []).append(file)
+    return tables
 
 
 def list_tables(path: Path, name: str, title: str, place: str) -> Listing:
@@ -50,7 +50,7 @@ def list_tables(path: Path, name: str, title: str, place: str) -> Listing:
     tables = find_tables(path)
     if not tables:
         raise FileNotFoundError(f"{path} holds no .parquet file (looked in it and in its data folder)")
-    files = [(split, file) for split, several in tables.items() for file in several]
+    files = [(split, file) for split, of_split in tables.items() for file in of_split]
     first = _schema(files[0][1])
     image, label = _columns(first, files[0][1])
     labels = [_labels(file, label) for _, file in files]

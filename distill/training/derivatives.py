@@ -148,24 +148,16 @@ class CompiledDerivatives(Derivatives):
         }
 
     def _first(self, weights: Tensor, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        if not self._is_static("first", images):
-            return super()._first(weights, images, labels)
-        loss, gradient = self._call("first", weights, images, labels)
-        return loss, gradient
+        return self._call("first", super()._first, weights, images, labels)  # type: ignore[return-value]
 
     def _second(self, weights: Tensor, images: Tensor, labels: Tensor, vector: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        if not self._is_static("second", images):
-            return super()._second(weights, images, labels, vector)
-        value, over_weights, over_images = self._call("second", weights, images, labels, vector)
-        return value, over_weights, over_images
+        return self._call("second", super()._second, weights, images, labels, vector)  # type: ignore[return-value]
 
-    def _is_static(self, which: str, images: Tensor) -> bool:
-        shape, known = tuple(images.shape), self._shapes[which]
-        return shape in known or len(known) < MOST_SHAPES
-
-    def _call(self, which: str, *inputs: Tensor) -> tuple[Tensor, ...]:
+    def _call(self, which: str, eager: Callable[..., tuple[Tensor, ...]], *inputs: Tensor) -> tuple[Tensor, ...]:
         shape, known = tuple(inputs[1].shape), self._shapes[which]
         if shape not in known:
+            if len(known) == MOST_SHAPES:
+                return eager(*inputs)
             with _quiet():
                 self._static[which](*inputs)
             known.append(shape)
@@ -173,7 +165,7 @@ class CompiledDerivatives(Derivatives):
             return tuple(self._static[which](*inputs))
         torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         # A replay overwrites what the one before returned.
-        return tuple(one.clone() for one in self._static[which](*inputs))
+        return tuple(output.clone() for output in self._static[which](*inputs))
 
     def _first_static(self, weights: Tensor, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         gradient, loss = grad_and_value(self._loss)(self._named(weights), images, labels)
@@ -201,8 +193,8 @@ class CompiledDerivatives(Derivatives):
         def value(named: dict[str, Tensor], seen: Tensor) -> Tensor:
             return torch.dot(_joined(grad(self._loss)(named, seen, labels)), vector)
 
-        (over_weights, over_images), found = grad_and_value(value, argnums=(0, 1))(self._named(weights), images)
-        return found, _joined(over_weights), over_images
+        (over_weights, over_images), product = grad_and_value(value, argnums=(0, 1))(self._named(weights), images)
+        return product, _joined(over_weights), over_images
 
     def _named(self, weights: Tensor) -> dict[str, Tensor]:
         # Copies, for torch's forward derivative does not pass through these views when it is compiled.
@@ -257,12 +249,12 @@ def derivatives_for(
             return eager
     try:
         made = CompiledDerivatives(network, precision=precision, chunk_size=eager.chunk_size, say=say)
-        found = call(made)
+        computed = call(made)
     except Exception as error:  # whatever the compiler met: a missing C++ compiler, an operation that it does not know
         say(f"not compiled: {(str(error).strip() or type(error).__name__).splitlines()[0][:200]}")
         return eager
-    pairs = zip(found, expected, strict=True)
-    differences = [float((one - other).norm() / other.norm().clamp_min(1e-12)) for one, other in pairs]
+    pairs = zip(computed, expected, strict=True)
+    differences = [float((value - exact).norm() / exact.norm().clamp_min(1e-12)) for value, exact in pairs]
     if not all(difference < TOLERANCE[precision] for difference in differences):  # NaN is below nothing
         told = ", ".join(f"{difference:.2g}" for difference in differences)
         say(f"not compiled: compiled derivatives differ from autograd's by {told}")
@@ -272,7 +264,7 @@ def derivatives_for(
 
 def _within(
     free_bytes: int,
-    one: Derivatives,
+    derivatives: Derivatives,
     weights: Tensor,
     images: Tensor,
     labels: Tensor,
@@ -285,13 +277,13 @@ def _within(
     whole = min(chunk_size or len(images), len(images))
 
     def compute(count: int) -> object:
-        _, gradient = one.loss_and_gradient(weights, images[:count], labels[:count])
-        return one.product(weights, images[:count], labels[:count], gradient) if second else gradient
+        _, gradient = derivatives.loss_and_gradient(weights, images[:count], labels[:count])
+        return derivatives.product(weights, images[:count], labels[:count], gradient) if second else gradient
 
     size = fitting(compute, whole, free_bytes)
     if size == whole:
         return chunk_size
-    if one.network.mixes_batch:
+    if derivatives.network.mixes_batch:
         raise ValueError("the memory does not hold a minibatch, and batch norm does not allow to cut it: allow more")
     needed = held(compute, 1)
     if size == 1 and needed > free_bytes:
@@ -309,7 +301,7 @@ def about_s(eager_s: float, *, second: bool) -> float:
 
 
 def _joined(named: dict[str, Tensor]) -> Tensor:
-    return torch.cat([one.reshape(-1) for one in named.values()])
+    return torch.cat([piece.reshape(-1) for piece in named.values()])
 
 
 @contextlib.contextmanager

@@ -164,7 +164,7 @@ def fastest_layout(network: nn.Module, images: Tensor) -> torch.memory_format:
     that flattens with `view` cannot take them so.
     """
     weights = list(network.parameters())
-    convolves = any(one.ndim == 4 for one in weights) and all(one.device.type == "cpu" for one in weights)
+    convolves = any(weight.ndim == 4 for weight in weights) and all(weight.device.type == "cpu" for weight in weights)
     if not convolves or any(map(_is_slower_in_channels_last, network.modules())):
         return torch.contiguous_format
     try:

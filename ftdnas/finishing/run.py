@@ -8,9 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from distill.files import whole_file
+from distill.files import locked, whole_file
 from distill.images.datasets import ImageDataset
-from distill.locks import locked
 from distill.methods import versions
 from distill.recipe import TrainingRecipe
 from distill.recipe import identity as recipe_identity

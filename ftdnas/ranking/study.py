@@ -9,8 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from distill.files import whole_file
-from distill.locks import locked
+from distill.files import locked, whole_file
 from ftdnas.candidates.cost import CostModel
 from ftdnas.ranking.plan import Plan
 from ftdnas.ranking.table import Ranking

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distill.locks import locked
+from distill.files import locked
 from ftdnas.runtime.home import home
 from ftdnas.runtime.leases import PATIENCE_S, TABLE, Leases, insist
 

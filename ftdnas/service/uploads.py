@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from fastapi.concurrency import run_in_threadpool
 
-from distill.locks import locked
+from distill.files import locked
 from ftdnas.runtime.home import home
 from ftdnas.service.bounds import check_architecture
 from ftdnas.service.problems import Problem

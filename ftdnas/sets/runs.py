@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distill.locks import locked
+from distill.files import locked
 from ftdnas.runtime.home import read_json, write_json
 
 

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from distill.files import whole_file
-from distill.locks import locked
+from distill.files import locked, whole_file
 
 
 def test_a_failure_leaves_the_old_content_and_nothing_beside_it(tmp_path: Path) -> None:

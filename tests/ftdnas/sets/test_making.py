@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from distill.files import locked
 from distill.images.datasets import ImageDataset
-from distill.locks import locked
 from distill.run import Progress
 from ftdnas.runtime.device import pick_device, use_threads
 from ftdnas.runtime.home import home
