@@ -10,6 +10,7 @@ import dataclasses
 import platform
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -32,31 +33,10 @@ TEACHERS = 6  # so many were measured: results/2026-11-25_ranking_study
 Method = Callable[[ImageDataset, Network, Recipe, Run], SyntheticSet]
 
 
-def ftd(data: ImageDataset, network: Network, recipe: Recipe, run: Run) -> SyntheticSet:
-    """Flat Trajectory Distillation (Du et al., CVPR 2023, arXiv 2211.11004)."""
-    return _matched("ftd", data, network, recipe, run)
-
-
-def mtt(data: ImageDataset, network: Network, recipe: Recipe, run: Run) -> SyntheticSet:
-    """Matching Training Trajectories (Cazenavette et al., CVPR 2022, arXiv 2203.11932): experts of plain SGD."""
-    return _matched("mtt", data, network, recipe, run)
-
-
-def coreset(name: str) -> Method:
-    """A method that takes real images as they are; see `distill.coresets`. Its step size is chosen on validation."""
-
-    def method(data: ImageDataset, network: Network, recipe: Recipe, run: Run) -> SyntheticSet:
-        return _chosen(name, coresets.CORESETS[name], data, network, recipe, run)
-
-    return method
-
-
 def plain_experts(recipe: Recipe) -> Recipe:
     """The recipe with experts of plain SGD steps."""
     return dataclasses.replace(recipe, experts=dataclasses.replace(recipe.experts, rho=0.0, alpha=0.0))
 
-
-METHODS: dict[str, Method] = {"ftd": ftd, "mtt": mtt, **{name: coreset(name) for name in coresets.CORESETS}}
 
 # The methods that match experts, and the recipe by which theirs are trained.
 MATCHED: dict[str, Callable[[Recipe], Recipe]] = {"ftd": lambda recipe: recipe, "mtt": plain_experts}
@@ -107,16 +87,15 @@ def _matched(method: str, data: ImageDataset, network: Network, recipe: Recipe, 
     )
 
 
-def _chosen(
-    method: str, choose: coresets.Coreset, data: ImageDataset, network: Network, recipe: Recipe, run: Run
-) -> SyntheticSet:
+def _chosen(method: str, data: ImageDataset, network: Network, recipe: Recipe, run: Run) -> SyntheticSet:
+    """Real images as they are (see `distill.coresets`), with a step size chosen on validation."""
     begun = time.perf_counter()
     preprocess = fitted_preprocess(data, recipe, run)
 
     def features() -> NDArray[np.float32]:
         return coresets.expert_features(data, preprocess, network, recipe, run)
 
-    rows = choose(features, data.train, recipe.ipc, run.seed).numpy()
+    rows = coresets.CORESETS[method](features, data.train, recipe.ipc, run.seed).numpy()
     images, labels = preprocess.apply(data.train.images[rows]), torch.from_numpy(data.train.labels[rows])
     selected = time.perf_counter() - begun
     held_out = _held_out(data.choose(), preprocess, run)
@@ -220,3 +199,10 @@ def versions() -> dict[str, str]:
 
 def _held_out(split: Split, preprocess: Preprocess, run: Run) -> Examples | None:
     return Examples.from_split(split, preprocess, run.device) if len(split) else None
+
+
+METHODS: dict[str, Method] = {
+    "ftd": partial(_matched, "ftd"),  # Flat Trajectory Distillation (Du et al., CVPR 2023, arXiv 2211.11004)
+    "mtt": partial(_matched, "mtt"),  # Matching Training Trajectories (Cazenavette et al., CVPR 2022, arXiv 2203.11932)
+    **{name: partial(_chosen, name) for name in coresets.CORESETS},
+}

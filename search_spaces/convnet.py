@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, ClassVar
 
 from torch import nn
 
 from search_spaces.architecture import ImageShape, Keyed, check_buildable
 from search_spaces.decisions import Choice
-from search_spaces.product import ProductSpace, check, parse_pairs
+from search_spaces.product import check, keyed_space
 
 OPTIONS: Mapping[str, tuple[Choice, ...]] = {
     "width": (32, 64, 128, 256),
@@ -98,4 +97,4 @@ def _make(choices: Mapping[str, Any]) -> ConvNet:
     return ConvNet(**choices)
 
 
-CONVNET = ProductSpace("convnet", OPTIONS, _make, partial(parse_pairs, "convnet", _make, ConvNet().choices, KNOWN))
+CONVNET = keyed_space("convnet", OPTIONS, _make, ConvNet().choices, KNOWN)

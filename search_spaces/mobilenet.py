@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, ClassVar
 
 from torch import nn
@@ -12,9 +11,9 @@ from torch import nn
 from search_spaces.architecture import ImageShape, Keyed, check_buildable
 from search_spaces.decisions import Choice
 from search_spaces.layers import InvertedResidual, StagedNetwork, classifier, convolution
-from search_spaces.product import ProductSpace, check, parse_pairs
+from search_spaces.product import check, keyed_space
 
-STAGES = 3
+STAGES = (1, 2, 3)
 WIDTHS = (24, 40, 80)  # channels of the stages at width 1; each stage halves the side
 STEM, HEAD = 16, 320
 ROUNDED = 8  # channels are multiples of it, at least one
@@ -22,9 +21,9 @@ OPTIONS: Mapping[str, tuple[Choice, ...]] = {
     "width": ("0.5", "1", "1.5"),
     "stem": ("full", "half"),  # 3x3 with stride 1, or 2 for photos
     "se": (0, 1),
-    **{f"depth{stage}": (1, 2, 3) for stage in range(1, STAGES + 1)},
-    **{f"kernel{stage}": (3, 5, 7) for stage in range(1, STAGES + 1)},
-    **{f"expansion{stage}": (3, 6) for stage in range(1, STAGES + 1)},
+    **{f"depth{stage}": (1, 2, 3) for stage in STAGES},
+    **{f"kernel{stage}": (3, 5, 7) for stage in STAGES},
+    **{f"expansion{stage}": (3, 6) for stage in STAGES},
 }
 NARROWER = {"1.5": "0.75", "1": "0.5", "0.5": "0.25"}  # when shrunk
 KNOWN: Mapping[str, tuple[Choice, ...]] = {**OPTIONS, "width": ("0.25", "0.5", "0.75", "1", "1.5")}
@@ -32,9 +31,9 @@ DEFAULTS: Mapping[str, Choice] = {
     "width": "1",
     "stem": "full",
     "se": 0,
-    **{f"depth{stage}": 2 for stage in range(1, STAGES + 1)},
-    **{f"kernel{stage}": 3 for stage in range(1, STAGES + 1)},
-    **{f"expansion{stage}": 6 for stage in range(1, STAGES + 1)},
+    **{f"depth{stage}": 2 for stage in STAGES},
+    **{f"kernel{stage}": 3 for stage in STAGES},
+    **{f"expansion{stage}": 6 for stage in STAGES},
 }
 
 
@@ -65,7 +64,7 @@ class MobileNet(Keyed):
         own = self.choices
         if own["width"] not in NARROWER:
             return None
-        fewer = {f"depth{stage}": (int(own[f"depth{stage}"]) + 1) // 2 for stage in range(1, STAGES + 1)}
+        fewer = {f"depth{stage}": (int(own[f"depth{stage}"]) + 1) // 2 for stage in STAGES}
         return _make({**own, "width": NARROWER[str(own["width"])], **fewer})
 
 
@@ -79,7 +78,7 @@ class MobileNetwork(StagedNetwork):
         stride = 1 if choices["stem"] == "full" else 2
         self.stem = nn.Sequential(*convolution(channels, before, 3, stride), nn.ReLU6())
         layers: list[nn.Module] = []
-        for stage in range(1, STAGES + 1):
+        for stage in STAGES:
             after = _rounded(WIDTHS[stage - 1] * factor)
             kernel, expansion = choices[f"kernel{stage}"], choices[f"expansion{stage}"]
             for place in range(choices[f"depth{stage}"]):
@@ -99,4 +98,4 @@ def _make(choices: Mapping[str, Choice]) -> MobileNet:
     return MobileNet(tuple((key, choices[key]) for key in OPTIONS))
 
 
-MOBILENET = ProductSpace("mobilenet", OPTIONS, _make, partial(parse_pairs, "mobilenet", _make, DEFAULTS, KNOWN))
+MOBILENET = keyed_space("mobilenet", OPTIONS, _make, DEFAULTS, KNOWN)

@@ -25,6 +25,8 @@ OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_
 EDGES = ((1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (3, 2))  # (to, from), in the order of the string
 CONVOLUTIONS = ("nor_conv_1x1", "nor_conv_3x3")
 CELLS = 5  # of each of the three stages
+NODES = ["".join(rf"([^~|]*)~{source}\|" for source in range(node)) for node in range(1, 4)]
+FORM = re.compile(r"(?:cells=(\d+):)?" + r"\+".join(rf"\|{node}" for node in NODES))  # of the benchmark's string
 OPTIONS: Mapping[str, tuple[Choice, ...]] = {f"node{target}_from{source}": OPERATIONS for target, source in EDGES}
 
 
@@ -221,21 +223,11 @@ def _constant(term: tuple[Any, ...]) -> bool:
 
 def _parsed(text: str) -> Cell:
     """The benchmark's string, after "cells=1:" where it is shrunk."""
-    shrunk, rest = re.fullmatch(r"(?:cells=(\d+):)?(.*)", text.strip(), re.DOTALL).groups()  # type: ignore[union-attr]
-    nodes = rest.split("+")
-    operations: list[str] = []
-    for node, part in enumerate(nodes, start=1):
-        edges = part[1:-1].split("|")
-        if node > 3 or part[:1] != "|" or part[-1:] != "|" or len(part) < 2 or len(edges) != node:
-            raise ValueError(f"nasbench201: {rest!r} is not |op~0|+|op~0|op~1|+|op~0|op~1|op~2|")
-        for source, edge in enumerate(edges):
-            operation, _, number = edge.partition("~")
-            if number != str(source):
-                raise ValueError(f"nasbench201: {edge!r} in {rest!r} is not op~{source}")
-            operations.append(operation)
-    if len(nodes) != 3:
-        raise ValueError(f"nasbench201: {rest!r} is not |op~0|+|op~0|op~1|+|op~0|op~1|op~2|")
-    return Cell(tuple(operations), int(shrunk) if shrunk else CELLS)
+    matched = FORM.fullmatch(text.strip())
+    if matched is None:
+        raise ValueError(f"nasbench201: {text!r} is not |op~0|+|op~0|op~1|+|op~0|op~1|op~2|")
+    cells, *operations = matched.groups()
+    return Cell(tuple(operations), int(cells) if cells else CELLS)
 
 
 def _make(choices: Mapping[str, Choice]) -> Cell:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, overload
 
 from search_spaces.architecture import ENUMERATED, Architecture
@@ -91,13 +92,23 @@ def check(space: str, choices: Mapping[str, Choice], known: Mapping[str, Sequenc
             raise _unknown(space, key, value, known[key])
 
 
-def parse_pairs(
+def keyed_space(
+    name: str,
+    options: Mapping[str, tuple[Choice, ...]],
+    make: Make,
+    defaults: Mapping[str, Choice],
+    known: Mapping[str, Sequence[Choice]],
+) -> ProductSpace:
+    """A space that reads `key=value` pairs joined by commas, in any order; what is left out takes the default.
+
+    `known` are the choices that a text may name, which may be more than the space's.
+    """
+    return ProductSpace(name, options, make, partial(_parsed, name, make, defaults, known))
+
+
+def _parsed(
     space: str, make: Make, defaults: Mapping[str, Choice], known: Mapping[str, Sequence[Choice]], text: str
 ) -> Architecture:
-    """The architecture of `key=value` pairs joined by commas, in any order; what is left out takes the default.
-
-    Raises ValueError with what there is to choose from.
-    """
     given: dict[str, Choice] = {}
     for pair in text.split(",") if text.strip() else ():
         key, equals, value = (part.strip() for part in pair.partition("="))

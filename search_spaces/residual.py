@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -12,31 +11,20 @@ from torch import Tensor, nn
 from search_spaces.architecture import ImageShape, Keyed, check_buildable
 from search_spaces.decisions import Choice
 from search_spaces.layers import StagedNetwork, classifier, convolution
-from search_spaces.product import ProductSpace, check, parse_pairs
+from search_spaces.product import check, keyed_space
 
 # 3x3; 5x5; 3x3 with stride 2; 7x7 with stride 2 and a 3x3 max-pool with stride 2, as published, for photos.
 STEMS = ("conv3", "conv5", "half", "quarter")
 BLOCKS = ("basic", "bottleneck")
 OPTIONS: Mapping[str, tuple[Choice, ...]] = {
     "width": (16, 24, 32, 48, 64),
-    "depth1": (1, 2, 3, 4),
-    "depth2": (1, 2, 3, 4),
-    "depth3": (1, 2, 3, 4),
+    **{f"depth{stage}": (1, 2, 3, 4) for stage in (1, 2, 3)},
     "stem": STEMS,
     "block": BLOCKS,
     "kernel": (3, 5),
 }
 # Shrunk networks are half as wide, which the space itself may not be.
 KNOWN: Mapping[str, tuple[Choice, ...]] = {**OPTIONS, "width": (8, 12, *OPTIONS["width"])}
-DEFAULTS: Mapping[str, Choice] = {
-    "width": 32,
-    "depth1": 2,
-    "depth2": 2,
-    "depth3": 2,
-    "stem": "conv3",
-    "block": "basic",
-    "kernel": 3,
-}
 NARROW = 4  # a bottleneck's middle is so many times narrower than its outside, which is four times the width
 
 
@@ -49,13 +37,13 @@ class ResidualNet(Keyed):
     """
 
     space: ClassVar[str] = "residual"
-    width: int
-    depth1: int
-    depth2: int
-    depth3: int
-    stem: str
-    block: str
-    kernel: int
+    width: int = 32
+    depth1: int = 2
+    depth2: int = 2
+    depth3: int = 2
+    stem: str = "conv3"
+    block: str = "basic"
+    kernel: int = 3
 
     def __post_init__(self) -> None:
         check(self.space, self.choices, KNOWN)
@@ -123,4 +111,4 @@ def _make(choices: Mapping[str, Any]) -> ResidualNet:
     return ResidualNet(**choices)
 
 
-RESIDUAL = ProductSpace("residual", OPTIONS, _make, partial(parse_pairs, "residual", _make, DEFAULTS, KNOWN))
+RESIDUAL = keyed_space("residual", OPTIONS, _make, ResidualNet().choices, KNOWN)

@@ -29,7 +29,20 @@ class Options:
     """choice: one of several values, or one of several named sub-spaces."""
 
     values: Mapping[Choice, Any]  # by label; a sub-space is a mapping of parameters
-    nested: bool
+    nested: bool = False
+
+    def ask(self, name: str, decisions: Decisions) -> Choice:
+        label: Choice = decisions.suggest_categorical(name, list(self.values))
+        return label
+
+    def value(self, choice: Choice) -> Any:
+        return self.values[choice]
+
+    def read(self, given: Any) -> Choice | None:
+        return next((label for label, value in self.values.items() if value == given), None)
+
+    def __str__(self) -> str:
+        return f"one of {', '.join(map(str, self.values))}"
 
 
 @dataclass(frozen=True)
@@ -38,6 +51,15 @@ class Whole:
 
     low: int
     high: int
+
+    def ask(self, name: str, decisions: Decisions) -> Choice:
+        return int(decisions.suggest_int(name, self.low, self.high - 1))
+
+    def value(self, choice: Choice) -> Any:
+        return choice
+
+    def read(self, given: Any) -> Any:
+        return given  # checked where it is asked for
 
 
 @dataclass(frozen=True)
@@ -63,7 +85,7 @@ class Number:
             raw = decisions.suggest_float(name, self.first, self.second, log=self.log)
         return self.decision(self.value(raw))
 
-    def value(self, decision: float) -> float:
+    def value(self, decision: Choice) -> float:
         number = float(decision)
         if self.normal:
             number = self.first + self.second * round(NORMAL.inv_cdf(min(1 - EDGE, max(EDGE, number))), Z_DIGITS)
@@ -115,8 +137,6 @@ class JsonDefinition:
     """
 
     def __init__(self, space: Mapping[str, Any], builder: Callable[..., Any]) -> None:
-        check_search_space(space)
-        self.search_space = space  # as NNI's own tuners take it
         self._space = _parameters(space, "")
         self._builder = builder
 
@@ -151,19 +171,21 @@ def read_search_space(path: Path) -> dict[str, Any]:
     return dict(space)
 
 
-def check_search_space(space: object, place: str = "") -> None:
+def check_search_space(space: object) -> None:
     """Raise ValueError, one line with the key, where it is not a search space of NNI 3.0's types."""
+    _parameters(space, "")
+
+
+def _parameters(space: object, place: str) -> dict[str, Parameter]:
     if not isinstance(space, Mapping):
         raise ValueError(f"a search space is an object of parameters, not {space!r}")
     if not space and not place:
         raise ValueError("the search space is empty")
-    for name, spec in space.items():
-        if place and name == "_name":
-            continue
-        _check_parameter(f"{place}{name}", spec)
+    named = {name: spec for name, spec in space.items() if not (place and name == "_name")}
+    return {name: _parameter(f"{place}{name}", spec) for name, spec in named.items()}
 
 
-def _check_parameter(key: str, spec: Any) -> None:
+def _parameter(key: str, spec: Any) -> Parameter:
     if not isinstance(spec, Mapping) or set(spec) != {"_type", "_value"}:
         raise ValueError(f'{key!r} is not an object with "_type" and "_value": {json.dumps(spec)}')
     kind, values = spec["_type"], spec["_value"]
@@ -176,19 +198,24 @@ def _check_parameter(key: str, spec: Any) -> None:
         numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
         if len(values) != len(wanted.split(", ")) or not numbers or not fits(*values):
             raise ValueError(f"{key!r}: the _value of {kind} is [{wanted}], not {json.dumps(values)}")
-        return
+        if kind == "randint":
+            return Whole(*values)
+        first, second, *q = map(float, values)
+        return Number(first, second, "normal" in kind, "log" in kind, q[0] if q else None)
     named = [isinstance(value, Mapping) and "_name" in value for value in values]
     if any(named) and not all(named):
         odd = values[named.index(False)]
         raise ValueError(f'{key!r}: either every choice has a "_name" or none, and {json.dumps(odd)} has none')
     try:
-        labelled([value["_name"] for value in values] if named[0] else values)
+        options = Options(labelled([value["_name"] for value in values] if named[0] else values))
     except ValueError as error:
         raise ValueError(f"{key!r}: {error}") from None
-    for value in values if named[0] else ():
+    if not named[0]:
+        return options
+    for value in values:
         if not isinstance(value["_name"], str):
             raise ValueError(f'{key!r}: the "_name" {value["_name"]!r} is not text')
-        check_search_space(value, f"{key}/{value['_name']}/")
+    return Options({value["_name"]: _parameters(value, f"{key}/{value['_name']}/") for value in values}, nested=True)
 
 
 # What the _value of a type holds, and whether it does.
@@ -205,37 +232,13 @@ WANTED: dict[str, tuple[str, Callable[..., bool]]] = {
 }
 
 
-def _parameters(space: Mapping[str, Any], place: str) -> dict[str, Parameter]:
-    parameters: dict[str, Parameter] = {}
-    for name, spec in space.items():
-        if place and name == "_name":
-            continue
-        kind, values = spec["_type"], spec["_value"]
-        if kind == "choice" and isinstance(values[0], Mapping) and "_name" in values[0]:
-            below = {value["_name"]: _parameters(value, f"{place}{name}/{value['_name']}/") for value in values}
-            parameters[name] = Options(below, nested=True)
-        elif kind == "choice":
-            parameters[name] = Options(labelled(values), nested=False)
-        elif kind == "randint":
-            parameters[name] = Whole(values[0], values[1])
-        else:
-            first, second, *q = map(float, values)
-            parameters[name] = Number(first, second, "normal" in kind, "log" in kind, q[0] if q else None)
-    return parameters
-
-
 def _ask(space: Space, place: str, decisions: Decisions) -> Iterator[tuple[str, Choice]]:
     for name, parameter in space.items():
         key = place + name
-        if isinstance(parameter, Options):
-            label = decisions.suggest_categorical(key, list(parameter.values))
-            yield key, label
-            if parameter.nested:
-                yield from _ask(parameter.values[label], f"{key}/{label}/", decisions)
-        elif isinstance(parameter, Whole):
-            yield key, int(decisions.suggest_int(key, parameter.low, parameter.high - 1))
-        else:
-            yield key, parameter.ask(key, decisions)
+        choice = parameter.ask(key, decisions)
+        yield key, choice
+        if isinstance(parameter, Options) and parameter.nested:
+            yield from _ask(parameter.values[choice], f"{key}/{choice}/", decisions)
 
 
 def _resolved(space: Space, place: str, choices: Mapping[str, Choice]) -> dict[str, Any]:
@@ -243,12 +246,10 @@ def _resolved(space: Space, place: str, choices: Mapping[str, Choice]) -> dict[s
     for name, parameter in space.items():
         key = place + name
         choice = choices[key]
-        if isinstance(parameter, Number):
-            config[name] = parameter.value(float(choice))
-        elif isinstance(parameter, Options) and parameter.nested:
+        if isinstance(parameter, Options) and parameter.nested:
             config[name] = {"_name": choice, **_resolved(parameter.values[choice], f"{key}/{choice}/", choices)}
         else:
-            config[name] = parameter.values[choice] if isinstance(parameter, Options) else choice
+            config[name] = parameter.value(choice)
     return config
 
 
@@ -270,18 +271,12 @@ def _decided(space: Space, place: str, config: Any) -> Iterator[tuple[str, Choic
                 raise ValueError(f'{key!r} is not an object with a "_name" of {", ".join(map(str, parameter.values))}')
             yield key, label
             yield from _decided(parameter.values[label], f"{key}/{label}/", value)
-        elif isinstance(parameter, Options):
-            labels = [label for label, known in parameter.values.items() if known == value]
-            if not labels:
-                raise ValueError(f"{key}={json.dumps(value)} is not one of {', '.join(map(str, parameter.values))}")
-            yield key, labels[0]
-        elif isinstance(parameter, Whole):
-            yield key, value  # checked where it is asked for
         else:
-            decision = parameter.read(value)
-            if decision is None:
-                raise ValueError(f"{key}={json.dumps(value)} is not a value of {parameter}")
-            yield key, decision
+            choice = parameter.read(value)
+            if choice is None:
+                known = str(parameter) if isinstance(parameter, Options) else f"a value of {parameter}"
+                raise ValueError(f"{key}={json.dumps(value)} is not {known}")
+            yield key, choice
 
 
 def _without_duplicates(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

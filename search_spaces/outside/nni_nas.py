@@ -20,7 +20,7 @@ from torch import nn
 from search_spaces.architecture import ImageShape
 from search_spaces.decisions import Choice, Decisions
 from search_spaces.outside.definition import NOMINAL_CLASSES, NOMINAL_SHAPE, labelled, positional
-from search_spaces.outside.nni_json import Number
+from search_spaces.outside.nni_json import Number, Options
 
 SUBSETS = 1_024  # of an InputChoice or another choice of several: more are not asked for as one decision
 
@@ -44,7 +44,7 @@ class ModelSpaceDefinition:
 
         everything = self._plan.simplify()
         self._mutables = {
-            label: _Asked(mutable) for label, mutable in everything.items() if isinstance(mutable, MutableSymbol)
+            label: _parameter(mutable) for label, mutable in everything.items() if isinstance(mutable, MutableSymbol)
         }
         if not self._mutables:
             raise ValueError("it has no labelled choice, so there is nothing to search")
@@ -55,15 +55,16 @@ class ModelSpaceDefinition:
         for label in _labels(self._plan, sample):
             if label in self._mutables and label not in choices:
                 choices[label] = self._mutables[label].ask(label, decisions)
-                sample[label] = self._mutables[label].sampled(choices[label])
+                sample[label] = self._mutables[label].value(choices[label])
         return choices
 
     def resolved(self, choices: Mapping[str, Choice]) -> Mapping[str, Any]:
-        return {label: self._mutables[label].resolved(choice) for label, choice in choices.items()}
+        numbers = {label: number for label, number in self._mutables.items() if isinstance(number, Number)}
+        return {label: numbers[label].value(c) if label in numbers else c for label, c in choices.items()}
 
     def decided(self, resolved: Mapping[str, Any]) -> Mapping[str, Choice]:
         return {
-            label: self._mutables[label].decided(given) if label in self._mutables else given
+            label: _read(self._mutables[label], given) if label in self._mutables else given
             for label, given in resolved.items()
         }
 
@@ -71,8 +72,8 @@ class ModelSpaceDefinition:
         from nni.nas.space import model_context
 
         # Labels without a part to play are asked for by nni.nas all the same: they take their first value.
-        sample = {label: asked.first() for label, asked in self._mutables.items()}
-        sample |= {label: self._mutables[label].sampled(choice) for label, choice in choices.items()}
+        sample = {label: _first(parameter) for label, parameter in self._mutables.items()}
+        sample |= {label: self._mutables[label].value(choice) for label, choice in choices.items()}
         space = self._space(image_shape, num_classes)  # a new one each time: freezing copies its weights
         space.validate(sample)
         try:
@@ -138,47 +139,30 @@ def _one_at_a_time() -> Iterator[None]:
         yield
 
 
-class _Asked:
-    """One label: how it is asked for, and what nni.nas calls the answer."""
+def _parameter(mutable: Any) -> Options | Number:
+    """How a label is asked for, and by `value` what nni.nas calls the answer."""
+    from nni.mutable import Categorical, CategoricalMultiple, Numerical
 
-    def __init__(self, mutable: Any) -> None:
-        from nni.mutable import Categorical, CategoricalMultiple, Numerical
+    if isinstance(mutable, Categorical):
+        return Options(labelled(mutable.values))
+    if isinstance(mutable, CategoricalMultiple):
+        return Options(_subsets(mutable))
+    if isinstance(mutable, Numerical):
+        return _number(mutable)
+    raise ValueError(f"{mutable.label}: a {type(mutable).__name__} cannot be searched")
 
-        self._number: Number | None = None
-        self._values: dict[Choice, Any] = {}
-        if isinstance(mutable, Categorical):
-            self._values = labelled(mutable.values)
-        elif isinstance(mutable, CategoricalMultiple):
-            self._values = _subsets(mutable)
-        elif isinstance(mutable, Numerical):
-            self._number = _number(mutable)
-        else:
-            raise ValueError(f"{mutable.label}: a {type(mutable).__name__} cannot be searched")
 
-    def ask(self, label: str, decisions: Decisions) -> Choice:
-        if self._number is not None:
-            return self._number.ask(label, decisions)
-        choice: Choice = decisions.suggest_categorical(label, list(self._values))
-        return choice
+def _first(parameter: Options | Number) -> Any:
+    if isinstance(parameter, Options):
+        return next(iter(parameter.values.values()))
+    return parameter.value(0.5 if parameter.normal else parameter.first)
 
-    def sampled(self, choice: Choice) -> Any:
-        return self._number.value(float(choice)) if self._number is not None else self._values[choice]
 
-    def resolved(self, choice: Choice) -> Choice:
-        return self._number.value(float(choice)) if self._number is not None else choice
-
-    def decided(self, given: Any) -> Choice:
-        if self._number is None:
-            return given  # type: ignore[no-any-return]  # checked where it is asked for
-        decision = self._number.read(given)
-        if decision is None:
-            raise ValueError(f"{given!r} is not a value of {self._number}")
-        return decision
-
-    def first(self) -> Any:
-        if self._number is None:
-            return next(iter(self._values.values()))
-        return self._number.value(0.5 if self._number.normal else self._number.first)
+def _read(parameter: Options | Number, given: Any) -> Choice:
+    decision = given if isinstance(parameter, Options) else parameter.read(given)
+    if decision is None:
+        raise ValueError(f"{given!r} is not a value of {parameter}")
+    return decision  # that of options is checked where it is asked for
 
 
 def _labels(module: nn.Module, sample: Mapping[str, Any]) -> Iterator[str]:
