@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from torch import Tensor
 from distill.experts import ExpertBuffer
 from distill.files import whole_file
 from distill.images.augment import parse_augment
-from distill.matching import draw_steps, match
+from distill.matching import Match, draw_steps, match
 from distill.recipe import MatchingRecipe, Recipe
 from distill.restart import MatchingState, RestartPoints, read_tensors, write_tensors
 from distill.run import Progress, Run
@@ -52,9 +52,7 @@ class Distilled:
     validation: list[list[float]]  # [outer step, accuracy of the raw images, of the averaged ones]
     notes: list[str]
     seconds: float
-    derivatives: dict[
-        str, Any
-    ]  # whether they were compiled, and in chunks of how many images (None: whole minibatches)
+    derivatives: dict[str, Any]  # whether compiled, and in chunks of how many images (None: whole minibatches)
 
 
 def distil(
@@ -72,7 +70,10 @@ def distil(
     papers do. Interrupted at any moment, the same call goes on from the last restart point in `run.folder`.
     Raises FloatingPointError where matching diverges however small the rates are made.
     """
-    optimise = functools.partial(_optimise, images, labels, held_out, experts, network)
+
+    def optimise(recipe: Recipe, run: Run) -> Distilled:
+        return _Matching(labels.to(run.device), held_out, experts, network, recipe, run).distilled(images)
+
     matching = recipe.matching
     if not matching.lr_images_grid:
         return optimise(recipe, run)
@@ -150,87 +151,178 @@ def estimate_seconds(images: Tensor, labels: Tensor, network: Network, recipe: R
     return matched + (trainings * training if recipe.data.validation else 0.0)
 
 
-def _optimise(
-    images: Tensor,
-    labels: Tensor,
-    held_out: Examples | None,
-    experts: ExpertBuffer,
-    network: Network,
-    recipe: Recipe,
-    run: Run,
-) -> Distilled:
-    matching = recipe.matching
-    labels = labels.to(run.device)
-    points, best = RestartPoints(run.folder, run.device), run.folder / "best.safetensors"
-    state = points.latest() or _initial(images.to(run.device), matching)
-    if state.step == matching.outer_steps:
-        return _result(state, best, matching)
-    begun = time.perf_counter()
-    derivatives = _derivatives(state, labels, network, matching, run)
-    state = _taken_by(derivatives, state, time.perf_counter() - begun)
-    initial = _taken_by(derivatives, _initial(images.to(run.device), matching), 0.0)
+@dataclass(frozen=True, eq=False)
+class _Matching:
+    """One run of the outer loop: what all its steps read."""
 
-    def due(step: int) -> bool:
-        return held_out is not None and (step % matching.validate_every == 0 or step == matching.outer_steps)
+    labels: Tensor
+    held_out: Examples | None
+    experts: ExpertBuffer
+    network: Network
+    recipe: Recipe
+    run: Run
 
-    while True:
-        if held_out is not None and due(state.step) and not _is_validated(state):
-            state = _validated(state, labels, held_out, network, recipe, run, best)
-            points.keep(state)
+    @property
+    def best(self) -> Path:
+        """The file of the images that did best on validation."""
+        return self.run.folder / "best.safetensors"
+
+    def distilled(self, images: Tensor) -> Distilled:
+        """Go on from the last restart point, or begin with `images`."""
+        matching, run = self.recipe.matching, self.run
+        points = RestartPoints(run.folder, run.device)
+        first = _initial(images.to(run.device), matching)
+        state = points.latest() or first
         if state.step == matching.outer_steps:
-            break
+            return self._result(state)
         begun = time.perf_counter()
-        after = _step(state, labels, derivatives, experts, matching, run)
-        if isinstance(after, str):
-            point = points.latest() or initial
-            if point.step == state.step:  # what was kept there was ruined already
-                point = points.before() or initial
-            state = _taken_by(derivatives, _rolled_back(point, state, after), 0.0)
-            run.listener(Progress("matching", state.step, matching.outer_steps, message=state.notes[-1]))
-            points.keep(state, latest_is_good=False)
-            continue
-        state = _taken_by(derivatives, after, time.perf_counter() - begun)
-        values = {"matching_loss": state.losses[-1][1], "step_size": state.step_size}
+        derivatives = self._derivatives(state)
+        state = _taken_by(derivatives, state, time.perf_counter() - begun)
+        first = _taken_by(derivatives, first, 0.0)
+        while True:
+            if self._is_due(state.step) and not _is_validated(state):
+                state = self._validated(state)
+                points.keep(state)
+            if state.step == matching.outer_steps:
+                return self._result(state)
+            begun = time.perf_counter()
+            after = self._step(state, derivatives)
+            if isinstance(after, str):
+                point = points.latest() or first
+                if point.step == state.step:  # what was kept there was ruined already
+                    point = points.before() or first
+                state = _taken_by(derivatives, _rolled_back(point, state, after), 0.0)
+                self._tell(state, message=state.notes[-1])
+                points.keep(state, latest_is_good=False)
+                continue
+            state = _taken_by(derivatives, after, time.perf_counter() - begun)
+            values = {"matching_loss": state.losses[-1][1], "step_size": state.step_size}
+            if state.validation:
+                values["validation_accuracy"] = max(state.validation[-1][1:])
+            self._tell(state, values)
+            last = state.step == matching.outer_steps
+            if (last or state.step % matching.checkpoint_every == 0) and not self._is_due(state.step):
+                points.keep(state)
+
+    def _tell(self, state: MatchingState, values: Mapping[str, float] | None = None, message: str = "") -> None:
+        self.run.listener(Progress("matching", state.step, self.recipe.matching.outer_steps, values or {}, message))
+
+    def _is_due(self, step: int) -> bool:
+        """Whether images are validated after this step."""
+        matching = self.recipe.matching
+        return self.held_out is not None and (step % matching.validate_every == 0 or step == matching.outer_steps)
+
+    def _derivatives(self, state: MatchingState) -> Derivatives:
+        """As the run was begun with; where it begins, what is done sooner."""
+        matching, run = self.recipe.matching, self.run
+        size = min(matching.batch_size or len(self.labels), len(self.labels))
+        say = functools.partial(self._tell, state, None)
+        flat = FlatNetwork(self.network()).to(run.device)
+        made = derivatives_for(
+            flat,
+            initial_weights(self.network, 0).to(run.device),
+            state.images[:size],
+            self.labels[:size],
+            calls=matching.syn_steps * (matching.outer_steps - state.step),
+            second=True,
+            precision=matching.precision,
+            chunk_size=state.chunk_size or matching.chunk_size,
+            budget_bytes=run.memory_bytes if state.compiled is None else None,
+            beside_bytes=(matching.syn_steps + 4) * flat.size * 4,
+            compiled=run.compiled if state.compiled is None else state.compiled,
+            say=say,
+        )
+        if made.compiled:
+            say("the student's steps are compiled")
+        if state.compiled is not None and (run.memory_bytes is not None or run.compiled not in (None, state.compiled)):
+            say("going on with derivatives taken as the run was begun, whatever is asked for now")
+        if state.compiled and not made.compiled:
+            say("the run was begun with compiled derivatives: the set may differ in its last bits")
+        return made
+
+    def _step(self, state: MatchingState, derivatives: Derivatives) -> MatchingState | str:
+        """The state after one outer step, or why it must not be taken."""
+        matching, experts, device = self.recipe.matching, self.experts, self.run.device
+        draws = self.run.generator("matching", state.step)
+        expert = int(torch.randint(experts.num_experts, (1,), generator=draws))
+        epoch = int(torch.randint(matching.max_start_epoch, (1,), generator=draws))
+        image_shape: tuple[int, int, int] = tuple(state.images.shape[1:])  # type: ignore[assignment]
+        steps = draw_steps(
+            len(state.images),
+            image_shape,
+            draws,
+            syn_steps=matching.syn_steps,
+            batch_size=matching.batch_size,
+            operations=parse_augment(matching.augment),
+            device=device,
+        )
+        start, target = experts.weights(expert, epoch), experts.weights(expert, epoch + matching.expert_epochs)
+        if torch.equal(start, target):
+            raise ValueError(
+                f"expert {expert} did not move from epoch {epoch} to {epoch + matching.expert_epochs}: "
+                "experts.lr is too small"
+            )
+        step_size = torch.tensor(state.step_size, device=device)
+        start, target = start.to(device), target.to(device)
+        matched = match(derivatives, state.images, self.labels, step_size, start, target, steps)
+        return _moved(state, matched, matching)
+
+    def _validated(self, state: MatchingState) -> MatchingState:
+        """Measure raw and averaged images on held-out real images; keep them in `best` where nothing was better."""
+        assert self.held_out is not None
+        begun = time.perf_counter()
+        candidates = {"raw": state.images, "averaged": _averaged(state, self.recipe.matching.ema_decay)}
+        training = self.recipe.evaluation.validation
+        scores: dict[str, float] = {}
+        for name, images in candidates.items():
+            if state.step == 0 and name == "averaged":
+                scores[name] = scores["raw"]
+                continue
+            # The same initialisation and draws at every checkpoint: they are compared with each other.
+            reached = trained_accuracy(
+                self.network,
+                Examples(images, self.labels),
+                self.held_out,
+                training,
+                lr=training.lr or state.step_size,
+                seed=self.run.seed,
+                purpose="validation",
+                listener=lambda progress: self.run.listener(dataclasses.replace(progress, stage="validating")),
+            )
+            scores[name] = reached.accuracy
+        published = "initial" if state.step == 0 else max(scores, key=lambda name: scores[name])
+        score = max(scores.values())
+        if not state.validation or score > max(max(row[1:]) for row in state.validation):
+            chosen = candidates.get(published, state.images)
+            facts = {"step": state.step, "step_size": state.step_size, "published": published, "accuracy": score}
+            with whole_file(self.best) as beside:
+                write_tensors(beside, {"images": chosen}, facts)
+        self._tell(state, {"validation_accuracy": score})
+        return dataclasses.replace(
+            state,
+            validation=[*state.validation, [state.step, scores["raw"], scores["averaged"]]],
+            seconds=state.seconds + time.perf_counter() - begun,
+        )
+
+    def _result(self, state: MatchingState) -> Distilled:
+        matching = self.recipe.matching
+        images, step_size, published, score = _averaged(state, matching.ema_decay), state.step_size, "averaged", None
         if state.validation:
-            values["validation_accuracy"] = max(state.validation[-1][1:])
-        run.listener(Progress("matching", state.step, matching.outer_steps, values))
-        last = state.step == matching.outer_steps
-        if (last or state.step % matching.checkpoint_every == 0) and not due(state.step):
-            points.keep(state)
-    return _result(state, best, matching)
-
-
-def _derivatives(
-    state: MatchingState, labels: Tensor, network: Network, matching: MatchingRecipe, run: Run
-) -> Derivatives:
-    """As the run was begun with; where it begins, what is done sooner."""
-    size = min(matching.batch_size or len(labels), len(labels))
-
-    def say(message: str) -> None:
-        run.listener(Progress("matching", state.step, matching.outer_steps, message=message))
-
-    flat = FlatNetwork(network()).to(run.device)
-    found = derivatives_for(
-        flat,
-        initial_weights(network, 0).to(run.device),
-        state.images[:size],
-        labels[:size],
-        calls=matching.syn_steps * (matching.outer_steps - state.step),
-        second=True,
-        precision=matching.precision,
-        chunk_size=state.chunk_size or matching.chunk_size,
-        budget_bytes=run.memory_bytes if state.compiled is None else None,
-        beside_bytes=(matching.syn_steps + 4) * flat.size * 4,
-        compiled=run.compiled if state.compiled is None else state.compiled,
-        say=say,
-    )
-    if found.compiled:
-        say("the student's steps are compiled")
-    if state.compiled is not None and (run.memory_bytes is not None or run.compiled not in (None, state.compiled)):
-        say("going on with derivatives taken as the run was begun, whatever is asked for now")
-    if state.compiled and not found.compiled:
-        say("the run was begun with compiled derivatives: the set may differ in its last bits")
-    return found
+            tensors, facts = read_tensors(self.best)
+            images, step_size = tensors["images"], facts["step_size"]
+            published, score = facts["published"], facts["accuracy"]
+        return Distilled(
+            images.cpu(),
+            step_size,
+            published,
+            score,
+            matching.lr_images,
+            state.losses,
+            state.validation,
+            state.notes,
+            state.seconds,
+            {"compiled": state.compiled, "chunk_size": state.chunk_size},
+        )
 
 
 def _taken_by(derivatives: Derivatives, state: MatchingState, seconds: float) -> MatchingState:
@@ -252,43 +344,8 @@ def _initial(images: Tensor, matching: MatchingRecipe) -> MatchingState:
     return MatchingState(images, zeros, zeros, matching.initial_step_size)
 
 
-def _step(
-    state: MatchingState,
-    labels: Tensor,
-    derivatives: Derivatives,
-    experts: ExpertBuffer,
-    matching: MatchingRecipe,
-    run: Run,
-) -> MatchingState | str:
-    """The state after one outer step, or why it must not be taken."""
-    draws = run.generator("matching", state.step)
-    expert = int(torch.randint(experts.num_experts, (1,), generator=draws))
-    epoch = int(torch.randint(matching.max_start_epoch, (1,), generator=draws))
-    image_shape: tuple[int, int, int] = tuple(state.images.shape[1:])  # type: ignore[assignment]
-    steps = draw_steps(
-        len(state.images),
-        image_shape,
-        draws,
-        syn_steps=matching.syn_steps,
-        batch_size=matching.batch_size,
-        operations=parse_augment(matching.augment),
-        device=run.device,
-    )
-    start, target = experts.weights(expert, epoch), experts.weights(expert, epoch + matching.expert_epochs)
-    if torch.equal(start, target):
-        raise ValueError(
-            f"expert {expert} did not move from epoch {epoch} to {epoch + matching.expert_epochs}: "
-            "experts.lr is too small"
-        )
-    matched = match(
-        derivatives,
-        state.images,
-        labels,
-        torch.tensor(state.step_size, device=run.device),
-        start.to(run.device),
-        target.to(run.device),
-        steps,
-    )
+def _moved(state: MatchingState, matched: Match, matching: MatchingRecipe) -> MatchingState | str:
+    """The state after a descent along the gradients, or why it must not be taken."""
     loss = float(matched.loss)
     if not loss < LOSS_LIMIT:
         return f"the matching loss became {loss:.3g}"
@@ -336,62 +393,3 @@ def _rolled_back(point: MatchingState, state: MatchingState, why: str) -> Matchi
 def _averaged(state: MatchingState, decay: float) -> Tensor:
     """The moving average of the images, corrected for having started at zero."""
     return state.images if state.step == 0 else state.average / (1 - decay**state.step)
-
-
-def _validated(
-    state: MatchingState, labels: Tensor, held_out: Examples, network: Network, recipe: Recipe, run: Run, best: Path
-) -> MatchingState:
-    """Measure raw and averaged images on held-out real images; keep them in `best` where nothing was better."""
-    begun = time.perf_counter()
-    candidates = {"raw": state.images, "averaged": _averaged(state, recipe.matching.ema_decay)}
-    training = recipe.evaluation.validation
-    scores: dict[str, float] = {}
-    for name, images in candidates.items():
-        if state.step == 0 and name == "averaged":
-            scores[name] = scores["raw"]
-            continue
-        # The same initialisation and draws at every checkpoint: they are compared with each other.
-        reached = trained_accuracy(
-            network,
-            Examples(images, labels),
-            held_out,
-            training,
-            lr=training.lr or state.step_size,
-            seed=run.seed,
-            purpose="validation",
-            listener=lambda progress: run.listener(dataclasses.replace(progress, stage="validating")),
-        )
-        scores[name] = reached.accuracy
-    published = "initial" if state.step == 0 else max(scores, key=lambda name: scores[name])
-    score = max(scores.values())
-    if not state.validation or score > max(max(row[1:]) for row in state.validation):
-        chosen = candidates.get(published, state.images)
-        facts = {"step": state.step, "step_size": state.step_size, "published": published, "accuracy": score}
-        with whole_file(best) as beside:
-            write_tensors(beside, {"images": chosen}, facts)
-    run.listener(Progress("matching", state.step, recipe.matching.outer_steps, {"validation_accuracy": score}))
-    return dataclasses.replace(
-        state,
-        validation=[*state.validation, [state.step, scores["raw"], scores["averaged"]]],
-        seconds=state.seconds + time.perf_counter() - begun,
-    )
-
-
-def _result(state: MatchingState, best: Path, matching: MatchingRecipe) -> Distilled:
-    images, step_size, published, score = _averaged(state, matching.ema_decay), state.step_size, "averaged", None
-    if state.validation:
-        tensors, facts = read_tensors(best)
-        images, step_size = tensors["images"], facts["step_size"]
-        published, score = facts["published"], facts["accuracy"]
-    return Distilled(
-        images.cpu(),
-        step_size,
-        published,
-        score,
-        matching.lr_images,
-        state.losses,
-        state.validation,
-        state.notes,
-        state.seconds,
-        {"compiled": state.compiled, "chunk_size": state.chunk_size},
-    )
