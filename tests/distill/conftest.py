@@ -14,7 +14,7 @@ from distill.run import Listener, Run
 BuildTiny = Callable[..., Callable[[], nn.Module]]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_network() -> BuildTiny:
     """tiny_network(channels=1, side=8, classes=10, ...) -> a function that builds a two-block ConvNet."""
 
@@ -42,7 +42,7 @@ def tiny_network() -> BuildTiny:
     return network
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def small_recipe() -> Recipe:
     """Seconds of work on digits: two experts of three epochs, twelve outer steps."""
     return Recipe(
@@ -69,6 +69,12 @@ def small_recipe() -> Recipe:
             subset_lrs=(0.01, 0.05),
         ),
     )
+
+
+@pytest.fixture(scope="session")
+def experts_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A shared folder for tests that only need experts, whoever trained them."""
+    return tmp_path_factory.mktemp("experts")
 
 
 @pytest.fixture

@@ -49,9 +49,18 @@ class Setting:
         )
 
 
-@pytest.fixture
-def setting(digits: ImageDataset, tiny_network: BuildTiny, small_recipe: Recipe, make_run: MakeRun) -> Setting:
-    return Setting(digits, tiny_network(), small_recipe, make_run())
+@pytest.fixture(scope="module")
+def setting(
+    digits: ImageDataset, tiny_network: BuildTiny, small_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory
+) -> Setting:
+    folder = tmp_path_factory.mktemp("setting")
+    return Setting(digits, tiny_network(), small_recipe, Run(0, folder / "run", folder / "shared"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(setting: Setting, tmp_path_factory: pytest.TempPathFactory) -> Distilled:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return setting.distil(Run(0, folder / "run", folder / "shared"))
 
 
 def test_matching_follows_the_experts_and_reports(setting: Setting, make_run: MakeRun) -> None:
@@ -79,7 +88,9 @@ class _StoppedError(Exception):
 
 
 @pytest.mark.parametrize("stop_at", [1, 5, 6, 11])
-def test_an_interrupted_run_ends_in_the_same_set(setting: Setting, make_run: MakeRun, stop_at: int) -> None:
+def test_an_interrupted_run_ends_in_the_same_set(
+    setting: Setting, undisturbed: Distilled, make_run: MakeRun, stop_at: int
+) -> None:
     def stop(progress: Progress) -> None:
         if progress.stage == "matching" and progress.done == stop_at:
             raise _StoppedError
@@ -87,7 +98,6 @@ def test_an_interrupted_run_ends_in_the_same_set(setting: Setting, make_run: Mak
     with pytest.raises(_StoppedError):
         setting.distil(make_run("broken", listener=stop))
     resumed = setting.distil(make_run("broken"))
-    undisturbed = setting.distil(make_run("whole"))
     assert torch.equal(resumed.images, undisturbed.images)
     for name in ("step_size", "published", "losses", "validation", "notes"):
         assert getattr(resumed, name) == getattr(undisturbed, name)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +25,11 @@ from distill.training.examples import Examples
 
 BuildTiny = Callable[..., Callable[[], nn.Module]]
 MakeRun = Callable[..., Run]
+
+
+@pytest.fixture
+def make_run(make_run: MakeRun, experts_home: Path) -> MakeRun:
+    return functools.partial(make_run, shared=str(experts_home))
 
 
 def test_a_set_is_judged_over_seeds(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,11 +24,19 @@ BuildTiny = Callable[..., Callable[[], nn.Module]]
 MakeRun = Callable[..., Run]
 
 
+@pytest.fixture
+def make_run(make_run: MakeRun, experts_home: Path) -> MakeRun:
+    return functools.partial(make_run, shared=str(experts_home))
+
+
 @pytest.mark.parametrize("name", METHODS)
-def test_a_method_gives_a_whole_set_with_its_provenance(
+def test_a_method_gives_a_whole_set_with_its_provenance_and_the_seed_decides_which(
     digits: ImageDataset, tiny_network: BuildTiny, small_recipe: Recipe, make_run: MakeRun, name: str, tmp_path: Path
 ) -> None:
-    made = METHODS[name](digits, tiny_network(), small_recipe, make_run())
+    runs = [make_run(f"run {number}", seed=seed) for number, seed in enumerate((0, 0, 1))]
+    made, again, other = (METHODS[name](digits, tiny_network(), small_recipe, run) for run in runs)
+    assert made.equal(again)
+    assert torch.equal(made.images, other.images) == (name == "herding")
     assert made.images.shape == (20, 1, 8, 8)
     assert made.labels.tolist() == [label for label in range(10) for _ in range(2)]
     assert made.ipc == 2
@@ -42,18 +51,6 @@ def test_a_method_gives_a_whole_set_with_its_provenance(
     assert all(seconds >= 0 for seconds in provenance["seconds"].values())
     made.save(tmp_path / "made.safetensors")
     assert SyntheticSet.load(tmp_path / "made.safetensors").equal(made)
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_the_seed_decides(
-    digits: ImageDataset, tiny_network: BuildTiny, small_recipe: Recipe, make_run: MakeRun, name: str
-) -> None:
-    sets = [
-        METHODS[name](digits, tiny_network(), small_recipe, make_run(f"run {i}", seed=seed))
-        for i, seed in enumerate((0, 0, 1))
-    ]
-    assert sets[0].equal(sets[1])
-    assert torch.equal(sets[0].images, sets[2].images) == (name == "herding")
 
 
 def test_ftd_and_mtt_differ_by_their_experts_alone(

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
 
 import pytest
 
@@ -9,6 +8,7 @@ from search_spaces import sampling
 from search_spaces.base import (
     SPACES,
     Architecture,
+    ImageShape,
     Restriction,
     feasible_architectures,
     known_choices,
@@ -21,7 +21,7 @@ SPACE = SPACES["convnet"]
 SHAPE = (3, 16, 16)
 
 
-# Of some spaces a corner, whose networks are small: every weight of 500 of them is counted.
+# Of some spaces a corner, whose networks are small: every weight of 120 of them is counted.
 CORNERS: dict[str, Restriction] = {
     "convnet": {},
     "nasbench201": {},
@@ -32,7 +32,10 @@ CORNERS: dict[str, Restriction] = {
 
 
 @pytest.mark.parametrize("name", SPACES)
-def test_a_sample_has_distinct_feasible_members_and_depends_on_the_seed_alone(name: str) -> None:
+def test_a_sample_has_distinct_feasible_members_and_depends_on_the_seed_alone(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampling, "BLOCK", 120)
     space, corner = SPACES[name], CORNERS[name]
     drawn = stratified_sample(space, 12, (1, 8, 8), 3, corner)
     assert len({architecture.representative() for architecture in drawn}) == 12
@@ -44,17 +47,19 @@ def test_a_sample_has_distinct_feasible_members_and_depends_on_the_seed_alone(na
         assert drawn != stratified_sample(space, 12, (1, 8, 8), 4, corner)
 
 
-def test_a_large_space_is_sampled_without_looking_at_all_of_it_and_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_space_is_sampled_from_500_of_its_architectures_and_without_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     space = SPACES["nasbench201"]
-    counted: list[str] = []
+    weighed: list[Architecture] = []
 
-    def count(architecture: Architecture, *size: Any) -> int:
-        counted.append(architecture.name)
-        return parameter_count(architecture, *size)
+    def count(architecture: Architecture, image_shape: ImageShape, num_classes: int) -> int:
+        weighed.append(architecture)
+        return parameter_count(architecture, image_shape, num_classes)
 
     monkeypatch.setattr(sampling, "parameter_count", count)
     drawn = stratified_sample(space, 48, (3, 24, 24), 0)
-    assert len(counted) < 1_000  # of 15,625
+    assert 400 < len(weighed) <= 500
     more = stratified_sample(space, 1_000, (3, 24, 24), 0)  # more than stand for the space at first
     assert more[:48] == drawn
     assert len({architecture.representative() for architecture in more}) == 1_000
@@ -63,7 +68,9 @@ def test_a_large_space_is_sampled_without_looking_at_all_of_it_and_without_end(m
 def test_a_sample_of_a_large_space_has_its_shares() -> None:
     space = SPACES["nasbench201"]
     drawn = stratified_sample(space, 50, SHAPE, 1)
-    alike = {one.representative(): one for one in reversed(random_architectures(space, 500, 1))}
+    alike = {
+        architecture.representative(): architecture for architecture in reversed(random_architectures(space, 500, 1))
+    }
     for key in drawn[0].choices:
         counts = Counter(architecture.choices[key] for architecture in drawn)
         shares = Counter(architecture.choices[key] for architecture in alike.values())

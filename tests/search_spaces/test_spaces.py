@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable
 
 import pytest
 import torch
@@ -79,16 +78,6 @@ def test_names_and_choices_give_the_architecture_again(space: SearchSpace) -> No
         assert space.suggest(ReplayDecisions(architecture.choices)) == architecture
 
 
-def _weigh(architectures: Iterable[Architecture]) -> list[tuple[Architecture, int]]:
-    return [(architecture, parameter_count(architecture, SHAPE, 10)) for architecture in architectures]
-
-
-def test_architectures_go_to_another_process_and_come_back() -> None:
-    sent = [architecture for space in SPACES.values() for architecture in few(space, 2)]
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        assert pool.apply(_weigh, (sent,)) == _weigh(sent)
-
-
 @every_space
 @pytest.mark.parametrize(("shape", "classes"), [((1, 17, 21), 3), ((3, 48, 32), 2)])
 def test_networks_give_a_score_per_class(space: SearchSpace, shape: tuple[int, int, int], classes: int) -> None:
@@ -113,7 +102,7 @@ def test_what_it_calls_feasible_can_be_built_and_nothing_else(space: SearchSpace
 
 @every_space
 def test_costs_are_known_without_building_and_equal_for_equal_cost_keys(space: SearchSpace) -> None:
-    drawn = few(space, 30, seed=1)
+    drawn = few(space, 15, seed=1)
     # Those that differ in one choice have nearly equal costs, or equal ones.
     own = drawn[0].choices
     changed = [{**own, key: value} for key, values in known_choices(space).items() for value in values]
@@ -123,7 +112,7 @@ def test_costs_are_known_without_building_and_equal_for_equal_cost_keys(space: S
     for architecture in [*drawn, *near]:
         alike.setdefault(architecture.cost_key, []).append(architecture)
     pairs = [(same[0], same[-1]) for same in alike.values() if len(same) > 1]
-    for first, last in [*pairs[:3], (drawn[0], drawn[0])]:
+    for first, last in [*pairs[:2], (drawn[0], drawn[0])]:
         cost = counted(last)
         assert (parameter_count(first, SHAPE, 10), flops(first, SHAPE, 10)) == cost == counted(first)
 

@@ -130,7 +130,7 @@ def test_tpe_tuner_drives_a_nested_space() -> None:
 
 def test_names_come_back_exactly() -> None:
     space = space_of(SPACE)
-    for architecture in random_architectures(space, 300, seed=0):
+    for architecture in random_architectures(space, 120, seed=0):
         again = space.parse(architecture.name.removeprefix("space.json+nets.py:builder:"))
         assert again == architecture
         assert again.name == architecture.name
