@@ -39,8 +39,8 @@ from click.testing import CliRunner
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from distill.files import locked
 from distill.images.datasets import DATASETS
-from distill.locks import locked
 from distill.methods import METHODS
 from distill.synthetic import SyntheticSet
 from ftdnas.cli.main import cli, run
