@@ -149,8 +149,7 @@ def test_contract(spec: str) -> None:
 
 @pytest.mark.parametrize("spec", SPECS)
 def test_network_is_built_counted_and_trained(spec: str) -> None:
-    fitting = [architecture for architecture in some(find_space(spec), 20) if architecture.obstacle(SHAPE) is None]
-    architecture = min(fitting, key=lambda architecture: parameter_count(architecture, SHAPE, 10))
+    architecture = next(a for a in some(find_space(spec), 20) if a.obstacle(SHAPE) is None)
     torch.manual_seed(0)
     network = architecture.build(SHAPE, 10)
     torch.manual_seed(0)
