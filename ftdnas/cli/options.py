@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -10,7 +9,6 @@ from typing import Any, get_args
 import click
 
 from ftdnas.runtime.options import Asked, asked_of
-from ftdnas.sets.request import OnImages
 
 Body = Callable[[Any, bool], None]
 AS_OPTION = "option_"  # before the name of an argument that may be given as an option too
@@ -69,10 +67,8 @@ def _parameters(asked: Asked) -> list[click.Parameter]:
     facts: dict[str, Any] = {"help": option.help, "metavar": option.metavar}
     if option.argument:
         again = [click.Option([*flags, AS_OPTION + asked.name], **facts)] if option.flags else []
-        return [
-            click.Argument([asked.name], required=asked.required and not option.flags, metavar=option.metavar),
-            *again,
-        ]
+        needed = asked.required and not option.flags
+        return [click.Argument([asked.name], type=_type(asked), required=needed, metavar=option.metavar), *again]
     facts |= {"default": asked.default, "envvar": option.environment}
     if asked.kind is bool:
         return [click.Option([*flags, asked.name], is_flag="/" not in flags[0] or None, **facts)]
@@ -93,20 +89,6 @@ def _type(asked: Asked) -> Any:
     if least is None and option.most is None:
         return str if str in (kind, *get_args(kind)) else kind
     return click.IntRange(**bounds) if kind is int else click.FloatRange(**bounds)
-
-
-def data_options(command: Any) -> Any:
-    """Which real images, of a command without a request: one argument `source`, a `Source`."""
-
-    def with_source(**values: Any) -> Any:
-        names = [asked.name for asked in asked_of(OnImages)]
-        images = OnImages(**{name: values.pop(name) for name in names})
-        return command(source=images.source, **values)
-
-    functools.update_wrapper(with_source, command)
-    parameters = [parameter for asked in asked_of(OnImages) for parameter in _parameters(asked)]
-    with_source.__click_params__ = [*getattr(command, "__click_params__", ()), *reversed(parameters)]  # type: ignore[attr-defined]
-    return with_source
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout and nothing else.")

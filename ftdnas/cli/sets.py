@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from distill.recipe import Recipe, TrainingRecipe
-from ftdnas.cli.options import data_options, json_option
+from ftdnas.cli.options import command, json_option
 from ftdnas.cli.progress import progress
 from ftdnas.sets.library import Entry, Library, curve_of, facts, sheet_of
+from ftdnas.sets.request import ImportRequest
 
 if TYPE_CHECKING:
     from distill.synthetic import SyntheticSet
@@ -94,50 +94,22 @@ def export(name: str, place: Path, form: str, as_json: bool) -> None:
     click.echo(json.dumps({"path": str(place), "form": form}) if as_json else f"written to {place}")
 
 
-def _numbers(ctx: click.Context, parameter: click.Parameter, text: str | None) -> tuple[float, ...]:  # noqa: ARG001
-    try:
-        return tuple(float(part) for part in text.split(",")) if text else ()
-    except ValueError:
-        raise click.BadParameter(f"{text!r} is not numbers with commas between them") from None
-
-
-def _names(ctx: click.Context, parameter: click.Parameter, text: str | None) -> tuple[str, ...]:  # noqa: ARG001
-    return tuple(part.strip() for part in text.split(",")) if text else ()
-
-
-@sets.command("import")
-@click.argument("images", metavar="PATH", type=click.Path(path_type=Path))
-@click.option("--name", help="What to call it (default: made of data set, ipc, method and identity).")
-@click.option("--labels", type=click.Path(path_type=Path), help="The labels' .pt file.")
-@click.option("--lr", type=click.Path(path_type=Path), help="The learning rate's .pt file.")
-@click.option("--step-size", type=float, help="The learning rate as a number.")
-@click.option("--logits", is_flag=True, help="The labels are logits, as DATM's.")
-@click.option(
-    "--preprocess",
-    type=click.Choice(["none", "standardize", "zca"]),
-    default="none",
-    show_default=True,
-    help="The space the images are in; fitted on --dataset unless --mean and --std are given.",
-)
-@click.option("--mean", callback=_numbers, metavar="A,B,C", help="Per channel, of pixels in [0, 1].")
-@click.option("--std", callback=_numbers, metavar="A,B,C", help="Per channel.")
-@click.option("--class-names", callback=_names, metavar="A,B,...", help="In the order of the labels.")
-@click.option("--augment", default=TrainingRecipe().augment, show_default=True, help="DSA operations, or none.")
-@click.option("--backbone", default=Recipe().backbone, show_default=True, help="What it was distilled with.")
-@data_options
-@json_option
-def import_set(name: str | None, as_json: bool, **told: Any) -> None:
+@command(ImportRequest, "import")
+def import_set(request: ImportRequest, as_json: bool) -> None:
     """Take a set into the library: a .safetensors file, or the .pt tensors that the field publishes.
 
     PATH is the set's file, or images_best.pt and the like (or the folder that holds it) with the labels and the
     learning rate beside it.
     """
-    from ftdnas.sets.published import Published, import_set
+    from ftdnas.sets.published import import_set
 
     with progress(as_json) as listener:
-        path = import_set(library(), Published(**told), name, listener)
+        path = import_set(library(), request, listener)
     imported = describe(path, library().load(path))
     click.echo(json.dumps(imported) if as_json else f"{imported['name']}\ncontact sheet: {imported['contact_sheet']}")
+
+
+sets.add_command(import_set)
 
 
 @sets.command()

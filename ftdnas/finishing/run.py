@@ -27,6 +27,7 @@ from ftdnas.ranking.standing import Standing, standing
 from ftdnas.runtime.device import pick_device, use_threads
 from ftdnas.runtime.home import digest, home, read_json, write_json
 from ftdnas.runtime.rows import Row
+from ftdnas.sets.images import Source
 from ftdnas.sets.making import choose_recipe
 from ftdnas.sets.recipes import load_recipe
 from search_spaces.base import flops, parameter_count, parse_architecture
@@ -88,15 +89,15 @@ def _images(request: FinishRequest, ranked: Standing | None, listener: Listener)
     """The images at the size to train for, and the data set's spec: the study's own where no other is named."""
     source = request.source
     if not source.spec:
-        recorded = {} if ranked is None else ranked.source
-        if not recorded.get("spec"):
+        recorded = Source.from_json({} if ranked is None else ranked.source)
+        if not recorded.spec:
             raise ValueError("which images? --dataset NAME" + (" (the study does not say)" if ranked else ""))
         source = replace(
             source,
-            spec=str(recorded["spec"]),
-            validation=recorded.get("validation") if source.validation is None else source.validation,
-            split_file=source.split_file or (Path(recorded["split_file"]) if recorded.get("split_file") else None),
-            split_seed=int(recorded.get("split_seed", source.split_seed)),
+            spec=recorded.spec,
+            validation=recorded.validation if source.validation is None else source.validation,
+            split_file=source.split_file or recorded.split_file,
+            split_seed=recorded.split_seed,
         )
     data = source.load(listener)
     if source.image_size is None and data.target_size:

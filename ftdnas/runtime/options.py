@@ -133,7 +133,7 @@ def _asked(field: dataclasses.Field[Any], owner: type) -> Asked:
     parts = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
     known = [part for part in parts if part is not type(None) and not dataclasses.is_dataclass(part)]
     kind = Union[tuple(known)]  # noqa: UP007  # of however many there are
-    many = get_origin(kind) is tuple
+    many = get_origin(kind) is tuple and field.metadata[_KEY].parse is None
     return Asked(
         field.name,
         get_args(kind)[0] if many else kind,

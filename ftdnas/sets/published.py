@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from distill.images.preprocess import Preprocess, fit_preprocess
-from distill.recipe import Recipe, TrainingRecipe
 from distill.run import Listener, ignore
 from distill.synthetic import SOFT_TOLERANCE, SyntheticSet
 from ftdnas.runtime.home import home
-from ftdnas.sets.images import KEY, Source
+from ftdnas.runtime.options import shared
+from ftdnas.sets.images import KEY
 from ftdnas.sets.library import SUFFIX, Library
+from ftdnas.sets.request import ImportRequest, OnImages
 
 if TYPE_CHECKING:
     from distill.images.datasets import ImageDataset
@@ -25,69 +26,44 @@ if TYPE_CHECKING:
 MOST_CLASSES = 100_000  # labels above this are no class numbers
 
 
-@dataclass(frozen=True)
-class Published:
-    """The files, and what they do not say about themselves.
-
-    `images` is a .pt file, or the folder that holds images_best.pt. Labels and step size, where not given, are looked
-    for beside it, under the same name with "labels" and "lr" in it. `preprocess` is the space the images are in:
-    "none"; "standardize" with `mean` and `std` per channel, or fitted on the data set of `source`; "zca" fitted on
-    that. The data set also names the classes, unless `class_names` does; else they are called by their numbers.
-    `logits`: two-dimensional labels are logits, not distributions (DATM publishes such).
-    """
-
-    images: Path
-    labels: Path | None = None
-    lr: Path | None = None
-    step_size: float | None = None
-    logits: bool = False
-    preprocess: str = "none"
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
-    source: Source | None = None
-    class_names: tuple[str, ...] = ()
-    augment: str = TrainingRecipe().augment
-    backbone: str = Recipe().backbone
-
-
-def import_set(library: Library, published: Published, name: str | None = None, listener: Listener = ignore) -> Path:
+def import_set(library: Library, request: ImportRequest, listener: Listener = ignore) -> Path:
     """Add a set to the library and return its path there: a .safetensors file under its own name, or .pt tensors.
 
     Raises what `SyntheticSet.load`, `read_published` and `Library.add` raise.
     """
-    file = published.images
+    file = request.images
     if file.suffix != SUFFIX:
-        return library.add(read_published(published, listener), name)
-    if published != Published(file, source=published.source):
+        return library.add(read_published(request, listener), request.name)
+    if request != ImportRequest(images=file, name=request.name, **vars(shared(request, OnImages))):
         raise ValueError(f"{file.name} says itself how it was made: give only its name")
-    return library.add(SyntheticSet.load(file), name or file.name.removesuffix(SUFFIX))
+    return library.add(SyntheticSet.load(file), request.name or file.name.removesuffix(SUFFIX))
 
 
-def read_published(published: Published, listener: Listener = ignore) -> SyntheticSet:
+def read_published(request: ImportRequest, listener: Listener = ignore) -> SyntheticSet:
     """The set, every part of it checked.
 
     Raises FileNotFoundError where a file is missing, ValueError where one holds something else or would execute
     anything, or where the parts do not fit together, and what loading the data set raises.
     """
-    file = _images_file(published.images)
+    file = _images_file(request.images)
     images = _read_tensor(file).detach().float()
     if images.ndim != 4:
         raise ValueError(f"{file}: holds a tensor {tuple(images.shape)}, not images (N, C, H, W)")
-    labels = _labels(_read_tensor(published.labels or _beside(file, "labels", "--labels")), published.logits)
-    step_size = published.step_size or _read_number(published.lr or _beside(file, "lr", "--lr or --step-size"))
-    data = _real_images(published, images, listener)
-    names = published.class_names or (data.class_names if data else tuple(map(str, range(_count(labels)))))
+    labels = _labels(_read_tensor(request.labels or _beside(file, "labels", "--labels")), request.logits)
+    step_size = request.step_size or _read_number(request.lr or _beside(file, "lr", "--lr or --step-size"))
+    data = _real_images(request, images, listener)
+    names = request.class_names or (data.class_names if data else tuple(map(str, range(_count(labels)))))
     hard = labels if labels.ndim == 1 else labels.argmax(1)
     return SyntheticSet(
         images=images,
         labels=labels,
         step_size=float(step_size),
-        preprocess=_preprocess(published, images, data, listener),
-        augment=published.augment,
-        backbone=published.backbone,
+        preprocess=_preprocess(request, images, data, listener),
+        augment=request.augment,
+        backbone=request.backbone,
         class_names=names,
         ipc=int(torch.unique(hard, return_counts=True)[1].max()) if len(hard) else 1,
-        provenance=_provenance(published, file, data),
+        provenance=_provenance(request, file, data),
     )
 
 
@@ -115,22 +91,22 @@ def _count(labels: Tensor) -> int:
     return int(labels.max()) + 1 if len(labels) else 1
 
 
-def _real_images(published: Published, images: Tensor, listener: Listener) -> ImageDataset | None:
+def _real_images(request: ImportRequest, images: Tensor, listener: Listener) -> ImageDataset | None:
     """The data set that was distilled, all its training images together: the papers hold none back."""
-    source = published.source
-    if source is None or not source.spec:
+    source = request.source
+    if not source.spec:
         return None
     size = int(images.shape[2]) if source.image_size is None else source.image_size
     validation = 0.0 if source.validation is None else source.validation
     return replace(source, image_size=size, validation=validation).load(listener)
 
 
-def _preprocess(published: Published, images: Tensor, data: ImageDataset | None, listener: Listener) -> Preprocess:
-    kind = published.preprocess
-    if published.mean or published.std:
+def _preprocess(request: ImportRequest, images: Tensor, data: ImageDataset | None, listener: Listener) -> Preprocess:
+    kind = request.preprocess
+    if request.mean or request.std:
         if kind != "standardize":
             raise ValueError(f"mean and std belong to preprocess standardize, not to {kind}")
-        tensors = {"mean": torch.tensor(published.mean), "std": torch.tensor(published.std)}
+        tensors = {"mean": torch.tensor(request.mean), "std": torch.tensor(request.std)}
         return Preprocess.from_tensors(kind, tensors, (images.shape[1], images.shape[2], images.shape[3]))
     if kind != "none" and data is None:
         given = "--mean and --std, or " if kind == "standardize" else ""
@@ -139,12 +115,12 @@ def _preprocess(published: Published, images: Tensor, data: ImageDataset | None,
     return fit_preprocess(kind, pixels, cache=home() / "preprocess", listener=listener)
 
 
-def _provenance(published: Published, file: Path, data: ImageDataset | None) -> dict[str, Any]:
+def _provenance(request: ImportRequest, file: Path, data: ImageDataset | None) -> dict[str, Any]:
     origin: dict[str, Any] = {"method": "imported", "notes": [f"imported from {file.name}; made by others"]}
-    if data is None or published.source is None:
+    if data is None:
         return origin
     found = {"dataset": data.name, "source": data.source, "data_fingerprint": data.fingerprint}
-    used = replace(published.source, image_size=data.image_shape[1], validation=published.source.validation or 0.0)
+    used = replace(request.source, image_size=data.image_shape[1], validation=request.source.validation or 0.0)
     return {**origin, **found, "split_note": data.split_note, KEY: used.to_json()}
 
 

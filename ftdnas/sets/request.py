@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from distill.recipe import Recipe
+from distill.recipe import Recipe, TrainingRecipe
 from ftdnas.runtime.options import duration_text, option, seconds, size
 
 if TYPE_CHECKING:
@@ -31,6 +31,19 @@ def setting_texts(settings: Mapping[str, Any] | None) -> list[str]:
     """Settings as `ftdnas.sets.recipes.override` reads them."""
     settings = settings or {}
     return [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in settings.items()]
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    """Of "0.5,0.5,0.5". Raises ValueError for anything else."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"{text!r} is not numbers with commas between them") from None
+
+
+def words(text: str) -> tuple[str, ...]:
+    """Of "a,b,c"."""
+    return tuple(part.strip() for part in text.split(","))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +70,11 @@ class OnImages(WithRoot):
     )
     image_size: int | None = option(None, "Bring the images to this side.", least=1, metavar="PIXELS", counts="pixels")
     validation: float | None = option(
-        None, "Share of training images held back for every choice; 0 is the papers' protocol.", least=0, most=1
+        None,
+        "Training images held back for every choice; 0 is the papers' protocol.",
+        least=0,
+        most=1,
+        metavar="FRACTION",
     )
     split: Path | None = option(None, "CSV of file,split: which photo is for train, validation, test.", local=True)
     split_seed: int = option(0, "Of the split, if drawn.", least=0, counts="seed")
@@ -163,3 +180,30 @@ class EvaluateRequest(OnMachine, OnImages):
     settings: Mapping[str, Any] | None = option(
         None, SETTINGS_HELP, metavar="SECTION.KEY=VALUE", flags="--set", parse=pair
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportRequest(OnImages):
+    """A set's own file, or the .pt files that the field publishes, and what they do not say about themselves.
+
+    `images` is the file, or the folder that holds images_best.pt. Labels and step size, where not given, are looked for
+    beside it, under the same name with "labels" and "lr" in it. `preprocess` is the space the images are in: "none";
+    "standardize" with `mean` and `std` per channel, or fitted on the data set; "zca" fitted on that. The data set also
+    names the classes, unless `class_names` does; else they are called by their numbers. `logits`: two-dimensional
+    labels are logits, not distributions (DATM publishes such).
+    """
+
+    images: Path = option(None, "", metavar="PATH", parse=Path, argument=True)
+    name: str | None = option(None, "What to call it (default: made of data set, ipc, method and identity).")
+    labels: Path | None = option(None, "The labels' .pt file.")
+    lr: Path | None = option(None, "The learning rate's .pt file.")
+    step_size: float | None = option(None, "The learning rate as a number.")
+    logits: bool = option(False, "The labels are logits, as DATM's.")
+    preprocess: Literal["none", "standardize", "zca"] = option(
+        "none", "The space the images are in; fitted on --dataset unless --mean and --std are given."
+    )
+    mean: tuple[float, ...] = option((), "Per channel, of pixels in [0, 1].", metavar="A,B,C", parse=numbers)
+    std: tuple[float, ...] = option((), "Per channel.", metavar="A,B,C", parse=numbers)
+    class_names: tuple[str, ...] = option((), "In the order of the labels.", metavar="A,B,...", parse=words)
+    augment: str = option(TrainingRecipe().augment, "DSA operations, or none.")
+    backbone: str = option(Recipe().backbone, "What it was distilled with.")

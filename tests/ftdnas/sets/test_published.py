@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from distill.images.preprocess import fit_preprocess
 from distill.synthetic import SyntheticSet
-from ftdnas.sets.images import Source, images_of
+from ftdnas.sets.images import images_of
 from ftdnas.sets.library import Library
-from ftdnas.sets.published import Published, import_set, read_published
+from ftdnas.sets.published import import_set, read_published
+from ftdnas.sets.request import ImportRequest
 
 MakeSet = Callable[..., SyntheticSet]
 in_one_folder = settings(
@@ -41,7 +42,7 @@ def folder(make_set: MakeSet, tmp_path: Path) -> Path:
 
 
 def test_a_folder_of_tensors_becomes_a_set(folder: Path, make_set: MakeSet) -> None:
-    read = read_published(Published(folder))
+    read = read_published(ImportRequest(images=folder))
     assert torch.equal(read.images, make_set(classes=10).images)
     assert torch.equal(read.labels, make_set(classes=10).labels)
     assert read.step_size == 0.0312
@@ -53,21 +54,22 @@ def test_a_folder_of_tensors_becomes_a_set(folder: Path, make_set: MakeSet) -> N
 
 
 def test_the_data_set_gives_preprocessing_names_and_where_it_is(folder: Path) -> None:
-    source = Source("digits")
-    read = read_published(Published(folder, preprocess="zca", source=source))
+    read = read_published(ImportRequest(images=folder, preprocess="zca", dataset="digits"))
     real = images_of(read)  # found again by the provenance, and the fingerprint is the same
     assert len(real.validation) == 0  # the papers hold none back
     assert read.class_names == real.class_names
     assert read.preprocess.fingerprint == fit_preprocess("zca", real.train.images).fingerprint
     assert read.provenance["dataset"] == "digits"
     assert read.provenance["data_fingerprint"] == real.fingerprint
-    own = read_published(Published(folder, preprocess="standardize", source=source, class_names=tuple("abcdefghij")))
+    own = read_published(
+        ImportRequest(images=folder, preprocess="standardize", dataset="digits", class_names=tuple("abcdefghij"))
+    )
     assert own.class_names == tuple("abcdefghij")
     assert own.preprocess.fingerprint == fit_preprocess("standardize", real.train.images).fingerprint
 
 
 def test_mean_and_deviation_give_the_preprocessing(folder: Path) -> None:
-    read = read_published(Published(folder, preprocess="standardize", mean=(0.3,), std=(0.25,)))
+    read = read_published(ImportRequest(images=folder, preprocess="standardize", mean=(0.3,), std=(0.25,)))
     assert torch.allclose(read.preprocess.invert(read.images), read.images * 0.25 + 0.3)
 
 
@@ -76,23 +78,23 @@ def test_files_may_be_anywhere_and_of_any_number_type(folder: Path, tmp_path: Pa
     torch.save(torch.nn.Parameter(made.images.double()), tmp_path / "x.pt")
     torch.save(made.labels.to(torch.int32), tmp_path / "y.pt")
     torch.save(torch.tensor([0.5]), tmp_path / "rate.pt")
-    read = read_published(Published(tmp_path / "x.pt", labels=tmp_path / "y.pt", lr=tmp_path / "rate.pt"))
+    read = read_published(ImportRequest(images=tmp_path / "x.pt", labels=tmp_path / "y.pt", lr=tmp_path / "rate.pt"))
     assert torch.equal(read.images, made.images)
     assert torch.equal(read.labels, made.labels)
     assert read.step_size == 0.5
-    again = read_published(Published(folder / "images_best.pt", step_size=0.7))
+    again = read_published(ImportRequest(images=folder / "images_best.pt", step_size=0.7))
     assert again.step_size == 0.7
 
 
 def test_soft_labels_as_distributions_and_as_logits(folder: Path, make_set: MakeSet) -> None:
     soft = make_set(classes=10, soft=True).labels
     torch.save(soft, folder / "labels_best.pt")
-    assert torch.equal(read_published(Published(folder)).labels, soft)
+    assert torch.equal(read_published(ImportRequest(images=folder)).labels, soft)
     logits = soft.log() + 3
     torch.save(logits, folder / "labels_best.pt")
     with pytest.raises(ValueError, match="do not sum to 1 for each image: if they are logits, say so"):
-        read_published(Published(folder))
-    read = read_published(Published(folder, logits=True))
+        read_published(ImportRequest(images=folder))
+    read = read_published(ImportRequest(images=folder, logits=True))
     assert torch.allclose(read.labels, soft, atol=1e-6)
     assert read.ipc == 2
 
@@ -100,29 +102,31 @@ def test_soft_labels_as_distributions_and_as_logits(folder: Path, make_set: Make
 def test_other_names_in_the_folder(folder: Path) -> None:
     for word in ("images", "labels", "lr"):
         (folder / f"{word}_best.pt").rename(folder / f"{word}_5000.pt")
-    assert len(read_published(Published(folder)).images) == 20
+    assert len(read_published(ImportRequest(images=folder)).images) == 20
     (folder / "images_1000.pt").write_bytes((folder / "images_5000.pt").read_bytes())
     with pytest.raises(ValueError, match=r"has 2 files images\*\.pt: name the one"):
-        read_published(Published(folder))
+        read_published(ImportRequest(images=folder))
     (folder / "images_5000.pt").rename(folder / "images.pt")
     with pytest.raises(FileNotFoundError, match=r"no labels file .*looked for labels\.pt beside it\): give --labels"):
-        read_published(Published(folder))
+        read_published(ImportRequest(images=folder))
 
 
 def test_what_is_missing_is_said(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no images_best\.pt, images\.pt or images\*\.pt in "):
-        read_published(Published(tmp_path))
+        read_published(ImportRequest(images=tmp_path))
     with pytest.raises(FileNotFoundError, match=r"no file .*none\.pt"):
-        read_published(Published(tmp_path / "none.pt"))
+        read_published(ImportRequest(images=tmp_path / "none.pt"))
     (folder / "lr_best.pt").unlink()
     with pytest.raises(FileNotFoundError, match=r"no lr file .*: give --lr or --step-size"):
-        read_published(Published(folder))
+        read_published(ImportRequest(images=folder))
     (folder / "images_best.pt").rename(folder / "set.pt")
     with pytest.raises(FileNotFoundError, match=r"no labels file for .*set\.pt: give --labels"):
-        read_published(Published(folder / "set.pt"))
+        read_published(ImportRequest(images=folder / "set.pt"))
     with pytest.raises(ValueError, match="preprocess standardize needs --mean and --std, or the real images"):
         read_published(
-            Published(folder / "set.pt", labels=folder / "labels_best.pt", step_size=1.0, preprocess="standardize")
+            ImportRequest(
+                images=folder / "set.pt", labels=folder / "labels_best.pt", step_size=1.0, preprocess="standardize"
+            )
         )
 
 
@@ -155,7 +159,7 @@ def test_what_is_missing_is_said(folder: Path, tmp_path: Path) -> None:
 def test_wrong_contents_are_refused(file: str, content: Any, reason: str, folder: Path) -> None:
     torch.save(content, folder / f"{file}_best.pt")
     with pytest.raises(ValueError, match=reason):
-        read_published(Published(folder))
+        read_published(ImportRequest(images=folder))
 
 
 @pytest.mark.parametrize(
@@ -173,7 +177,7 @@ def test_wrong_contents_are_refused(file: str, content: Any, reason: str, folder
 )
 def test_what_does_not_fit_together_is_refused(told: dict[str, Any], reason: str, folder: Path) -> None:
     with pytest.raises(ValueError, match=reason):
-        read_published(Published(folder, **told))
+        read_published(ImportRequest(images=folder, **told))
 
 
 class Attack:
@@ -190,7 +194,7 @@ class Attack:
 def test_a_hostile_file_executes_nothing(file: str, folder: Path, tmp_path: Path) -> None:
     torch.save(Attack(tmp_path / "pwned"), folder / f"{file}_best.pt")
     with pytest.raises(ValueError, match=rf"{file}_best\.pt: not plain tensors as torch\.save writes them"):
-        read_published(Published(folder))
+        read_published(ImportRequest(images=folder))
     assert not (tmp_path / "pwned").exists()
     torch.load(folder / f"{file}_best.pt", weights_only=False)  # the attack was a real one
     assert (tmp_path / "pwned").exists()
@@ -209,7 +213,7 @@ def test_damaged_files_raise_value_error_only(data: st.DataObject, folder: Path,
     else:
         path.write_bytes(whole[:place] + data.draw(st.binary(min_size=1, max_size=4)) + whole[place + 1 :])
     try:
-        read = read_published(Published(folder))
+        read = read_published(ImportRequest(images=folder))
     except ValueError:
         return
     assert isinstance(read, SyntheticSet)  # the format has no checksum over everything
@@ -218,18 +222,18 @@ def test_damaged_files_raise_value_error_only(data: st.DataObject, folder: Path,
 def test_a_set_file_keeps_its_name_in_the_library(make_set: MakeSet, tmp_path: Path) -> None:
     library = Library(tmp_path / "sets")
     make_set().save(tmp_path / "from a friend.safetensors")
-    path = import_set(library, Published(tmp_path / "from a friend.safetensors", source=Source("")))
+    path = import_set(library, ImportRequest(images=tmp_path / "from a friend.safetensors"))
     assert path.name == "from a friend.safetensors"
     assert library.load(path).equal(make_set())
-    other = import_set(library, Published(tmp_path / "from a friend.safetensors"), "mine")
+    other = import_set(library, ImportRequest(images=tmp_path / "from a friend.safetensors", name="mine"))
     assert other.name == "mine.safetensors"
     with pytest.raises(ValueError, match=r"from a friend\.safetensors says itself how it was made"):
-        import_set(library, Published(tmp_path / "from a friend.safetensors", preprocess="zca"))
+        import_set(library, ImportRequest(images=tmp_path / "from a friend.safetensors", preprocess="zca"))
 
 
 def test_published_tensors_get_a_name(folder: Path, tmp_path: Path) -> None:
     library = Library(tmp_path / "sets")
-    path = import_set(library, Published(folder, source=Source("digits")))
+    path = import_set(library, ImportRequest(images=folder, dataset="digits"))
     assert path.name.startswith("digits-ipc2-imported-custom-")
-    assert import_set(library, Published(folder), "theirs").name == "theirs.safetensors"
+    assert import_set(library, ImportRequest(images=folder, name="theirs")).name == "theirs.safetensors"
     assert len(library.names()) == 2
