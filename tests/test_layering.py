@@ -19,6 +19,20 @@ MODULES = {
     for package in PACKAGES
     for path in sorted((ROOT / package).rglob("*.py"))
 }
+# Every room imports from those that stand after it, and from no other: the order from the shells down to the ground.
+ROOMS = (
+    "cli",
+    "service",
+    "interface",
+    "finishing",
+    "report",
+    "ranking",
+    "proxies",
+    "candidates",
+    "sets",
+    "runtime",
+    "agreement",
+)
 ONLY_IN = {
     # package: where it may be imported
     "click": {"ftdnas.cli"},
@@ -102,6 +116,54 @@ def test_leaves_import_only_what_they_may(leaf: str) -> None:
             for name in imports_of(module):
                 top = name.partition(".")[0]
                 assert top in LEAVES[leaf] | {leaf, "__future__"} or standard(top), f"{module} imports {name}"
+
+
+def our_imports(module: str) -> set[str]:
+    """Of our own modules, those that it imports anywhere: `from a import b` is b where that is a module, else a."""
+    names = imports_of(module)
+    return {name if name in MODULES else name.rpartition(".")[0] for name in names} & set(MODULES) - {module}
+
+
+def room(module: str) -> str:
+    """Of a module of ftdnas; "" of its own top."""
+    return ".".join(module.split(".")[1:2])
+
+
+def test_rooms_stand_in_the_order_that_is_listed_here() -> None:
+    folders = {path.parent.name for path in (ROOT / "ftdnas").glob("*/__init__.py")}
+    assert folders == set(ROOMS)
+    for module in MODULES:
+        if module.startswith("ftdnas.") and room(module) in ROOMS:
+            below = ROOMS[ROOMS.index(room(module)) :]
+            for name in our_imports(module):
+                assert not name.startswith("ftdnas") or room(name) in below, (
+                    f"{module} imports {name}, which is above it"
+                )
+
+
+def test_agreement_is_statistics_alone() -> None:
+    for module in MODULES:
+        if inside(module, {"ftdnas.agreement"}):
+            for name in imports_of(module):
+                top = name.partition(".")[0]
+                assert top in {"numpy", "scipy", "__future__"} or standard(top) or name.startswith("ftdnas.agreement")
+
+
+def test_no_module_is_in_a_circle() -> None:
+    """However late an import is made, inside a function or for types alone."""
+    left = {module: our_imports(module) for module in MODULES}
+    while free := {module for module, needed in left.items() if not needed & set(left)}:
+        left = {module: needed for module, needed in left.items() if module not in free}
+    assert not left, f"circles among {sorted(left)}"
+
+
+def test_few_things_lie_on_the_first_level() -> None:
+    names = {path.relative_to(ROOT / "ftdnas").parts[0] for path in committed() if inside_folder(path, "ftdnas")}
+    assert len(names) <= 14, sorted(names)
+
+
+def inside_folder(path: Path, folder: str) -> bool:
+    return (ROOT / folder) in path.parents
 
 
 @pytest.mark.parametrize("package", ONLY_IN)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,7 @@ from ftdnas.ranking.samplers import SAMPLERS, make_sampler
 from ftdnas.ranking.study import StudyFolder, study_folder
 from ftdnas.runtime.device import pick_device, use_processes, visible_gpus
 from ftdnas.runtime.home import digest
-from ftdnas.runtime.processes import LocalProcesses
+from ftdnas.runtime.processes import Executor, LocalProcesses
 from ftdnas.sets.making import choose_recipe
 from ftdnas.sets.recipes import recipe_from_dict
 from search_spaces.base import (
@@ -77,23 +79,38 @@ class PreparedSearch:
     def size(self) -> tuple[tuple[int, int, int], int]:
         return self.bench.data.image_shape, self.bench.data.num_classes
 
+    @cached_property
+    def example(self) -> str | None:
+        """Some candidate; None where there is none."""
+        return next(iter(self.request.names), None) or getattr(sampler_of(self, "stratified").ask(), "name", None)
+
+    def shelf(self) -> Shelf:
+        """All materials that any of the proxies needs: they reach a process once."""
+        if self.example is not None:
+            for proxy in (self.proxy, *self.compared):
+                proxy.todo([self.example], {})
+        return self.bench.shelf
+
     @contextlib.contextmanager
-    def executor(self) -> Iterator[Any]:
-        """With what is on the bench's shelf now."""
+    def executor(self) -> Iterator[Executor[Shelf]]:
+        """The processes of the whole search, begun when there is something to do."""
+        device = self.bench.device
         if self.request.executor == "ray":
             from ftdnas.runtime.ray import RayCluster
 
-            gpus = 1.0 if self.bench.device == "cuda" else 0.0
-            with RayCluster(
-                lambda: dict(self.bench.shelf), self.jobs, address=self.request.ray_address, gpus=gpus
-            ) as cluster:
+            gpus = 1.0 if device == "cuda" else 0.0
+            with RayCluster(self.shelf, self.jobs, address=self.request.ray_address, gpus=gpus) as cluster:
                 yield cluster
-        else:
-            with LocalProcesses(self.lay_out, self.jobs, visible_gpus(self.bench.device)) as processes:
-                yield processes
+            return
 
-    def lay_out(self) -> Callable[[], Shelf]:
-        return hand_over(list(self.bench.shelf.values()), self.materials, self.bench.device)
+        def lay_out() -> Callable[[], Shelf]:
+            return hand_over(list(self.shelf().values()), self.materials, device)
+
+        try:
+            with LocalProcesses(lay_out, self.jobs, visible_gpus(device)) as processes:
+                yield processes
+        finally:
+            shutil.rmtree(self.materials, ignore_errors=True)
 
 
 def prepare_search(

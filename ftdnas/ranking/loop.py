@@ -9,9 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from distill.images.datasets import ImageDataset
@@ -20,7 +18,6 @@ from distill.synthetic import SyntheticSet
 from ftdnas.candidates.cost import CostModel
 from ftdnas.candidates.materials import Shelf
 from ftdnas.proxies.base import Proxy, settle
-from ftdnas.proxies.names import DEFAULT, read_proxy
 from ftdnas.proxies.rank_sum import guide_of
 from ftdnas.ranking.advice import Advice
 from ftdnas.ranking.job import (
@@ -34,22 +31,20 @@ from ftdnas.ranking.job import (
     sampler_of,
 )
 from ftdnas.ranking.plan import Plan
-from ftdnas.ranking.request import Screened, SearchRequest
+from ftdnas.ranking.request import SearchRequest
 from ftdnas.ranking.search_plan import advice_of, first_training, measured, plan_of, price
 from ftdnas.ranking.table import Ranking, notes_on, ranked
 from ftdnas.ranking.trials import Evaluated, Study, open_study
 from ftdnas.runtime.database import open_storage
 from ftdnas.runtime.leases import Leases
+from ftdnas.runtime.processes import Executor
 from ftdnas.runtime.rows import Row
 from ftdnas.runtime.shared import Record, Work, carry_out
-from ftdnas.sets.library import Library
 from search_spaces.base import (
     flops,
     parameter_count,
     parse_architecture,
 )
-
-__all__ = ["SearchRequest", "advice", "choose_set", "needs_set", "search"]
 
 
 def search(
@@ -76,11 +71,8 @@ def search(
         leases = stack.enter_context(storage.leases(f"rows/{job.folder.name}")) if request.join else None
         objectives = {"score": "maximize"} | {name: OBJECTIVES[name] for name in request.objectives}
         study = stack.enter_context(open_study(storage, job.folder.name, job.space, objectives))
-        try:
-            ranking = _run(job, leases, study)
-        finally:
-            shutil.rmtree(job.materials, ignore_errors=True)
-    return ranking
+        processes = stack.enter_context(job.executor())
+        return _run(job, leases, study, processes)
 
 
 def advice(
@@ -98,10 +90,8 @@ def advice(
     first = first_training(job)
     if first is None:
         raise ValueError(f"{request.proxy} trains nothing, so there is nothing to time: it takes seconds")
-    try:
-        cost = measured(job, first)
-    finally:
-        shutil.rmtree(job.materials, ignore_errors=True)
+    with job.executor() as processes:
+        cost = measured(job, first, processes)
     for line in (*known_limits(job), *precision_notes(job)):
         job.say(line)
     sampler = sampler_of(job, "stratified")
@@ -111,33 +101,7 @@ def advice(
     return advice_of(job, sample, request.candidates or len(sample), cost)
 
 
-def choose_set(library: Library, name: str | None, spec: str) -> tuple[str, SyntheticSet]:
-    """The set of that name, or else the newest sound one of the library, of the data set `spec` where that is given.
-
-    Raises LookupError where there is none, and what `Library.load` raises.
-    """
-    if name is None:
-        place = Path(spec.partition(":")[2]).expanduser().resolve()
-        wanted = {place.name, place.stem} if ":" in spec else {spec}
-        entries = [entry for entry in library.list() if not entry.problem]
-        fitting = [entry for entry in entries if not spec or entry.facts["dataset"] in wanted]
-        if not fitting:
-            what, where = (f"set of {spec}", f" --dataset {spec}") if spec else ("set", " --dataset digits")
-            raise LookupError(
-                f"the library has no {what} yet: make one (ftdnas distill{where}), or do without "
-                f"(ftdnas search{where} --proxy race)"
-            )
-        name = max(fitting, key=lambda entry: entry.path.stat().st_mtime).name
-    path = library.path(name)
-    return path.stem, library.load(path)
-
-
-def needs_set(request: Screened) -> bool:
-    """Whether any of its proxies trains on a set or on as many real images."""
-    return any(read_proxy(text).needs_set for text in (request.proxy or DEFAULT, *request.compared))
-
-
-def _run(job: PreparedSearch, leases: Leases | None, study: Study) -> Ranking:
+def _run(job: PreparedSearch, leases: Leases | None, study: Study, processes: Executor[Shelf]) -> Ranking:
     request = job.request
     job.say(
         f"study {job.folder.name}; evaluations run in {job.jobs} process{'es' * (job.jobs > 1)} on {job.bench.device}"
@@ -148,17 +112,17 @@ def _run(job: PreparedSearch, leases: Leases | None, study: Study) -> Ranking:
         job.say(f"the set is of {side} pixels, the target of {target}: candidates are screened at {side}")
     for line in known_limits(job):
         job.say(line)
-    plan, cost, names = plan_of(job)
+    plan, cost, names = plan_of(job, processes)
     record = Record(job.folder.rows, leases)
     record.exchange()
     rows: dict[str, Row] = {}
     if names is None:
-        names = _adaptive(job, plan, record, rows, study)
+        names = _adaptive(job, plan, record, rows, study, processes)
         plan = Plan(**{**plan.__dict__, "candidates": tuple(names)})
         job.folder.keep_plan(job.settings, plan, cost)
     facts = facts_of(names, job)
-    _settle(job, [job.proxy], names, record, rows, cost, "screening")
-    _settle(job, job.compared, names, record, rows, cost, "baselines")
+    _settle(job, [job.proxy], names, record, rows, cost, "screening", processes)
+    _settle(job, job.compared, names, record, rows, cost, "baselines", processes)
     ranking = Ranking(
         study=job.folder.name,
         folder=job.folder.path,
@@ -199,6 +163,7 @@ def _settle(
     rows: dict[str, Row],
     cost: CostModel,
     stage: str,
+    processes: Executor[Shelf],
 ) -> None:
     """Do what the proxies ask for, round after round; `rows` collects it."""
     rows |= {key: row for key, row in record.file.settled().items() if key not in rows}
@@ -218,14 +183,15 @@ def _settle(
             values = {} if row.get("score") is None else {"validation_accuracy": float(row["score"])}
             job.listener(Progress(stage, done, len(todo), values))
 
-        with job.executor() as processes:
-            works = [todo[key] for _, key in priced]
-            return carry_out(works, record, processes, finished, limit_s=job.request.limit_s)
+        works = [todo[key] for _, key in priced]
+        return carry_out(works, record, processes, finished, limit_s=job.request.limit_s)
 
     settle(proxies, names, rows, a_round)
 
 
-def _adaptive(job: PreparedSearch, plan: Plan, record: Record, rows: dict[str, Row], study: Study) -> list[str]:
+def _adaptive(
+    job: PreparedSearch, plan: Plan, record: Record, rows: dict[str, Row], study: Study, processes: Executor[Shelf]
+) -> list[str]:
     """Candidates of a sampler that learns: proposed while others are evaluated, and told of each that is done.
 
     It is told of the proxy's first part alone, for a sum of ranks changes with every candidate.
@@ -274,10 +240,7 @@ def _adaptive(job: PreparedSearch, plan: Plan, record: Record, rows: dict[str, R
             tell(name)
 
     job.listener(Progress("screening", 0, wanted))
-    first = next(iter(job.request.names), None) or plan.candidates[0]
-    job.proxy.todo([first], {})  # so that all materials are on the shelf
-    with job.executor() as processes:
-        carry_out(ask(), record, processes, finished, limit_s=request.limit_s)
+    carry_out(ask(), record, processes, finished, limit_s=request.limit_s)
     return names
 
 

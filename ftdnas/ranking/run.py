@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from distill.images.datasets import ImageDataset
 from distill.run import Listener, ignore
 from distill.synthetic import SyntheticSet
+from ftdnas.proxies.names import DEFAULT, read_proxy
 from ftdnas.ranking.advice import Advice
-from ftdnas.ranking.loop import advice, choose_set, needs_set, search
+from ftdnas.ranking.loop import advice, search
 from ftdnas.ranking.request import AdviseRequest, Screened, SearchRequest
 from ftdnas.ranking.table import Ranking
 from ftdnas.runtime.options import shared
@@ -39,6 +41,32 @@ def materials_of(request: Screened, listener: Listener = ignore) -> Materials:
     name, synthetic = choose_set(Library(), request.set, source.spec)
     data = images_of(synthetic, source, listener)
     return Materials(name, synthetic, data, source_of(synthetic, source).to_json())
+
+
+def choose_set(library: Library, name: str | None, spec: str) -> tuple[str, SyntheticSet]:
+    """The set of that name, or else the newest sound one of the library, of the data set `spec` where that is given.
+
+    Raises LookupError where there is none, and what `Library.load` raises.
+    """
+    if name is None:
+        place = Path(spec.partition(":")[2]).expanduser().resolve()
+        wanted = {place.name, place.stem} if ":" in spec else {spec}
+        entries = [entry for entry in library.list() if not entry.problem]
+        fitting = [entry for entry in entries if not spec or entry.facts["dataset"] in wanted]
+        if not fitting:
+            what, where = (f"set of {spec}", f" --dataset {spec}") if spec else ("set", " --dataset digits")
+            raise LookupError(
+                f"the library has no {what} yet: make one (ftdnas distill{where}), or do without "
+                f"(ftdnas search{where} --proxy race)"
+            )
+        name = max(fitting, key=lambda entry: entry.path.stat().st_mtime).name
+    path = library.path(name)
+    return path.stem, library.load(path)
+
+
+def needs_set(request: Screened) -> bool:
+    """Whether any of its proxies trains on a set or on as many real images."""
+    return any(read_proxy(text).needs_set for text in (request.proxy or DEFAULT, *request.compared))
 
 
 def run_search(request: SearchRequest, listener: Listener = ignore) -> Ranking:

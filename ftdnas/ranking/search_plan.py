@@ -13,6 +13,7 @@ from ftdnas.proxies.trained import known_once_s
 from ftdnas.ranking.advice import Advice, advise, describe_advice
 from ftdnas.ranking.job import ADAPTIVE, MINUTES, PreparedSearch, precision_notes, sampler_of, set_recipe
 from ftdnas.ranking.plan import Plan, make_plan, measure_cost
+from ftdnas.runtime.processes import Executor
 from ftdnas.runtime.shared import Work
 from search_spaces.base import (
     flops,
@@ -20,7 +21,7 @@ from search_spaces.base import (
 )
 
 
-def plan_of(job: PreparedSearch) -> tuple[Plan, CostModel, list[str] | None]:
+def plan_of(job: PreparedSearch, processes: Executor[Shelf]) -> tuple[Plan, CostModel, list[str] | None]:
     """The study's own plan, unless it has none or another number of candidates or minutes is asked for."""
     asked, stored = job.request, job.folder.plan()
     named = _within(job, asked.names)
@@ -36,7 +37,7 @@ def plan_of(job: PreparedSearch) -> tuple[Plan, CostModel, list[str] | None]:
         for line in precision_notes(job):
             job.say(line)
         job.say("timing a few architectures ...")
-        cost = measured(job, first)
+        cost = measured(job, first, processes)
     adaptive = asked.sampler in ADAPTIVE and not named
     sampler = sampler_of(job, "stratified" if adaptive else asked.sampler)
     order = map(parse_architecture, named) if named else iter(sampler.ask, None)
@@ -79,10 +80,7 @@ def _within(job: PreparedSearch, names: Sequence[str]) -> tuple[str, ...]:
 
 def first_training(job: PreparedSearch) -> Training | None:
     """What one candidate is trained by, to be timed; None where the proxy trains nothing."""
-    name = next(iter(job.request.names), None) or getattr(sampler_of(job, "stratified").ask(), "name", None)
-    if name is None:
-        return None
-    works = [work for _, work in _asked(job, name)]
+    works = [] if job.example is None else [work for _, work in _asked(job, job.example)]
     return max(works, key=lambda work: work.images_seen, default=None)
 
 
@@ -96,11 +94,10 @@ def _seconds_of(job: PreparedSearch, name: str, cost: CostModel) -> list[float]:
     return [share * price(work, cost, job) for share, work in _asked(job, name)]
 
 
-def measured(job: PreparedSearch, first: Training) -> CostModel:
+def measured(job: PreparedSearch, first: Training, processes: Executor[Shelf]) -> CostModel:
     """What trainings such as `first` cost here, from a few timed steps."""
     material = job.bench.shelf[first.trained_on.fingerprint]
-    with job.executor() as processes:
-        return measure_cost(job.space, job.restrict, material, first.recipe, job.request.seed, processes)
+    return measure_cost(job.space, job.restrict, material, first.recipe, job.request.seed, processes)
 
 
 def advice_of(job: PreparedSearch, names: Sequence[str], candidates: int, cost: CostModel) -> Advice:

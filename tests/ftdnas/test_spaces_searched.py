@@ -12,7 +12,8 @@ import pytest
 from distill.images.datasets import ImageDataset
 from distill.synthetic import SyntheticSet
 from ftdnas.candidates.screening import Screening
-from ftdnas.ranking.loop import SearchRequest, search
+from ftdnas.ranking.loop import search
+from ftdnas.ranking.request import SearchRequest
 
 SetOf = Callable[..., SyntheticSet]
 

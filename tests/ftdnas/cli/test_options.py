@@ -15,8 +15,8 @@ from ftdnas.cli.options import AS_OPTION, RequestCommand
 from ftdnas.cli.remote import JOBS, asked
 from ftdnas.finishing.request import FinishRequest
 from ftdnas.proxies.names import PROXIES
-from ftdnas.ranking.loop import needs_set
 from ftdnas.ranking.request import SearchRequest
+from ftdnas.ranking.run import needs_set
 from ftdnas.report.request import CheckRequest, TruthRequest
 from ftdnas.runtime.home import home
 from ftdnas.runtime.options import asked_of, request_of, seconds, shared, size

@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,13 @@ import pytest
 from distill.images.datasets import ImageDataset
 from distill.run import Progress
 from distill.synthetic import SyntheticSet
+from ftdnas.candidates.handover import hand_over
+from ftdnas.candidates.materials import Material, Shelf
 from ftdnas.candidates.screening import Screening
 from ftdnas.ranking import job as search_job
-from ftdnas.ranking.loop import SearchRequest, advice, choose_set, needs_set, search
+from ftdnas.ranking.loop import advice, search
+from ftdnas.ranking.request import SearchRequest
+from ftdnas.ranking.run import choose_set, needs_set
 from ftdnas.ranking.study import ranked_study
 from ftdnas.ranking.table import Ranking
 from ftdnas.ranking.trials import open_study
@@ -248,6 +252,26 @@ def test_a_whole_space_by_a_count_starts_no_process(digits: ImageDataset, monkey
     assert sizes == sorted(sizes, reverse=True)
 
 
+def test_all_rounds_share_one_layout_of_the_images_and_one_pool(
+    searched: Searched, digits: ImageDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    laid_out: list[int] = []
+    folders: list[Path] = []
+
+    def counted(materials: Sequence[Material], folder: Path, device: str) -> Callable[[], Shelf]:
+        laid_out.append(len(materials))
+        folders.append(folder)
+        return hand_over(materials, folder, device)
+
+    monkeypatch.setattr("ftdnas.ranking.job.hand_over", counted)
+    proxies = ("random.accuracy", "early.late_loss", "race")  # rounds of their own, on images of their own
+    request = replace(REQUEST, study="once", candidates=3, compare=proxies, jobs=1)
+    ranking = search(request, searched.synthetic, "tiny", digits)
+    assert set(ranking.seconds) == {"set.late_loss+params", *proxies}
+    assert laid_out == [4]  # the set, a random subset, all real images, and what scores them
+    assert not folders[0].exists()
+
+
 def test_a_race_needs_no_set(digits: ImageDataset) -> None:
     from distill.recipe import TrainingRecipe
 
@@ -317,7 +341,8 @@ from pathlib import Path
 from distill.synthetic import SyntheticSet
 from ftdnas.sets.images import Source
 from ftdnas.candidates.screening import Screening
-from ftdnas.ranking.loop import SearchRequest, search
+from ftdnas.ranking.loop import search
+from ftdnas.ranking.request import SearchRequest
 
 request = SearchRequest(
     where=("width=32", "depth=1,2"), candidates=5, jobs=1, device="cpu", study="killed", join="join" in sys.argv,
