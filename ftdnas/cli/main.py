@@ -8,7 +8,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +74,16 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, help_text) for name, (_, help_text) in COMMANDS.items()])
 
 
+def _version() -> str:
+    """Of the installed package; a checkout that is not installed says so."""
+    try:
+        return version("ftdnas")
+    except PackageNotFoundError:
+        return "(a checkout that is not installed)"
+
+
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(version("ftdnas"), message="ftdnas %(version)s")
+@click.version_option(_version(), message="ftdnas %(version)s")
 @click.option("--traceback", is_flag=True, expose_value=False, help="Show where in the code an error was found.")
 @click.option("--server", metavar="URL", envvar="FTDNAS_SERVER", help="Let this server do it, and follow it.")
 @click.option(
