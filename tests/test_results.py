@@ -14,7 +14,7 @@ import pytest
 
 from distill.synthetic import SyntheticSet
 from ftdnas.agreement.comparison import Table, compare
-from ftdnas.agreement.records import from_json
+from ftdnas.runtime.records import from_json
 from ftdnas.runtime.rows import RowFile
 from ftdnas.sets.recipes import load_recipe
 from search_spaces.base import parse_architecture

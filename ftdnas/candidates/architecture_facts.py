@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -40,9 +39,6 @@ class ArchitectureFacts:
     representative: str
     shrunk: str | None
     layers: tuple[Layer, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "choices": dict(self.choices)}
 
 
 def architecture_facts(architecture: Architecture, image_shape: ImageShape, num_classes: int) -> ArchitectureFacts:

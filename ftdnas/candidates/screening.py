@@ -12,9 +12,8 @@ import torch
 from torch import nn
 
 from distill.images.augment import parse_augment
-from distill.recipe import BATCH_NORM, PRECISIONS, TrainingRecipe
+from distill.recipe import BATCH_NORM, PRECISIONS, SCHEDULES, TrainingRecipe
 from distill.synthetic import SyntheticSet
-from distill.training.loop import SCHEDULES
 from search_spaces.base import ImageShape, parse_architecture
 
 SET = "set"  # the learning rate or the augmentation that the synthetic set brings
@@ -81,6 +80,7 @@ class Screening:
             "batch_norm": BATCH_NORM,
             "score": SCORES,
             "precision": PRECISIONS,
+            "labels": LABELS,
         }
         for name, choices in names.items():
             if getattr(self, name) not in choices:
@@ -89,8 +89,6 @@ class Screening:
             raise ValueError(f"screening: window {self.window!r} is not a part of the training, in (0, 1]")
         if not (0 <= self.momentum < 1 and 0 <= self.weight_decay < math.inf):
             raise ValueError(f"screening: momentum {self.momentum} or weight decay {self.weight_decay} out of range")
-        if self.labels not in LABELS:
-            raise ValueError(f"screening: labels {self.labels!r}: choose from {', '.join(LABELS)}")
         if self.augment != SET:
             parse_augment(self.augment)
         _check_rates(self.lr)
@@ -122,11 +120,6 @@ class Screening:
             precision=self.precision,
         )
 
-    @property
-    def score_title(self) -> str:
-        """Of `score`, in words."""
-        return describe_score(self.score, self.window)
-
     def describe(self) -> str:
         """One line that leaves no choice out."""
         length = f"{self.epochs} epochs" if self.epochs else f"{self.steps} steps"
@@ -144,7 +137,7 @@ class Screening:
                 *([] if self.precision == "float32" else [f"computed in {self.precision}"]),
                 "the same batches for every candidate" if self.shared else "batches of its own for every candidate",
                 f"{self.seeds} seed{'s' * (self.seeds > 1)} each",
-                f"scored by {self.score_title}",
+                f"scored by {describe_score(self.score, self.window)}",
             ]
         )
 
@@ -188,13 +181,12 @@ def norm_family(network: nn.Module) -> str:
     )
 
 
-def family_of(architecture: str, image_shape: ImageShape, num_classes: int, code: str = "") -> str:
-    """Of an architecture by its name; "none" where it cannot be built, which its training will say."""
-    return _family_of(architecture, image_shape, num_classes, code)
-
-
 @functools.lru_cache(maxsize=100_000)
-def _family_of(architecture: str, image_shape: ImageShape, num_classes: int, code: str) -> str:  # noqa: ARG001
+def family_of(architecture: str, image_shape: ImageShape, num_classes: int, code: str = "") -> str:  # noqa: ARG001
+    """Of an architecture by its name; "none" where it cannot be built, which its training will say.
+
+    `code`: of a space from outside, whose names may come to mean other networks.
+    """
     try:
         with torch.device("meta"):
             return norm_family(parse_architecture(architecture).build(image_shape, num_classes))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from ftdnas.candidates.screening import Screening, norm_family
 from ftdnas.runtime.device import one_thread
 from ftdnas.runtime.home import digest
 from ftdnas.runtime.processes import Failure
+from ftdnas.runtime.records import from_json, to_json
 from ftdnas.runtime.rows import Row
 from search_spaces.base import parse_architecture
 from search_spaces.messages import one_line
@@ -126,19 +127,8 @@ class Training:
         return material.part(torch.randperm(len(material.examples), generator=draws)[: self.part].sort().values)
 
     def _record(self, **outcome: Any) -> Score:
-        return Score(
-            key=self.key,
-            architecture=self.architecture,
-            trained_on=self.trained_on,
-            scored_on=self.scored_on,
-            recipe=self.recipe,
-            seed=self.seed,
-            code=self.code,
-            part=self.part,
-            shared=self.shared,
-            torch=torch.__version__,
-            **outcome,
-        )
+        own = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "reads"}
+        return Score(key=self.key, torch=torch.__version__, **own, **outcome)
 
 
 @dataclass(frozen=True)
@@ -186,22 +176,14 @@ class Score:
 
     def to_row(self) -> dict[str, Any]:
         """A JSON object."""
-        return {**asdict(self), "losses": list(self.losses), "held_out": [list(reading) for reading in self.held_out]}
+        row: dict[str, Any] = to_json(self)
+        return row
 
     @classmethod
     def from_row(cls, row: Row) -> Score:
         """The inverse of `to_row`; members that are not ours are left out, those of an older row take their default."""
-        known = {field.name: row[field.name] for field in fields(cls) if field.name in row}
-        return cls(
-            **{
-                **known,
-                "trained_on": Label(**row["trained_on"]),
-                "scored_on": Label(**row["scored_on"]),
-                "recipe": TrainingRecipe(**row["recipe"]),
-                "losses": tuple(row["losses"]),
-                "held_out": tuple(tuple(reading) for reading in row.get("held_out", ())),
-            }
-        )
+        score: Score = from_json(cls, row)
+        return score
 
 
 def score(

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from ftdnas.runtime.database import open_storage
 from ftdnas.runtime.device import visible_gpus
 from ftdnas.runtime.home import folder_name, read_json, truth_folder, write_json
 from ftdnas.runtime.processes import LocalProcesses
+from ftdnas.runtime.records import from_json, to_json
 from ftdnas.runtime.rows import Row, RowFile
 from ftdnas.runtime.shared import Record, carry_out
 from search_spaces.base import find_space, flops, parse_architecture
@@ -33,23 +33,13 @@ from search_spaces.messages import hint
 PREPROCESS = "standardize"  # what users train with, and the same for all sets, whatever they were whitened with
 
 
-@dataclass(frozen=True)
-class TruthPool:
-    """Real trainings kept in `folder`: one file of JSON rows per data fingerprint.
+def truth_rows(data_fingerprint: str) -> RowFile:
+    """The pool of real trainings on some images, whether there are any yet or not.
 
     A row is keyed by architecture, data, recipe and seed, so whoever asks for a training that any study has done gets
     its row. The split that is read is the half of validation that scores; test images are for the end.
     """
-
-    folder: Path
-
-    def file(self, data_fingerprint: str) -> RowFile:
-        """Where the rows of some real images are, whether there are any yet or not."""
-        return RowFile(self.folder / f"{data_fingerprint[:32]}.jsonl")
-
-    def scores(self, data_fingerprint: str) -> list[Score]:
-        """All rows of these images. Raises ValueError for a damaged file."""
-        return [Score.from_row(row) for row in self.file(data_fingerprint).read().values()]
+    return RowFile(truth_folder() / f"{data_fingerprint[:32]}.jsonl")
 
 
 @lru_cache(maxsize=1)  # whoever asks next, asks for the same images
@@ -64,13 +54,17 @@ def truth_materials(data: ImageDataset) -> tuple[Material, Material]:
     return Material(label, partial(Examples.from_split, data.train, preprocess)), held_out_material(data, preprocess)
 
 
-def truth_recipe(full: TrainingRecipe, epochs: int) -> TrainingRecipe:
-    """A recipe's training on all real images, at `epochs` epochs. Raises ValueError where it has no learning rate."""
-    if epochs < 1:
+def truth_recipe(full: TrainingRecipe, epochs: int | None = None, lr: float | None = None) -> TrainingRecipe:
+    """A recipe's training on all real images, at other epochs or another rate where given.
+
+    Raises ValueError where it has no learning rate.
+    """
+    recipe = replace(full, epochs=full.epochs if epochs is None else epochs, lr=full.lr if lr is None else lr)
+    if recipe.epochs < 1:
         raise ValueError(f"{epochs} epochs of real training: take at least 1")
-    if full.lr is None:
+    if recipe.lr is None:
         raise ValueError("the recipe has no learning rate for real images: set evaluation.full.lr")
-    return replace(full, epochs=epochs)
+    return recipe
 
 
 @dataclass(frozen=True)
@@ -132,7 +126,7 @@ class RealTrainings:
 
     def truth(self, data: ImageDataset, candidates: Sequence[str]) -> Truth:
         """What the pool has of these candidates."""
-        rows = TruthPool(truth_folder()).file(self.data).settled()
+        rows = truth_rows(self.data).settled()
         by_seed: list[dict[str, float | None]] = [{} for _ in range(self.seeds)]
         errors: dict[str, str] = {}
         seconds: dict[str, float] = {}
@@ -165,7 +159,7 @@ def train(
     All candidates with one seed before the next, the dearest of a seed first.
     """
     works = trainings.works(data, candidates)
-    file = TruthPool(truth_folder()).file(data.fingerprint)
+    file = truth_rows(data.fingerprint)
     known = file.settled()
     size = (data.image_shape, data.num_classes)
     todo = {work.key: work for work in works.values() if work.key not in known}
@@ -200,7 +194,7 @@ def train(
 def remember(name: str, trainings: RealTrainings) -> None:
     """Give a truth a name, by which reports find it. Raises ValueError where another has it."""
     path = _named(name)
-    facts = json.loads(json.dumps({**asdict(trainings), "recipe": recipe_facts(trainings.recipe)}))
+    facts = {**to_json(trainings), "recipe": recipe_facts(trainings.recipe)}
     there = read_json(path, "remove it, the trainings are kept")
     if there and there != facts:
         raise ValueError(f"there is a truth {name} by other trainings ({there['title']}): give this one another name")
@@ -218,19 +212,13 @@ def find_truth(text: str, space: str, data: ImageDataset | None, candidates: Seq
     path = _named(text)
     facts = read_json(path, "remove it, the trainings are kept")
     if not facts:
-        known = sorted(one.stem for one in (truth_folder()).glob("*.json"))
+        known = sorted(path.stem for path in truth_folder().glob("*.json"))
         way_out = hint(text, known) if known else "ftdnas truth makes one; a table is a .csv or .parquet file"
         raise LookupError(f"there is no truth {text!r}: {way_out}")
-    trainings = RealTrainings(**{**facts, "recipe": TrainingRecipe(**facts["recipe"])})
+    trainings: RealTrainings = from_json(RealTrainings, facts)
     if data is None or trainings.data != data.fingerprint:
         raise ValueError(f"truth {text} is of other images than this study: train one with the study's data")
     return trainings.truth(data, candidates)
-
-
-def recipe_of(full: TrainingRecipe, epochs: int | None, lr: float | None) -> TrainingRecipe:
-    """`truth_recipe` with the recipe's own epochs and rate where none are given."""
-    rated = full if lr is None else replace(full, lr=lr)
-    return truth_recipe(rated, full.epochs if epochs is None else epochs)
 
 
 def _named(name: str) -> Path:

@@ -29,6 +29,7 @@ def show(architecture: str, code: bool, image_size: int, channels: int, classes:
 
     from ftdnas.candidates.architecture_facts import architecture_facts
     from ftdnas.finishing.code import plain_code
+    from ftdnas.runtime.records import to_json
     from search_spaces.base import parse_architecture
 
     parsed, shape = parse_architecture(architecture), (channels, image_size, image_size)
@@ -39,7 +40,7 @@ def show(architecture: str, code: bool, image_size: int, channels: int, classes:
         click.echo(json.dumps({"architecture": parsed.name, "code": text}) if as_json else text, nl=as_json)
         return
     facts = architecture_facts(parsed, shape, classes)
-    click.echo(json.dumps(facts.to_json()) if as_json else "\n".join(describe(facts)))
+    click.echo(json.dumps(to_json(facts)) if as_json else "\n".join(describe(facts)))
 
 
 def describe(facts: ArchitectureFacts) -> list[str]:

@@ -14,9 +14,8 @@ from distill.methods import versions
 from distill.recipe import TrainingRecipe
 from distill.recipe import identity as recipe_identity
 from distill.run import Listener, Progress, ignore
-from ftdnas.agreement.records import from_json, to_json
 from ftdnas.candidates.latency import MEASURED, network_latency
-from ftdnas.candidates.truth import PREPROCESS, recipe_of
+from ftdnas.candidates.truth import PREPROCESS, truth_recipe
 from ftdnas.finishing.card import INPUT, Accuracy, Card, Finalist, LeftOut, Rival, told
 from ftdnas.finishing.files import deliver
 from ftdnas.finishing.finalist import FinalistTraining
@@ -26,6 +25,7 @@ from ftdnas.finishing.trainings import PreparedFinish
 from ftdnas.ranking.standing import Standing, standing
 from ftdnas.runtime.device import pick_device, use_threads
 from ftdnas.runtime.home import digest, home, read_json, write_json
+from ftdnas.runtime.records import from_json, to_json
 from ftdnas.runtime.rows import Row
 from ftdnas.sets.images import Source
 from ftdnas.sets.making import choose_recipe
@@ -108,12 +108,12 @@ def _images(request: FinishRequest, ranked: Standing | None, listener: Listener)
 def _real_recipe(request: FinishRequest, spec: str) -> tuple[TrainingRecipe, str]:
     """How finalists train, and the name of the recipe that it is from."""
     if isinstance(request.recipe, TrainingRecipe):
-        return recipe_of(request.recipe, request.epochs, request.lr), "custom"
+        return truth_recipe(request.recipe, request.epochs, request.lr), "custom"
     if request.recipe is not None:
         chosen = load_recipe(request.recipe)
     else:
         chosen, _ = choose_recipe(spec, None, pick_device("auto").type == "cuda")
-    return recipe_of(chosen.evaluation.full, request.epochs, request.lr), chosen.name
+    return truth_recipe(chosen.evaluation.full, request.epochs, request.lr), chosen.name
 
 
 def _check(recipe: TrainingRecipe, data: ImageDataset) -> None:

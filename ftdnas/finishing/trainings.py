@@ -19,18 +19,17 @@ from distill.recipe import TrainingRecipe
 from distill.run import Listener, Progress, duration
 from distill.training.examples import Examples
 from distill.training.loop import read
-from ftdnas.agreement.records import to_json
 from ftdnas.candidates.cost import TimedStep
 from ftdnas.candidates.handover import hand_over
 from ftdnas.candidates.materials import Material, Shelf
 from ftdnas.candidates.training import Training
-from ftdnas.candidates.truth import PREPROCESS, TruthPool, truth_materials
+from ftdnas.candidates.truth import PREPROCESS, truth_materials, truth_rows
 from ftdnas.finishing.card import Accuracy
 from ftdnas.finishing.finalist import FinalistTraining, shares
 from ftdnas.finishing.pretrained import FineTuning, Pretrained, pixel_examples, pixel_materials
 from ftdnas.runtime.device import visible_gpus
-from ftdnas.runtime.home import truth_folder
 from ftdnas.runtime.processes import Failure, LocalProcesses
+from ftdnas.runtime.records import to_json
 from ftdnas.runtime.rows import Row, RowFile
 from ftdnas.runtime.shared import Record, carry_out
 from search_spaces.base import flops, parse_architecture
@@ -147,7 +146,7 @@ class PreparedFinish:
         """Where the rows of such a work are."""
         if isinstance(work, FineTuning):
             return RowFile(self.base / "pretrained.jsonl")
-        return TruthPool(truth_folder()).file(self.data.fingerprint)
+        return truth_rows(self.data.fingerprint)
 
     def _processes(self, jobs: int) -> LocalProcesses[Shelf]:
         def lay_out() -> Callable[[], Shelf]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from ftdnas.agreement.records import from_json
 from ftdnas.proxies.names import ProxyName, read_proxy
+from ftdnas.runtime.records import from_json
 
 PLACE = Path(__file__).with_name("evidence.json")
 Interval = tuple[float, float, float]  # value, low, high at 95 %

@@ -20,7 +20,7 @@ from distill.training.precision import multiplies_bfloat16
 from ftdnas.candidates.handover import hand_over
 from ftdnas.candidates.materials import Shelf
 from ftdnas.candidates.screening import default_screening
-from ftdnas.candidates.truth import recipe_of
+from ftdnas.candidates.truth import truth_recipe
 from ftdnas.proxies.base import Proxy
 from ftdnas.proxies.bench import CALIBRATION, Workbench
 from ftdnas.proxies.names import default_proxy, find_proxy, read_proxy
@@ -192,7 +192,7 @@ def _truth_of(request: SearchRequest, synthetic: SyntheticSet | None, spec: str,
     if request.truth is not None or not any(proxy.needs_truth for proxy in proxies):
         return request.truth
     made_by = set_recipe(synthetic) if synthetic is not None else choose_recipe(spec, None, device == "cuda")[0]
-    return recipe_of(made_by.evaluation.full, None, None)
+    return truth_recipe(made_by.evaluation.full)
 
 
 def known_limits(job: PreparedSearch) -> list[str]:

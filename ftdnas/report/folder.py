@@ -12,9 +12,9 @@ from typing import Any
 
 from distill.files import whole_file
 from ftdnas.agreement.comparison import Comparison, Table
-from ftdnas.agreement.records import to_json
 from ftdnas.report import views
 from ftdnas.report.page import UNKNOWN, Extras, page
+from ftdnas.runtime.records import to_json
 
 PAGE = "report.html"
 
@@ -39,7 +39,7 @@ def write_report(
 
 
 def record(table: Table, comparison: Comparison | None, extras: Extras) -> dict[str, Any]:
-    """Everything in the report as JSON; `agreement.records.from_json` reads its table and its comparison back."""
+    """Everything in the report as JSON; `runtime.records.from_json` reads its table and its comparison back."""
     told: dict[str, Any] = to_json(
         {
             "title": extras.title,

@@ -8,7 +8,7 @@ from distill.images.datasets import ImageDataset
 from distill.recipe import TrainingRecipe
 from distill.run import Listener, ignore
 from ftdnas.agreement.comparison import Comparison
-from ftdnas.candidates.truth import RealTrainings, Truth, find_truth, recipe_of, remember, train
+from ftdnas.candidates.truth import RealTrainings, Truth, find_truth, remember, train, truth_recipe
 from ftdnas.candidates.truth_table import Columns
 from ftdnas.ranking.job import set_recipe
 from ftdnas.ranking.plan import parse_restriction
@@ -61,7 +61,7 @@ def run_report(request: ReportRequest) -> tuple[Path, Comparison | None]:
 
 def real_recipe(name: str | None, full: TrainingRecipe, epochs: int | None, lr: float | None) -> TrainingRecipe:
     """How architectures are trained on all real images: by `full`, or by the recipe of that name."""
-    return recipe_of(full if name is None else load_recipe(name).evaluation.full, epochs, lr)
+    return truth_recipe(full if name is None else load_recipe(name).evaluation.full, epochs, lr)
 
 
 def fitting_training(source: Source, data: ImageDataset) -> TrainingRecipe:

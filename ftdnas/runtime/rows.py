@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 Row = Mapping[str, Any]
 
@@ -55,22 +55,15 @@ class RowFile:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # released by the system when the file is closed, however that happens
-            _cut_torn_line(file.fileno())
+            _cut_torn_line(file)
             file.write(line.encode())
             file.flush()
             os.fsync(file.fileno())
 
 
-def _cut_torn_line(descriptor: int) -> None:
+def _cut_torn_line(file: BinaryIO) -> None:
     """Shorten the file to the end of its last whole line."""
-    size = os.fstat(descriptor).st_size
-    end = size
-    while end > 0:
-        start = max(0, end - 65536)
-        found = os.pread(descriptor, end - start, start).rfind(b"\n")
-        if found >= 0:
-            end = start + found + 1
-            break
-        end = start
-    if end < size:
-        os.ftruncate(descriptor, end)
+    file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
+    if file.read() not in (b"", b"\n"):
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)

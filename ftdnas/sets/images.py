@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from distill.recipe import DataRecipe, Recipe
 from distill.run import Listener, ignore
 from ftdnas.runtime.home import home
+from ftdnas.runtime.records import to_json
 
 if TYPE_CHECKING:
     from distill.images.datasets import ImageDataset
@@ -69,13 +70,7 @@ class Source:
 
     def to_json(self) -> dict[str, Any]:
         """What finds the same images again, for a set's provenance; without where the user keeps known data sets."""
-        return {
-            "spec": self.spec,
-            "image_size": self.image_size,
-            "validation": self.validation,
-            "split_file": None if self.split_file is None else str(self.split_file),
-            "split_seed": self.split_seed,
-        }
+        return {name: value for name, value in to_json(self).items() if name not in ("root", "offline")}
 
 
 def source_of(synthetic: SyntheticSet, given: Source | None = None) -> Source:

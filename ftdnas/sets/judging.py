@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from distill.recipe import Recipe, TrainingRecipe
+from distill.recipe import Recipe
 from distill.recipe import identity as recipe_identity
 from distill.run import Listener, Run, ignore
 from ftdnas.runtime.device import pick_device, use_threads
 from ftdnas.runtime.home import digest, home
+from ftdnas.runtime.records import from_json, to_json
 from ftdnas.runtime.rows import RowFile
 from ftdnas.sets.images import images_of
 from ftdnas.sets.library import Library
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from distill.evaluation import Evaluation
     from distill.images.datasets import ImageDataset
     from distill.synthetic import SyntheticSet
+    from distill.training.flat import Network
+    from search_spaces.base import Architecture
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +46,7 @@ class Judgement:
             "split": self.split_note,
             "test_images": self.test_images,
             "evaluations": [
-                {**dataclasses.asdict(each), "mean": each.mean, "deviation": _finite(each.deviation)}
-                for each in self.evaluations
+                {**to_json(each), "mean": each.mean, "deviation": to_json(each.deviation)} for each in self.evaluations
             ],
         }
 
@@ -54,7 +56,7 @@ def judge(request: EvaluateRequest, listener: Listener = ignore) -> Judgement:
 
     Raises LookupError for an unknown set, network or comparison, ValueError where the real images are not the set's.
     """
-    from distill.evaluation import AGAINST
+    from distill.evaluation import AGAINST, Evaluation, evaluate_against, evaluate_set
     from search_spaces.base import parse_architecture
 
     against = tuple(kind.strip() for kind in request.against.split(",") if kind.strip())
@@ -75,15 +77,31 @@ def judge(request: EvaluateRequest, listener: Listener = ignore) -> Judgement:
     use_threads(request.threads)
     run = Run(seed=0, folder=home() / "runs", shared=home(), device=pick_device(request.device), listener=listener)
     kept = RowFile(home() / "evaluations.jsonl")
-    test_digest = _digest(data.test.images, data.test.labels)
-    evaluations = [
-        _once(
-            kept,
-            _Case(kind, network.name, synthetic, path.stem, data, test_digest, recipe, request.seeds, run),
-        )
-        for network in networks
-        for kind in ("set", *against)
-    ]
+    common = _common(data, recipe, request.seeds, run)
+
+    def network_of(architecture: Architecture) -> Network:
+        return lambda: architecture.build(data.image_shape, data.num_classes)
+
+    def evaluation(kind: str, architecture: Architecture) -> Evaluation:
+        """From the file if it was made before with the same everything."""
+        own = {"kind": kind, "network": architecture.name, "experts": _experts(kind, recipe)}
+        own["set"] = synthetic.identity if kind == "set" else synthetic.preprocess.fingerprint
+        key, name = digest({**common, **own}, 32), path.stem if kind == "set" else kind
+        row = kept.read().get(key)
+        if row is None:
+            network, called, seeds = network_of(architecture), architecture.name, range(request.seeds)
+            if kind == "set":
+                made = evaluate_set(synthetic, data, network, called, recipe.evaluation.train, seeds, run, name)
+            else:
+                backbone = network_of(parse_architecture(recipe.backbone))
+                preprocess = synthetic.preprocess
+                made = evaluate_against(kind, data, preprocess, network, called, backbone, recipe, seeds, run)
+            row = {"key": key, **to_json(made)}
+            kept.append(row)
+        stored: Evaluation = from_json(Evaluation, row)
+        return dataclasses.replace(stored, name=name)
+
+    evaluations = [evaluation(kind, network) for network in networks for kind in ("set", *against)]
     return Judgement(path.stem, data.source, data.split_note, len(data.test), tuple(evaluations))
 
 
@@ -101,93 +119,30 @@ def judging_recipe(synthetic: SyntheticSet, request: EvaluateRequest) -> Recipe:
     return override(recipe, setting_texts(request.settings))
 
 
-@dataclass(frozen=True, eq=False)
-class _Case:
-    """One line of the answer: the set itself (kind "set") or what it is held against, on one network."""
+def _common(data: ImageDataset, recipe: Recipe, seeds: int, run: Run) -> dict[str, Any]:
+    """What all evaluations of a request depend on, for their digests."""
+    from distill.methods import versions
 
-    kind: str
-    network: str
-    synthetic: SyntheticSet
-    set_name: str
-    data: ImageDataset
-    test_digest: str
-    recipe: Recipe
-    seeds: int
-    run: Run
-
-    @property
-    def name(self) -> str:
-        return self.set_name if self.kind == "set" else self.kind
-
-    def key(self) -> str:
-        """Hex digest of all that its accuracies depend on."""
-        from distill.experts import epochs_needed
-        from distill.methods import versions
-
-        # Herding and k-means choose by the features of an expert at its last epoch.
-        experts = (
-            {**recipe_identity(self.recipe.experts), "epochs": epochs_needed(self.recipe)}
-            if self.kind in ("herding", "kmeans")
-            else None
-        )
-        determined = {
-            "kind": self.kind,
-            "set": self.synthetic.identity if self.kind == "set" else self.synthetic.preprocess.fingerprint,
-            "data": self.data.fingerprint,
-            "test": self.test_digest,
-            "split": self.data.split_note,
-            "network": self.network,
-            "backbone": self.recipe.backbone,
-            "ipc": self.recipe.ipc,
-            "recipe": recipe_identity(self.recipe.evaluation),
-            "experts": experts,
-            "seeds": self.seeds,
-            "versions": versions(),
-            "device": self.run.device.type,
-        }
-        return digest(determined, 32)
-
-    def evaluate(self) -> Evaluation:
-        from distill.evaluation import evaluate_against, evaluate_set
-
-        network, data, recipe, seeds = self._builder(self.network), self.data, self.recipe, range(self.seeds)
-        if self.kind == "set":
-            train = recipe.evaluation.train
-            return evaluate_set(self.synthetic, data, network, self.network, train, seeds, self.run, self.name)
-        preprocess, backbone = self.synthetic.preprocess, self._builder(recipe.backbone)
-        return evaluate_against(self.kind, data, preprocess, network, self.network, backbone, recipe, seeds, self.run)
-
-    def _builder(self, text: str) -> Callable[[], Any]:
-        from search_spaces.base import parse_architecture
-
-        architecture = parse_architecture(text)
-        return lambda: architecture.build(self.data.image_shape, self.data.num_classes)
+    test = hashlib.sha256()
+    for array in (data.test.images, data.test.labels):
+        test.update(memoryview(array).cast("B"))  # type: ignore[arg-type]  # no copy: photos may fill more than the memory
+    return {
+        "data": data.fingerprint,
+        "test": test.hexdigest(),
+        "split": data.split_note,
+        "backbone": recipe.backbone,
+        "ipc": recipe.ipc,
+        "recipe": recipe_identity(recipe.evaluation),
+        "seeds": seeds,
+        "versions": versions(),
+        "device": run.device.type,
+    }
 
 
-def _once(kept: RowFile, case: _Case) -> Evaluation:
-    """The evaluation, from the file if it was made before with the same everything."""
-    key = case.key()
-    row = kept.read().get(key)
-    if row is None:
-        row = {"key": key, **dataclasses.asdict(case.evaluate())}
-        kept.append(row)
-    return _from_row(row, case.name)
+def _experts(kind: str, recipe: Recipe) -> dict[str, Any] | None:
+    """Herding and k-means choose by the features of an expert at its last epoch."""
+    from distill.experts import epochs_needed
 
-
-def _from_row(row: Mapping[str, Any], name: str) -> Evaluation:
-    from distill.evaluation import Evaluation
-
-    values = {field.name: row[field.name] for field in dataclasses.fields(Evaluation)}
-    recipe = TrainingRecipe(**values["recipe"])
-    return Evaluation(**{**values, "name": name, "accuracies": tuple(values["accuracies"]), "recipe": recipe})
-
-
-def _digest(*arrays: Any) -> str:
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(memoryview(array).cast("B"))  # no copy: photos may fill more than the memory
-    return digest.hexdigest()
-
-
-def _finite(value: float) -> float | None:
-    return value if value == value else None  # NaN: JSON has none
+    if kind not in ("herding", "kmeans"):
+        return None
+    return {**recipe_identity(recipe.experts), "epochs": epochs_needed(recipe)}

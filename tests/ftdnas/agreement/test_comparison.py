@@ -12,9 +12,9 @@ import pytest
 from ftdnas.agreement.bootstrap import Bootstrap
 from ftdnas.agreement.comparison import PROXY, REFERENCE, Column, Comparison, Table, compare, decide
 from ftdnas.agreement.estimates import spearman, spearman_difference
-from ftdnas.agreement.records import from_json, to_json
 from ftdnas.agreement.verdict import AVOID, USE
 from ftdnas.report.terminal import lines
+from ftdnas.runtime.records import from_json, to_json
 
 N = 60
 QUICK = 600  # resamples

@@ -11,24 +11,26 @@ import torch
 from distill.images.datasets import ImageDataset
 from distill.recipe import EvaluationRecipe
 from ftdnas.candidates.training import Score, Training
-from ftdnas.candidates.truth import TruthPool, truth_materials, truth_recipe
+from ftdnas.candidates.truth import truth_materials, truth_recipe, truth_rows
 
 NAME = "convnet:width=32,depth=1,norm=instance,activation=relu,pooling=avg"
 
 
-def test_a_real_training_is_kept_for_whoever_asks_for_the_same(digits: ImageDataset, tmp_path: Path) -> None:
+def test_a_real_training_is_kept_for_whoever_asks_for_the_same(
+    digits: ImageDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FTDNAS_HOME", str(tmp_path))
     train, held_out = truth_materials(digits)
     shelf = {material.label.fingerprint: material for material in (train, held_out)}
     recipe = truth_recipe(EvaluationRecipe().full, 1)
     training = Training(NAME, train.label, held_out.label, recipe, seed=0)
     row = training(shelf)
     assert row["score"] > 0.15  # one epoch; chance is 0.1
-    TruthPool(tmp_path).file(digits.fingerprint).append(row)
+    truth_rows(digits.fingerprint).append(row)
 
-    pool = TruthPool(tmp_path)
-    assert pool.scores(digits.fingerprint) == [Score.from_row(row)]
-    assert pool.scores("another fingerprint") == []
-    rows = pool.file(digits.fingerprint).read()
+    assert truth_rows("another fingerprint").read() == {}
+    rows = truth_rows(digits.fingerprint).read()
+    assert Score.from_row(rows[training.key]).to_row() == row
     assert rows[training.key] == row
     assert replace(training, seed=1).key not in rows
     assert replace(training, recipe=replace(recipe, epochs=2)).key not in rows

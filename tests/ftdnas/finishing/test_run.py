@@ -18,15 +18,15 @@ from distill.images.datasets import ImageDataset
 from distill.recipe import TrainingRecipe
 from distill.run import Progress
 from ftdnas.agreement.fractions import wilson
-from ftdnas.agreement.records import from_json
-from ftdnas.candidates.training import Training
-from ftdnas.candidates.truth import TruthPool, truth_materials
+from ftdnas.candidates.training import Score, Training
+from ftdnas.candidates.truth import truth_materials, truth_rows
 from ftdnas.finishing.card import Card
 from ftdnas.finishing.pretrained import recognise
 from ftdnas.finishing.request import FinishRequest
 from ftdnas.finishing.run import Finished, finish
 from ftdnas.runtime.home import home
 from ftdnas.runtime.processes import Failure
+from ftdnas.runtime.records import from_json
 
 SMALL = "convnet:width=32,depth=1,norm=batch,activation=relu,pooling=avg"
 OTHER = "convnet:width=32,depth=2,norm=instance,activation=relu,pooling=avg"
@@ -84,7 +84,7 @@ def test_from_the_trainings_to_files_that_stand_alone_and_nothing_twice(few: Ima
     request = FinishRequest(architectures=(SMALL, OTHER), recipe=RECIPE, no_onnx=True, jobs=1)
     more, said = done(request, few)
     assert any(re.match("1 trainings to do, about .*; 1 done before", message) for message in said)
-    rows = {row.architecture: row for row in TruthPool(home() / "truth").scores(few.fingerprint)}
+    rows = {row["architecture"]: Score.from_row(row) for row in truth_rows(few.fingerprint).read().values()}
     assert set(rows) == {SMALL, OTHER}  # real trainings are everybody's
     assert all(row.recipe == RECIPE and row.seed == 0 for row in rows.values())
     scores = {finalist.architecture: finalist.validation_accuracy or 0.0 for finalist in more.card.finalists}
@@ -212,7 +212,7 @@ def test_without_test_or_validation_images_it_says_so(few: ImageDataset) -> None
 def test_where_all_finalists_fail_each_is_named_with_its_reason(few: ImageDataset) -> None:
     images, held_out = truth_materials(few)
     training = Training(OTHER, images.label, held_out.label, RECIPE, 0)
-    pool = TruthPool(home() / "truth").file(few.fingerprint)
+    pool = truth_rows(few.fingerprint)
     pool.append(training.failed(Failure("the training loss was not finite")))
     with pytest.raises(ValueError, match=f"no finalist could be trained: {OTHER}: the training loss was not finite"):
         finish(FinishRequest(architectures=(OTHER,), recipe=RECIPE, jobs=1), data=few)

@@ -16,13 +16,13 @@ from PIL import Image
 
 from ftdnas.agreement.bias import biases, pareto, percentiles
 from ftdnas.agreement.comparison import PROXY, REFERENCE, Column, Comparison, Table, compare
-from ftdnas.agreement.records import from_json, to_json
 from ftdnas.report import views
 from ftdnas.report.charts import Axis, around
 from ftdnas.report.folder import write_report
 from ftdnas.report.ledger import EACH, ONCE, Stage
 from ftdnas.report.page import UNKNOWN, Extras
 from ftdnas.report.style import SCRIPT, STYLE, page_policy, stated_policy
+from ftdnas.runtime.records import from_json, to_json
 
 N = 40
 HOSTILE = '<script>alert("1")</script> & $x_1$ 漢'
