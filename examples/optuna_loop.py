@@ -8,18 +8,17 @@ from __future__ import annotations
 import optuna
 from torch import nn
 
-from ftdnas.candidates.training import score
-from ftdnas.sets.library import Library
+import ftdnas
 
 
 def main(trials: int = 20) -> None:
-    synthetic = Library().load("digits")
+    synthetic = ftdnas.load_set("digits")
 
     def objective(trial: optuna.Trial) -> float:
         layers: list[nn.Module] = [nn.Flatten()]
         for depth in range(trial.suggest_int("depth", 1, 3)):
             layers += [nn.LazyLinear(trial.suggest_int(f"width{depth}", 8, 64, log=True)), nn.ReLU()]
-        trained = score(lambda: nn.Sequential(*layers, nn.LazyLinear(synthetic.num_classes)), synthetic)
+        trained = ftdnas.score(lambda: nn.Sequential(*layers, nn.LazyLinear(synthetic.num_classes)), synthetic)
         if trained.late_loss is None:
             raise optuna.TrialPruned(trained.error)
         return trained.late_loss

@@ -10,10 +10,10 @@ from collections.abc import Callable
 
 from torch import nn
 
+import ftdnas
 from ftdnas.candidates.screening import Screening
-from ftdnas.candidates.training import Score, score
+from ftdnas.candidates.training import Score
 from ftdnas.sets.images import images_of
-from ftdnas.sets.library import Library
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "linear": lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(10)),
@@ -25,10 +25,11 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 
 
 def main(epochs: int = 200) -> None:
-    synthetic = Library().load("digits")
+    synthetic = ftdnas.load_set("digits")
     held_out = images_of(synthetic).score()  # real images that chose nothing when the set was made
     scores = {
-        name: score(build, synthetic, Screening(epochs=epochs), held_out=held_out) for name, build in NETWORKS.items()
+        name: ftdnas.score(build, synthetic, Screening(epochs=epochs), held_out=held_out)
+        for name, build in NETWORKS.items()
     }
     for name, trained in sorted(scores.items(), key=lambda item: loss(item[1])):
         print(f"{name:<12} loss {loss(trained):.3f}, on held-out real images {trained.score:.1%}")
