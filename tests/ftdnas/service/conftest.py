@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -64,64 +60,52 @@ def inside(request: pytest.FixtureRequest) -> Iterator[Inside]:
 class Program:
     """`ftdnas serve` or `ftdnas worker`, and what it has said."""
 
-    process: subprocess.Popen[str]
-    lines: list[str] = field(default_factory=list)
+    apart: Any  # of the tests' conftest
 
-    def __post_init__(self) -> None:
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
+    @property
+    def pid(self) -> int:
+        return int(self.apart.process.pid)
 
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        self.lines.extend(self.process.stdout)
+    @property
+    def alive(self) -> bool:
+        return bool(self.apart.process.is_alive())
+
+    def said(self) -> str:
+        return "".join(stream.read_text() for stream in (self.apart.out, self.apart.err) if stream.exists())
 
     @property
     def url(self) -> str:
-        until(lambda: any("ftdnas is at" in line for line in self.lines) or self.process.poll() is not None, 60)
-        found = re.search(r"ftdnas is at (http://\S+?:\d+)", "".join(self.lines))
-        assert found, "".join(self.lines)
+        until(lambda: "ftdnas is at" in self.said() or not self.alive)
+        found = re.search(r"ftdnas is at (http://\S+?:\d+)", self.said())
+        assert found, self.said()
         return found.group(1)
 
     def kill(self) -> None:
         """As a power cut would."""
-        self.process.kill()
-        self.end()
-
-    def end(self) -> None:
-        self.process.wait(30)
-        self._reader.join(10)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
+        self.apart.send(signal.SIGKILL)
 
 
 Start = Callable[..., Program]
 
 
 @pytest.fixture
-def start() -> Iterator[Start]:
+def start(begin: Callable[..., Any]) -> Iterator[Start]:
     """start("serve", "--port=0", ...): a program of the service, in this test's home; ended with the test."""
     programs: list[Program] = []
 
-    def begin(*words: str) -> Program:
-        process = subprocess.Popen(
-            [sys.executable, "-u", "-m", "ftdnas", *words],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={**os.environ, "FTDNAS_HOME": str(home()), "OMP_NUM_THREADS": "1"},
-        )
-        programs.append(Program(process))
+    def run(*words: str) -> Program:
+        programs.append(Program(begin(*words, home=home())))
         return programs[-1]
 
-    yield begin
+    yield run
     for program in programs:
-        if program.process.poll() is None:
-            program.process.send_signal(signal.SIGTERM)
-            program.end()
+        if program.alive:
+            program.apart.send(signal.SIGTERM)
 
 
-def until(condition: Callable[[], Any], timeout_s: float) -> None:
+def until(condition: Callable[[], Any], timeout_s: float = 300.0) -> None:
+    """The time is for what hangs, not for what is slow."""
     end = time.monotonic() + timeout_s
     while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
+        assert time.monotonic() < end, "it did not happen"
         time.sleep(0.05)

@@ -50,7 +50,7 @@ def page(browser: Browser) -> Iterator[Page]:
 
 
 def test_from_images_to_a_report(start: Start, page: Page) -> None:
-    url = start("serve", "--port=0").url
+    url = start("serve", "--port=0", "--workers=2").url
     page.goto(url)
     page.get_by_role("link", name="Distil the handwritten digits").click()
     expect(page.get_by_label("name", exact=True)).to_have_value("digits")
@@ -94,6 +94,7 @@ def test_from_images_to_a_report(start: Start, page: Page) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= 390  # nothing is wider than a phone
 
     page.get_by_role("link", name="train the candidates for real").click()
+    page.get_by_text("More settings").click()
     page.get_by_label("epochs").fill("1")
     page.get_by_label("name", exact=True).fill("short")
     page.get_by_role("button", name="Start").click()
