@@ -22,7 +22,8 @@ from ftdnas.finishing.finalist import FinalistTraining
 from ftdnas.finishing.pretrained import FineTuning, Pretrained, check_fits, recognise
 from ftdnas.finishing.request import FinishRequest
 from ftdnas.finishing.trainings import PreparedFinish
-from ftdnas.ranking.standing import Standing, standing
+from ftdnas.ranking.study import ranked_study
+from ftdnas.ranking.table import Ranking
 from ftdnas.runtime.device import pick_device, use_threads
 from ftdnas.runtime.home import digest, home, read_json, write_json
 from ftdnas.runtime.records import from_json, to_json
@@ -54,7 +55,7 @@ def finish(request: FinishRequest, listener: Listener = ignore, data: ImageDatas
     FileNotFoundError and ValueError for pretrained weights that are not there or not known.
     """
     use_threads(request.threads)
-    ranked = None if request.study is None else standing(request.study, request.top)
+    ranked = None if request.study is None else ranked_study(request.study, to_finish=True)[1]
     spec = request.dataset or ""
     if data is None:
         data, spec = _images(request, ranked, listener)
@@ -65,7 +66,7 @@ def finish(request: FinishRequest, listener: Listener = ignore, data: ImageDatas
     if request.pretrained_weights is not None:
         rival = recognise(request.pretrained_weights, request.pretrained_size, request.pretrained_lr)
         check_fits(rival, data)
-    names, left_out = _feasible(request.architectures or tuple(ranked.ranks if ranked else ()), data)
+    names, left_out = _feasible(request.architectures or tuple(ranked.best(request.top) if ranked else ()), data)
     base = (home() if ranked is None else ranked.folder) / "finish"
     place = base / _place_name(request, recipe, data, names, rival)
     with locked(place / "lock", wait=False) as ours:
@@ -85,11 +86,11 @@ def finish(request: FinishRequest, listener: Listener = ignore, data: ImageDatas
     return Finished(place, card)
 
 
-def _images(request: FinishRequest, ranked: Standing | None, listener: Listener) -> tuple[ImageDataset, str]:
+def _images(request: FinishRequest, ranked: Ranking | None, listener: Listener) -> tuple[ImageDataset, str]:
     """The images at the size to train for, and the data set's spec: the study's own where no other is named."""
     source = request.source
     if not source.spec:
-        recorded = Source.from_json({} if ranked is None else ranked.source)
+        recorded = Source.from_json({} if ranked is None else ranked.settings.get("source") or {})
         if not recorded.spec:
             raise ValueError("which images? --dataset NAME" + (" (the study does not say)" if ranked else ""))
         source = replace(
@@ -165,7 +166,7 @@ def _place_name(
 def _write(
     prepared: PreparedFinish,
     request: FinishRequest,
-    ranked: Standing | None,
+    ranked: Ranking | None,
     recipe_name: str,
     left_out: tuple[LeftOut, ...],
 ) -> Card:
@@ -174,11 +175,11 @@ def _write(
     size, held_out = (data.image_shape, data.num_classes), len(data.score())
     works = prepared.works()
     rows = prepared.rows(works)
-    ranks = ranked.ranks if ranked else {}
+    standing = None if ranked is None else ranked.standing(request.top)
     finalists = {
         Finalist(
             architecture=work.architecture,
-            rank=ranks.get(work.architecture),
+            rank=None if standing is None else standing["ranks"].get(work.architecture),
             validation_accuracy=rows[work.key]["score"],
             error=rows[work.key]["error"],
             parameters=parameter_count(parse_architecture(work.architecture), *size),
@@ -231,7 +232,7 @@ def _write(
         seconds=row["seconds"],
         finalists=tuple(finalists),
         left_out=left_out,
-        standing=None if ranked is None else ranked.to_json(),
+        standing=standing,
         pretrained=rival,
         preprocess={"kind": PREPROCESS, "input": INPUT, **constants},
         files=files,

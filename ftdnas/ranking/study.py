@@ -117,12 +117,17 @@ def studies() -> list[StudyFolder]:
     return [StudyFolder(file.parent) for file in sorted(files, key=lambda file: -file.parent.stat().st_mtime)]
 
 
-def ranked_study(name: str) -> tuple[StudyFolder, Ranking]:
-    """A study and its ranking. Raises LookupError, with those there are, where it is not there or was not ranked."""
+def ranked_study(name: str, *, to_finish: bool = False) -> tuple[StudyFolder, Ranking]:
+    """A study and its ranking. Raises LookupError, with those there are, where it is not there or was not ranked.
+
+    `to_finish`: raises ValueError where no candidate has a score.
+    """
     folder = StudyFolder(studies_folder() / name)
     ranking = folder.ranking() if Path(name).name == name else None
     if ranking is None:
         known = sorted(file.parent.name for file in studies_folder().glob("*/ranking.json"))
         way_out = hint(name, known) if known else "ftdnas search makes one"
         raise LookupError(f"no study {name!r} was ranked: {way_out}")
+    if to_finish and not ranking.best(1):
+        raise ValueError(f"no candidate of the study {name} has a score: there is nothing to finish")
     return folder, ranking

@@ -73,6 +73,12 @@ class Ranking:
         """The architectures of the first places; those that failed are never among them."""
         return [candidate.architecture for candidate in self.candidates if candidate.score is not None][:count]
 
+    def standing(self, count: int) -> dict[str, Any]:
+        """What the card of a finished network says of the first places, as JSON."""
+        ranks = {architecture: place for place, architecture in enumerate(self.best(count), start=1)}
+        scored = len(self.candidates) - self.failures
+        return {"study": self.study, "proxy": self.title or self.proxy, "ranked": scored, "ranks": ranks}
+
     def to_csv(self) -> str:
         """A line a candidate, with its place."""
         table = io.StringIO()

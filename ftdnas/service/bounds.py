@@ -98,9 +98,9 @@ def check(request: Any, bounds: Bounds) -> None:
     elif isinstance(request, Screened):
         _check_screening(request, bounds)
     elif request.study is not None:
-        from ftdnas.ranking.standing import standing
+        from ftdnas.ranking.study import ranked_study
 
-        standing(request.study, 1)
+        ranked_study(request.study, to_finish=True)
     if isinstance(request, FinishRequest):
         for architecture in request.architectures:
             check_architecture(architecture)
