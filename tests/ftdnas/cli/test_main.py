@@ -9,27 +9,21 @@ import pytest
 
 from ftdnas.cli.main import COMMANDS, describe, run
 
-MEASURE = """
-import sys, time
+LOADED = """
+import sys
 from ftdnas.cli.main import run
 code = run(["--help"])
 heavy = {"torch", "torchvision", "optuna", "nni", "pandas", "scipy", "sklearn", "matplotlib", "numpy"}
-heavy &= set(sys.modules)
-print(code, time.process_time(), ",".join(sorted(heavy)) or "light", file=sys.stderr)
+heavy |= {"fastapi", "pydantic", "sqlalchemy", "safetensors", "pyarrow", "PIL", "httpx", "ray"}
+print(code, ",".join(sorted(heavy & set(sys.modules))) or "light", file=sys.stderr)
 """
 
 
-def test_help_is_fast_and_loads_nothing_heavy() -> None:
-    # CPU time, which other work on the machine does not change; of two tries, as the first may have to compile.
-    tries = [
-        subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True) for _ in range(2)
-    ]
+def test_help_loads_nothing_heavy() -> None:
+    done = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True, check=True)
     for command in COMMANDS:
-        assert f"\n  {command} " in tries[0].stdout
-    code, seconds, heavy = tries[1].stderr.split()
-    assert code == "0"
-    assert heavy == "light"
-    assert float(seconds) < 0.5
+        assert f"\n  {command} " in done.stdout
+    assert done.stderr.split() == ["0", "light"]
 
 
 def test_module_runs_as_the_command_does() -> None:
