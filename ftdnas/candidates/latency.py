@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import functools
-import io
 import math
 import statistics
 import time
@@ -104,12 +103,10 @@ def _milliseconds(text: str | None, where: str) -> float:
 
 def write_latency_table(path: Path, files: Mapping[str, str]) -> None:
     """A table to be filled: architecture names, no latencies yet, and what file holds each network."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*COLUMNS, "file"])
-    writer.writerows((name, "", file) for name, file in files.items())
-    with whole_file(path) as beside:
-        beside.write_text(text.getvalue(), encoding="utf-8")
+    with whole_file(path) as beside, beside.open("w", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows(
+            [(*COLUMNS, "file"), *((name, "", files[name]) for name in files)]
+        )
 
 
 def export_candidates(

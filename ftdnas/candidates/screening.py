@@ -202,12 +202,9 @@ def _check_rates(lr: object) -> None:
         if OTHER not in lr and set(lr) != set(NORM_FAMILIES):
             missing = ", ".join(sorted(set(NORM_FAMILIES) - set(lr)))
             raise ValueError(f"screening: no learning rate for the norm families {missing}: name them, or {OTHER}")
-        for rate in lr.values():
-            if isinstance(rate, Mapping):
-                raise ValueError(f"screening: learning rate {rate!r} is neither a positive number nor {SET!r}")
-            _check_rates(rate)
-    elif lr != SET and not (isinstance(lr, int | float) and not isinstance(lr, bool) and 0 < lr < math.inf):
-        raise ValueError(f"screening: learning rate {lr!r} is neither a positive number nor {SET!r}")
+    for rate in lr.values() if isinstance(lr, Mapping) else (lr,):
+        if rate != SET and not (isinstance(rate, int | float) and not isinstance(rate, bool) and 0 < rate < math.inf):
+            raise ValueError(f"screening: learning rate {rate!r} is neither a positive number nor {SET!r}")
 
 
 def _describe_rates(lr: Rates) -> str:

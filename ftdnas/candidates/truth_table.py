@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from search_spaces.base import SearchSpace
+from search_spaces.messages import hint
 
 SUFFIXES = (".csv", ".parquet")
 
@@ -90,9 +90,7 @@ def stratified_by_truth(accuracy: Mapping[str, float], classes: Mapping[str, str
 def _column(path: Path, known: Sequence[str], asked: str | None, obvious: Sequence[str], option: str) -> str:
     if asked is not None:
         if asked not in known:
-            near = difflib.get_close_matches(asked, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(known)}"
-            raise ValueError(f"{path} has no column {asked!r}: {hint}")
+            raise ValueError(f"{path} has no column {asked!r}: {hint(asked, known)}")
         return asked
     found = [column for column in known if column in obvious]
     if len(found) != 1:

@@ -87,17 +87,9 @@ class Leases:
 
     def claim(self, key: str) -> Claim:
         """Take the lease of `key`: "ours", or "held" by a living other, or "done", where its result is there."""
-        from sqlalchemy.dialects import postgresql, sqlite
-
-        insert = sqlite.insert if self._engine.dialect.name == "sqlite" else postgresql.insert
         table, now = self._table, self._now()
-        statement = insert(table).values(scope=self.scope, key=key, holder=self.holder, beat=now)
-        free = (
-            table.c.holder.is_(None) | (table.c.holder == self.holder) | (table.c.beat < now - self._stale_s)
-        ) & table.c.result.is_(None)
-        taken = statement.on_conflict_do_update(
-            index_elements=[table.c.scope, table.c.key], set_={"holder": self.holder, "beat": now}, where=free
-        ).returning(table.c.key)
+        free = table.c.holder.is_(None) | (table.c.holder == self.holder) | (table.c.beat < now - self._stale_s)
+        taken = self._put(key, {"holder": self.holder, "beat": now}, free)
 
         def take(connection: Connection) -> Claim:
             if connection.execute(taken).first() is not None:
@@ -115,18 +107,8 @@ class Leases:
 
     def finish(self, key: str, row: Row) -> None:
         """Store the result; the first one is kept, where a holder that only seemed dead finishes too."""
-        text = json.dumps(row, allow_nan=False)
-        table = self._table
-
-        def store(connection: Connection) -> None:
-            mine = (table.c.scope == self.scope) & (table.c.key == key)
-            done = table.update().where(mine & table.c.result.is_(None)).values(result=text, holder=self.holder)
-            if not connection.execute(done).rowcount and not connection.execute(table.select().where(mine)).first():
-                connection.execute(
-                    table.insert().values(scope=self.scope, key=key, holder=self.holder, beat=self._now(), result=text)
-                )
-
-        self._do(store)
+        stored = self._put(key, {"holder": self.holder, "result": json.dumps(row, allow_nan=False)})
+        self._do(lambda connection: connection.execute(stored).first())
 
     def release(self, key: str) -> None:
         """Give a lease of ours back without a result."""
@@ -174,6 +156,18 @@ class Leases:
             # A database that is gone is the concern of whoever needs it; the heart beats on.
             with contextlib.suppress(ValueError):
                 self._change(self._table.c.result.is_(None), {"beat": self._now()}, patience_s=0.0)
+
+    def _put(self, key: str, values: Mapping[str, Any], where: ColumnElement[bool] | None = None) -> Any:
+        """A statement that makes the row of `key`, or changes it as long as it has no result and is as `where` says."""
+        from sqlalchemy.dialects import postgresql, sqlite
+
+        insert = sqlite.insert if self._engine.dialect.name == "sqlite" else postgresql.insert
+        table = self._table
+        new = insert(table).values({"scope": self.scope, "key": key, "beat": self._now(), **values})
+        open_ = table.c.result.is_(None) if where is None else table.c.result.is_(None) & where
+        return new.on_conflict_do_update(
+            index_elements=[table.c.scope, table.c.key], set_=dict(values), where=open_
+        ).returning(table.c.key)
 
     def _change(self, where: ColumnElement[bool], values: Mapping[str, Any], patience_s: float | None = None) -> None:
         """Of our own leases."""

@@ -99,13 +99,13 @@ class Tasks:
         """The next one; None where there is none right now, or never again."""
         if self._again:
             return self._again.popleft()
-        work = None if self._ended else next(self._source, self)
-        if work is self:
-            self._ended = True
-        if work is self or work is None:
-            return None
-        self._count += 1
-        return Task(self._count - 1, work)  # type: ignore[arg-type]
+        for work in self._source:
+            if work is None:
+                return None
+            self._count += 1
+            return Task(self._count - 1, work)
+        self._ended = True
+        return None
 
     def settle(self, task: Task, outcome: Any, seconds: float) -> tuple[Task, Any] | None:
         """What came of it: the task and its outcome; None where it goes back, to be tried again."""

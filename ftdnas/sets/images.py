@@ -33,11 +33,9 @@ class Source:
 
     def within(self, recipe: Recipe) -> Recipe:
         """`recipe` with what was asked for here."""
-        data = DataRecipe(
-            image_size=recipe.data.image_size if self.image_size is None else self.image_size,
-            validation=recipe.data.validation if self.validation is None else self.validation,
-        )
-        return replace(recipe, data=data)
+        asked = {"image_size": self.image_size, "validation": self.validation}
+        given = {name: value for name, value in asked.items() if value is not None}
+        return replace(recipe, data=replace(recipe.data, **given))  # type: ignore[arg-type]
 
     def load(self, listener: Listener = ignore) -> ImageDataset:
         """The images. Raises what `distill.images.datasets.load_dataset` raises."""

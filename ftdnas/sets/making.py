@@ -148,7 +148,7 @@ def prepare_distillation(request: ExpertsRequest, listener: Listener = ignore) -
     evaluation = recipe.evaluation
     for part in (recipe.experts, recipe.matching, evaluation.train, evaluation.validation, evaluation.full):
         parse_augment(part.augment)
-    source = dataclasses.replace(request.source, image_size=recipe.data.image_size, validation=recipe.data.validation)
+    source = dataclasses.replace(request.source, **dataclasses.asdict(recipe.data))
     data = source.load(listener)
     obstacle = architecture.obstacle(data.image_shape)
     if obstacle:
@@ -168,7 +168,8 @@ def prepare_distillation(request: ExpertsRequest, listener: Listener = ignore) -
 
 def announce(job: PreparedDistillation, run: Run) -> None:
     """Say what was chosen and, for a method that learns, about how long it will take, from a few timed steps."""
-    from distill.methods import MATCHED
+    from distill import distiller, experts
+    from distill.methods import MATCHED, fitted_preprocess, initial_images
 
     run.listener(Progress("distill", 0, 0, message=_summary(job, run)))
     if job.request.method not in MATCHED:
@@ -176,21 +177,13 @@ def announce(job: PreparedDistillation, run: Run) -> None:
     if run.folder.exists():
         run.listener(Progress("distill", 0, 0, message="this run was begun before: it goes on where it was"))
         return
-    first, second = estimate(job, run)
-    parts = f"experts {duration(first) if first else 'are there'}, matching {duration(second)}"
-    message = f"this takes about {duration(first + second)} ({parts}); Ctrl-C is safe, the same command goes on"
-    run.listener(Progress("distill", 0, 0, message=message))
-
-
-def estimate(job: PreparedDistillation, run: Run) -> tuple[float, float]:
-    """Seconds of the experts that are missing and of the matching, from a few timed steps."""
-    from distill import distiller, experts
-    from distill.methods import MATCHED, fitted_preprocess, initial_images
-
     preprocess = fitted_preprocess(job.data, job.recipe, run)
     first = experts.estimate_seconds(job.data, preprocess, job.network, MATCHED[job.request.method](job.recipe), run)
     images, labels = initial_images(job.data, preprocess, job.recipe, run)
-    return first, distiller.estimate_seconds(images, labels, job.network, job.recipe, run)
+    second = distiller.estimate_seconds(images, labels, job.network, job.recipe, run)
+    parts = f"experts {duration(first) if first else 'are there'}, matching {duration(second)}"
+    message = f"this takes about {duration(first + second)} ({parts}); Ctrl-C is safe, the same command goes on"
+    run.listener(Progress("distill", 0, 0, message=message))
 
 
 def _summary(job: PreparedDistillation, run: Run) -> str:
@@ -240,21 +233,19 @@ def _run(request: ExpertsRequest, device: str, folder: Path, listener: Listener)
 
 def _finished(folder: RunFolder, identity: str, library: Library) -> tuple[str, Path, SyntheticSet] | None:
     name = folder.finished()
-    if name is None:
-        return None
-    if name not in library.names():
-        return None  # removed since: it is made again
-    synthetic = library.load(name)
-    if synthetic.provenance.get(RUN) != identity:
-        return None  # removed, and the name is another set's by now
-    return name, library.path(name), synthetic
+    if name is None or not _is_ours(name, identity, library):
+        return None  # removed since, and perhaps the name is another set's by now: it is made again
+    return name, library.path(name), library.load(name)
+
+
+def _is_ours(name: str, identity: str, library: Library) -> bool:
+    return name in library.names() and library.load(name).provenance.get(RUN) == identity
 
 
 def _check_name(name: str, identity: str, library: Library) -> None:
     """Refuse, before the work, a name that another set has; a kill may have left ours there, unfinished business."""
-    if name in library.names() and library.load(name).provenance.get(RUN) == identity:
-        return
-    library.check_free(name)
+    if not _is_ours(name, identity, library):
+        library.check_free(name)
 
 
 def _settled(request: ExpertsRequest, folder: RunFolder, listener: Listener) -> Machine:
@@ -274,13 +265,12 @@ def _settled(request: ExpertsRequest, folder: RunFolder, listener: Listener) -> 
             f"leave --device out, or remove {folder.path} to start again on {request.device}"
         )
     pick_device(earlier.device)
-    messages = []
     if request.threads not in (None, earlier.threads):
-        messages.append(f"going on with {earlier.threads} threads, as the run was begun")
+        message = f"going on with {earlier.threads} threads, as the run was begun"
+        listener(Progress("distill", 0, 0, message=message))
     changed = [name for name, version in versions().items() if earlier.versions.get(name) != version]
     if changed:
-        messages.append(f"begun with other versions of {', '.join(changed)}: the set may differ in its last bits")
-    for message in messages:
+        message = f"begun with other versions of {', '.join(changed)}: the set may differ in its last bits"
         listener(Progress("distill", 0, 0, message=message))
     use_threads(earlier.threads)
     return earlier

@@ -127,15 +127,14 @@ def _provenance(request: ImportRequest, file: Path, data: ImageDataset | None) -
 def _images_file(path: Path) -> Path:
     if not path.is_dir():
         return path
-    for name in ("images_best.pt", "images.pt"):
-        if (path / name).is_file():
-            return path / name
-    found = sorted(path.glob("images*.pt"))
-    if not found:
+    files: list[Path] = []
+    for pattern in ("images_best.pt", "images.pt", "images*.pt"):
+        files = sorted(path.glob(pattern))
+        if len(files) == 1:
+            return files[0]
+    if not files:
         raise FileNotFoundError(f"no images_best.pt, images.pt or images*.pt in {path}")
-    if len(found) > 1:
-        raise ValueError(f"{path} has {len(found)} files images*.pt: name the one to import")
-    return found[0]
+    raise ValueError(f"{path} has {len(files)} files images*.pt: name the one to import")
 
 
 def _beside(images: Path, word: str, option: str) -> Path:
