@@ -19,7 +19,7 @@ from ftdnas.candidates.materials import (
 from ftdnas.candidates.screening import Screening
 from ftdnas.candidates.training import Training
 from ftdnas.candidates.truth import truth_materials
-from search_spaces.base import parse_architecture
+from search_spaces.base import Architecture, parse_architecture
 
 CALIBRATION = 24  # candidates that a hybrid is fitted on, unless told
 REAL_SEEDS = (0,)  # of real trainings, unless told
@@ -90,15 +90,13 @@ class Workbench:
         The first architecture that computes the same, so that equals are trained once; shrunk if the screening shrinks.
         """
         if candidate not in self._trained:
-            architecture = parse_architecture(candidate).representative()
-            if self.screening.shrink:
-                architecture = architecture.shrunk() or architecture
+            architecture = computed(candidate, self.screening.shrink)
             self._trained[candidate] = architecture.name, architecture.code
         return self._trained[candidate]
 
     def itself(self, candidate: str) -> tuple[str, str]:
         """(name, code) of the first architecture that computes the same, at its full size."""
-        architecture = parse_architecture(candidate).representative()
+        architecture = computed(candidate)
         return architecture.name, architecture.code
 
     def real_trainings(self, candidate: str) -> list[Training]:
@@ -134,3 +132,9 @@ class Workbench:
             return self._real[kind.endswith("score")]
         known = ", ".join(["set", *CORESET_KINDS, "set score", "train", "score", "early", "early score"])
         raise LookupError(f"unknown material {kind!r}: choose from {known}")
+
+
+def computed(candidate: str, shrunk: bool = False) -> Architecture:
+    """The first architecture that computes the same; `shrunk`: the smaller one of its kind, where the space has one."""
+    architecture = parse_architecture(candidate).representative()
+    return (architecture.shrunk() if shrunk else None) or architecture

@@ -75,16 +75,6 @@ def fewest(columns: int) -> int:
     return max(8, 3 * columns)
 
 
-def describe(calibration: Calibration, names: Sequence[str]) -> str:
-    """One line for a report."""
-    terms = " ".join(f"{weight:+.2f} {name}" for weight, name in zip(calibration.weights, names, strict=True))
-    agreement = "undefined" if calibration.spearman is None else f"{calibration.spearman:.2f}"
-    return (
-        f"ranks weighted {terms}, by ridge regression on {calibration.trained} architectures really trained; "
-        f"Spearman with their truth, each left out in turn: {agreement}"
-    )
-
-
 def _fit(table: Floats, truth: Floats) -> tuple[float, Floats]:
     """The penalty whose leave-one-out error is least, and the weights (V,) at it. `table` (n, V)."""
     target = _ranks(truth)

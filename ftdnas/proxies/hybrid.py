@@ -5,28 +5,30 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from distill.randomness import derive_seed
-from ftdnas.proxies.base import Rows, ScoreColumn
-from ftdnas.proxies.calibration import Calibration, calibrate, describe, fewest
-from ftdnas.proxies.untrained import Bench, Counted
+from ftdnas.candidates.materials import Shelf
+from ftdnas.proxies.base import Outcome, Proxy, Rows
+from ftdnas.proxies.bench import Workbench
+from ftdnas.proxies.calibration import Calibration, calibrate, fewest
+from ftdnas.proxies.untrained import Counted
+from ftdnas.runtime.shared import Work
 from search_spaces.base import parse_architecture
 
 
 @dataclass(frozen=True, eq=False)
-class Hybrid:
+class Hybrid(Proxy):
     """`parts` are proxies; `trained(candidate)` the real trainings whose mean score is a candidate's truth.
 
     `calibration` candidates, spread over the parameter counts, are trained; the score of each of them comes from a fit
     without it. Raises ValueError for fewer than two parts, or too few candidates to fit them.
     """
 
-    parts: Sequence[Any]
-    bench: Bench
-    trained: Callable[[str], Sequence[Any]]
+    parts: Sequence[Proxy]
+    bench: Workbench
+    trained: Callable[[str], Sequence[Work[Shelf]]]
     calibration: int = 24
 
     def __post_init__(self) -> None:
@@ -47,37 +49,20 @@ class Hybrid:
         parts = ", ".join(part.title for part in self.parts)
         return f"ranks of {parts}, weighted by {self.calibration} real trainings"
 
-    def todo(self, candidates: Sequence[str], rows: Rows) -> list[Any]:
-        asked = [work for part in self.parts for work in part.todo(candidates, rows)]
-        asked += [work for candidate in self._chosen(candidates) for work in self.trained(candidate)]
-        return [work for key, work in {work.key: work for work in asked}.items() if key not in rows]
+    def works(self, candidates: Sequence[str], rows: Rows) -> list[Work[Shelf]]:
+        """Those of the parts, and the trainings that it is fitted on."""
+        of_parts = [work for part in self.parts for work in part.works(candidates, rows)]
+        return of_parts + [work for candidate in self._chosen(candidates) for work in self.trained(candidate)]
 
-    def column(self, candidates: Sequence[str], rows: Rows) -> ScoreColumn:
+    def outcomes(self, candidates: Sequence[str], rows: Rows) -> list[Outcome]:
         try:
-            return list(self.fit(candidates, rows).scores)
-        except ValueError:
-            return [None] * len(candidates)
-
-    def errors(self, candidates: Sequence[str], rows: Rows) -> list[str | None]:
-        try:
-            self.fit(candidates, rows)
+            scores = self.fit(candidates, rows).scores
         except ValueError as error:
-            return [str(error)] * len(candidates)
+            return [(None, str(error))] * len(candidates)
         of_parts = [part.errors(candidates, rows) for part in self.parts]
-        return [
-            next((f"{part.name}: {error}" for part, error in zip(self.parts, errors, strict=True) if error), None)
-            for errors in zip(*of_parts, strict=True)
-        ]
-
-    def seconds(self, candidates: Sequence[str], rows: Rows) -> float:
-        """Of the parts and of the trainings it was fitted on."""
-        keys = {work.key for candidate in self._chosen(candidates) for work in self.trained(candidate)}
-        trainings = math.fsum(rows[key]["seconds"] for key in keys if key in rows)
-        return trainings + math.fsum(part.seconds(candidates, rows) for part in self.parts)
-
-    def note(self, candidates: Sequence[str], rows: Rows) -> str:
-        """The fit in one line, for a report. Raises ValueError where there is none."""
-        return describe(self.fit(candidates, rows), [part.name for part in self.parts])
+        named = (zip((part.name for part in self.parts), errors, strict=True) for errors in zip(*of_parts, strict=True))
+        errors = [next((f"{name}: {error}" for name, error in of if error), None) for of in named]
+        return list(zip(scores, errors, strict=True))
 
     def fit(self, candidates: Sequence[str], rows: Rows) -> Calibration:
         """Weights, penalty and cross-validated Spearman. Raises ValueError where too few trainings have a result."""

@@ -18,11 +18,12 @@ from ftdnas.candidates.screening import SCORES
 from ftdnas.proxies.base import Proxy
 from ftdnas.proxies.bench import Workbench
 from ftdnas.proxies.hybrid import Hybrid
+from ftdnas.proxies.measures import MEASURES
 from ftdnas.proxies.promotion import STAGES, Promotion
 from ftdnas.proxies.race import Race
 from ftdnas.proxies.rank_sum import RankSum
 from ftdnas.proxies.trained import Early, OnFew, Trained, once_s
-from ftdnas.proxies.untrained import SHRUNK, Counted, Measured
+from ftdnas.proxies.untrained import COUNTS, SHRUNK, Counted, Measured
 
 if TYPE_CHECKING:
     from distill.synthetic import SyntheticSet
@@ -134,21 +135,9 @@ def _early(name: ProxyName, bench: Workbench) -> Proxy:
     return Trained(name.text(score), trainings, score, bench)
 
 
-def _race(name: ProxyName, bench: Workbench) -> Proxy:
-    return Race(bench, name.text())
-
-
-def _counted(name: ProxyName, bench: Workbench) -> Proxy:
-    return Counted(name.form, bench)
-
-
 def _measured(name: ProxyName, bench: Workbench) -> Proxy:
     measure = name.form.removesuffix(SHRUNK)
     return Measured(measure, bench, shrunk=measure != name.form)
-
-
-def _sum(name: ProxyName, bench: Workbench) -> Proxy:
-    return RankSum(_parts(name, bench))
 
 
 def _hybrid(name: ProxyName, bench: Workbench) -> Proxy:
@@ -157,10 +146,6 @@ def _hybrid(name: ProxyName, bench: Workbench) -> Proxy:
             f"{name.text()} is fitted on real trainings, and no recipe for them was given: say their epochs"
         )
     return Hybrid(_parts(name, bench), bench, bench.real_trainings, bench.calibration)
-
-
-def _promotion(name: ProxyName, bench: Workbench) -> Proxy:
-    return Promotion(_parts(name, bench))
 
 
 def _parts(name: ProxyName, bench: Workbench) -> list[Proxy]:
@@ -175,20 +160,12 @@ FORMS: dict[str, Form] = {
     "early": Form(_early, scored=True, timed="may", trains=True, needs_set=True),
     "early_total": Form(_early, scored=True, trains=True, needs_set=True),
     "real": Form(_early, scored=True, timed="must", trains=True, needs_truth=True),
-    "race": Form(_race, trains=True, needs_truth=True, asks_together=True),
-    "params": Form(_counted),
-    "flops": Form(_counted),
-    "synflow": Form(_measured),
-    "naswot": Form(_measured),
-    "jacob_cov": Form(_measured),
-    "az_nas": Form(_measured, ranks_together=True),
-    "synflow.shrunk": Form(_measured),
-    "naswot.shrunk": Form(_measured),
-    "jacob_cov.shrunk": Form(_measured),
-    "az_nas.shrunk": Form(_measured, ranks_together=True),
-    "sum": Form(_sum),
+    "race": Form(lambda _, bench: Race(bench), trains=True, needs_truth=True, asks_together=True),
+    **{name: Form(lambda name, bench: Counted(name.form, bench)) for name in COUNTS},
+    **{name + ending: Form(_measured, ranks_together=name == "az_nas") for ending in ("", SHRUNK) for name in MEASURES},
+    "sum": Form(lambda name, bench: RankSum(_parts(name, bench))),
     "hybrid": Form(_hybrid, needs_truth=True, asks_together=True),
-    "promote": Form(_promotion, asks_together=True),
+    "promote": Form(lambda name, bench: Promotion(_parts(name, bench)), asks_together=True),
 }
 COMBINED = ("sum", "hybrid", "promote")
 PROXIES: tuple[str, ...] = tuple(

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ftdnas.candidates.materials import Shelf
-from ftdnas.proxies.base import Proxy, Rows, ScoreColumn
+from ftdnas.proxies.base import Outcome, Proxy, Rows
 from ftdnas.runtime.shared import Work
 
 STAGES = (2, 3)  # so many
@@ -16,7 +16,7 @@ MIDDLE = 1 / 3  # and the one before it, where there are three
 
 
 @dataclass(frozen=True, eq=False)
-class Promotion:
+class Promotion(Proxy):
     """`stages` are proxies, the cheapest first: all candidates go through the first, the best third of them through the
     second where there are three, the best tenth of all through the last.
 
@@ -41,38 +41,20 @@ class Promotion:
         """Of all candidates, in each stage."""
         return (1.0, *((MIDDLE,) if len(self.stages) == max(STAGES) else ()), LAST)
 
-    def todo(self, candidates: Sequence[str], rows: Rows) -> list[Work[Shelf]]:
+    def works(self, candidates: Sequence[str], rows: Rows) -> list[Work[Shelf]]:
         for stage in self.stages:
-            stage.todo(candidates[:1], {})  # so that all materials are on the shelf
-        missing: list[Work[Shelf]] = []
-        for stage, runners in self._rounds(candidates, rows):
-            missing = list(stage.todo(runners, rows))
-        return missing
+            stage.works(candidates[:1], {})  # so that all materials are on the shelf
+        return [work for stage, runners in self._rounds(candidates, rows) for work in stage.works(runners, rows)]
 
-    def column(self, candidates: Sequence[str], rows: Rows) -> ScoreColumn:
-        reached: dict[str, float | None] = {}
+    def outcomes(self, candidates: Sequence[str], rows: Rows) -> list[Outcome]:
+        reached: dict[str, Outcome] = {}
         for number, (stage, runners) in enumerate(self._rounds(candidates, rows)):
-            values = stage.column(runners, rows)
-            scored = sorted({value for value in values if value is not None})
-            place = {value: (rank + 1) / (len(scored) + 1) for rank, value in enumerate(scored)}
-            for name, value in zip(runners, values, strict=True):
-                reached[name] = None if value is None else number + place[value]
+            outcomes = stage.outcomes(runners, rows)
+            scored = sorted({score for score, _ in outcomes if score is not None})
+            place = {score: number + (rank + 1) / (len(scored) + 1) for rank, score in enumerate(scored)}
+            for name, (score, error) in zip(runners, outcomes, strict=True):
+                reached[name] = None if score is None else place[score], error
         return [reached[candidate] for candidate in candidates]
-
-    def errors(self, candidates: Sequence[str], rows: Rows) -> list[str | None]:
-        errors: dict[str, str | None] = {}
-        for stage, runners in self._rounds(candidates, rows):
-            errors |= zip(runners, stage.errors(runners, rows), strict=True)
-        return [errors[candidate] for candidate in candidates]
-
-    def seconds(self, candidates: Sequence[str], rows: Rows) -> float:
-        """Of all stages; a row that several use counts once."""
-        total, counted = 0.0, set[str]()
-        for stage, runners in self._rounds(candidates, rows):
-            left = {key: {**row, "seconds": 0.0} if key in counted else row for key, row in rows.items()}
-            total += stage.seconds(runners, left)
-            counted |= {work.key for work in stage.todo(runners, {})}
-        return total
 
     def _rounds(self, candidates: Sequence[str], rows: Rows) -> Iterator[tuple[Proxy, list[str]]]:
         """Each stage with its runners, up to the first that is not whole."""

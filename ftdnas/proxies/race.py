@@ -8,15 +8,16 @@ from dataclasses import dataclass, replace
 
 from ftdnas.candidates.reading import is_dead
 from ftdnas.candidates.training import Training
-from ftdnas.proxies.base import Rows, ScoreColumn, spent
+from ftdnas.proxies.base import Outcome, ProxyOf, Rows
 from ftdnas.proxies.bench import Workbench
 from ftdnas.proxies.trained import real_recipe, real_seed, within
+from ftdnas.runtime.rows import Row
 
 ETA = 3  # one in so many goes on to the next rung
 
 
 @dataclass(frozen=True, eq=False)
-class Race:
+class Race(ProxyOf[Training]):
     """All candidates train for the epochs of the first of the bench's rungs, the best third for those of the next.
 
     It ends with the rungs, or when one is left. Every rung trains anew, with a seed of its own and the schedule
@@ -25,44 +26,32 @@ class Race:
     """
 
     bench: Workbench
-    name: str = "race"
+
+    @property
+    def name(self) -> str:
+        return "race"
 
     @property
     def title(self) -> str:
         return f"race on all real images ({', '.join(f'{epochs:g}' for epochs in self._rungs)} epochs, best third on)"
 
-    def todo(self, candidates: Sequence[str], rows: Rows) -> list[Training]:
-        missing: list[Training] = []
-        for _, runners in self._rounds(candidates, rows):
-            missing = [work for work in runners.values() if work.key not in rows]
-        return missing
+    def works(self, candidates: Sequence[str], rows: Rows) -> list[Training]:
+        return [work for _, runners in self._rounds(candidates, rows) for work in runners.values()]
 
-    def column(self, candidates: Sequence[str], rows: Rows) -> ScoreColumn:
-        reached: dict[str, float | None] = {}
+    def outcomes(self, candidates: Sequence[str], rows: Rows) -> list[Outcome]:
+        reached: dict[str, Outcome] = {}
         for rung, runners in self._rounds(candidates, rows):
             for architecture, work in runners.items():
-                row = rows.get(work.key)
-                failed = row is None or row["score"] is None
-                reached[architecture] = None if row is None or failed else rung + float(row["score"])
-        return [reached.get(self.bench.trained(candidate)[0]) for candidate in candidates]
+                reached[architecture] = self._outcome(rung, rows.get(work.key))
+        return [reached[self.bench.trained(candidate)[0]] for candidate in candidates]
 
-    def errors(self, candidates: Sequence[str], rows: Rows) -> list[str | None]:
-        errors: dict[str, str | None] = {}
-        for rung, runners in self._rounds(candidates, rows):
-            for architecture, work in runners.items():
-                row = rows.get(work.key)
-                if row is None:
-                    errors[architecture] = f"it was not trained for {self._rungs[rung]:g} epochs"
-                elif row["error"] is None and is_dead(row):
-                    errors[architecture] = f"dead: chance level after {self._rungs[rung]:g} epochs"
-                else:
-                    errors[architecture] = row["error"]
-        return [errors[self.bench.trained(candidate)[0]] for candidate in candidates]
-
-    def seconds(self, candidates: Sequence[str], rows: Rows) -> float:
-        """Of all rungs."""
-        works = [work for _, runners in self._rounds(candidates, rows) for work in runners.values()]
-        return spent((work.key for work in works), rows)
+    def _outcome(self, rung: int, row: Row | None) -> Outcome:
+        if row is None:
+            return None, f"it was not trained for {self._rungs[rung]:g} epochs"
+        score = None if row["score"] is None else rung + float(row["score"])
+        if row["error"] is None and is_dead(row):
+            return score, f"dead: chance level after {self._rungs[rung]:g} epochs"
+        return score, row["error"]
 
     @property
     def _rungs(self) -> Sequence[float]:
@@ -80,8 +69,9 @@ class Race:
             yield rung, works
             if any(work.key not in rows for work in works.values()):
                 return
-            going = [one for one in running if rows[works[one[0]].key]["score"] is not None]
-            going.sort(key=lambda one: _place(one[0], works[one[0]], rows))
+            reached = {named: rows[works[named[0]].key] for named in running}
+            going = [named for named in running if reached[named]["score"] is not None]
+            going.sort(key=lambda named: (-reached[named]["score"], reached[named]["late_loss"], named[0]))
             running = going[: math.ceil(len(running) / ETA)]
             if len(running) < 2:
                 return
@@ -92,8 +82,3 @@ class Race:
         epochs, part = within(self._rungs[rung] * images.images, images)
         recipe = replace(real_recipe(bench, architecture, code), epochs=epochs)
         return Training(architecture, images, held_out, recipe, real_seed(bench, "race", rung), code, part)
-
-
-def _place(architecture: str, work: Training, rows: Rows) -> tuple[float, float, str]:
-    row = rows[work.key]
-    return -row["score"], row["late_loss"], architecture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,13 +9,12 @@ import numpy as np
 from scipy.stats import rankdata
 
 from ftdnas.candidates.materials import Shelf
-from ftdnas.proxies.base import Proxy, Rows, ScoreColumn
-from ftdnas.proxies.trained import Trained
+from ftdnas.proxies.base import Outcome, Proxy, Rows, ScoreColumn
 from ftdnas.runtime.shared import Work
 
 
 @dataclass(frozen=True, eq=False)
-class RankSum:
+class RankSum(Proxy):
     """The mean rank, 1 the worst, ties averaged, of those candidates that have a score in every part; None for others.
 
     It is relative to the candidates scored together.
@@ -32,16 +30,17 @@ class RankSum:
     def title(self) -> str:
         return " + ".join(part.title for part in self.parts)
 
-    def todo(self, candidates: Sequence[str], rows: Rows) -> list[Work[Shelf]]:
-        asked = {work.key: work for part in self.parts for work in part.todo(candidates, rows)}
-        return list(asked.values())
+    def works(self, candidates: Sequence[str], rows: Rows) -> list[Work[Shelf]]:
+        return [work for part in self.parts for work in part.works(candidates, rows)]
 
-    def column(self, candidates: Sequence[str], rows: Rows) -> ScoreColumn:
-        return mean_ranks([part.column(candidates, rows) for part in self.parts])
+    def outcomes(self, candidates: Sequence[str], rows: Rows) -> list[Outcome]:
+        of_parts = [part.outcomes(candidates, rows) for part in self.parts]
+        scores = mean_ranks([[score for score, _ in outcomes] for outcomes in of_parts])
+        return list(zip(scores, map(self._error, zip(*of_parts, strict=True)), strict=True))
 
     def by_seed(self, candidates: Sequence[str], rows: Rows) -> list[ScoreColumn]:
         """The column of each seed, parts without seeds the same in each; [] where there is one."""
-        several = [by_seed(part, candidates, rows) for part in self.parts]
+        several = [part.by_seed(candidates, rows) for part in self.parts]
         seeds = max(map(len, several))
         if any(columns and len(columns) != seeds for columns in several):
             return []
@@ -51,27 +50,14 @@ class RankSum:
             for seed in range(seeds)
         ]
 
-    def errors(self, candidates: Sequence[str], rows: Rows) -> list[str | None]:
+    def _error(self, outcomes: Sequence[Outcome]) -> str | None:
         """Of a part that has no score, else of one whose network is dead; named."""
-        failed: list[str | None] = [None] * len(candidates)
-        dead = list(failed)
-        for part in reversed(self.parts):
-            errors, column = part.errors(candidates, rows), part.column(candidates, rows)
-            for place, (error, score) in enumerate(zip(errors, column, strict=True)):
-                if error is not None:
-                    said = f"{part.name}: {error}"
-                    failed[place] = said if score is None else failed[place]
-                    dead[place] = said
-        return [first or second for first, second in zip(failed, dead, strict=True)]
-
-    def seconds(self, candidates: Sequence[str], rows: Rows) -> float:
-        """Of all parts; a row that several use counts once."""
-        total, counted = [], set[str]()
-        for part in self.parts:
-            left = {key: {**row, "seconds": 0.0} if key in counted else row for key, row in rows.items()}
-            total.append(part.seconds(candidates, left))
-            counted |= {work.key for work in part.todo(candidates, {})}
-        return math.fsum(total)
+        told = [
+            (score is not None, f"{part.name}: {error}")
+            for part, (score, error) in zip(self.parts, outcomes, strict=True)
+            if error is not None
+        ]
+        return min(told, key=lambda dead_and_error: dead_and_error[0])[1] if told else None
 
 
 def mean_ranks(columns: Sequence[Sequence[float | None]]) -> ScoreColumn:
@@ -82,11 +68,6 @@ def mean_ranks(columns: Sequence[Sequence[float | None]]) -> ScoreColumn:
     for place, rank in zip(whole, np.mean(ranks, axis=0), strict=True):
         result[place] = float(rank)
     return result
-
-
-def by_seed(proxy: Proxy, candidates: Sequence[str], rows: Rows) -> list[ScoreColumn]:
-    """The column of each seed of a proxy's trainings; [] where it has but one, or none."""
-    return proxy.by_seed(candidates, rows) if isinstance(proxy, Trained | RankSum) else []
 
 
 def guide_of(proxy: Proxy) -> Proxy:

@@ -3,93 +3,89 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol
 
 from distill.randomness import derive_seed
 from distill.recipe import TrainingRecipe
-from ftdnas.candidates.materials import Label, Material
+from ftdnas.candidates.materials import Label, Material, Shelf
 from ftdnas.candidates.reading import is_dead, score_value
 from ftdnas.candidates.screening import SCORES, describe_score, family_of
 from ftdnas.candidates.training import Training
-from ftdnas.proxies.base import Rows, ScoreColumn, spent
+from ftdnas.proxies.base import Outcome, Proxy, Rows, ScoreColumn
 from ftdnas.proxies.bench import Workbench
 from ftdnas.runtime.rows import Row
+from ftdnas.runtime.shared import Work
 
 DIGITS = 2  # that count of a budget made of measured times, so that a hair does not make all trainings others
 
 
-class Trainings(Protocol):
+@dataclass(frozen=True, eq=False)
+class Trainings(ABC):
     """Which trainings stand for a candidate."""
 
+    bench: Workbench
+
     @property
+    @abstractmethod
     def title(self) -> str:
         """Where it was trained, in words that follow a score: "on the set x"."""
-        ...
 
-    def before(self, candidates: Sequence[str], rows: Rows) -> list[Training]:
+    def before(self, candidates: Sequence[str], rows: Rows) -> Sequence[Work[Shelf]]:  # noqa: ARG002
         """What must be done before `of` can be asked; [] where it is."""
-        ...
+        return []
 
+    @abstractmethod
     def of(self, candidates: Sequence[str], rows: Rows) -> list[list[Training]]:
         """Of each candidate one for each seed. Raises ValueError, with the reason, where there can be none."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
-class Trained:
+class Trained(Proxy):
     """The mean of one score over the trainings of a candidate; None where one of them failed.
 
-    `score`: of `ftdnas.candidates.screening.SCORES`. Architectures that compute the same are trained once.
+    `written`: its name. `score`: of `ftdnas.candidates.screening.SCORES`. Architectures that compute the same are
+    trained once.
     """
 
-    name: str
+    written: str
     trainings: Trainings
     score: str
     bench: Workbench
 
     @property
+    def name(self) -> str:
+        return self.written
+
+    @property
     def title(self) -> str:
         return f"{describe_score(self.score, self.bench.screening.window)} {self.trainings.title}"
 
-    def todo(self, candidates: Sequence[str], rows: Rows) -> list[Training]:
-        first = self.trainings.before(candidates, rows)
-        works = {work.key: work for work in first or self._works(candidates, rows)}
-        return [work for key, work in works.items() if key not in rows]
-
-    def column(self, candidates: Sequence[str], rows: Rows) -> ScoreColumn:
-        found = self._found(candidates, rows)
-        return [None if isinstance(several, str) else self._score(several) for several in found]
-
-    def errors(self, candidates: Sequence[str], rows: Rows) -> list[str | None]:
-        return [self._error(several) for several in self._found(candidates, rows)]
-
-    def seconds(self, candidates: Sequence[str], rows: Rows) -> float:
-        if self.trainings.before(candidates, rows):
-            return 0.0
-        return spent((work.key for work in self._works(candidates, rows)), rows)
-
-    def by_seed(self, candidates: Sequence[str], rows: Rows) -> list[ScoreColumn]:
-        """The column of each seed; [] where there is one."""
-        found = self._found(candidates, rows)
-        seeds = max((len(several) for several in found if not isinstance(several, str)), default=0)
-        if seeds < 2:
-            return []
-        return [
-            [None if isinstance(several, str) else self._score(several[seed : seed + 1]) for several in found]
-            for seed in range(seeds)
-        ]
-
-    def _works(self, candidates: Sequence[str], rows: Rows) -> list[Training]:
+    def works(self, candidates: Sequence[str], rows: Rows) -> Sequence[Work[Shelf]]:
         """None where there can be none, which `errors` explains."""
+        first = self.trainings.before(candidates, rows)
         try:
-            return [work for works in self.trainings.of(candidates, rows) for work in works]
+            return first or [work for works in self.trainings.of(candidates, rows) for work in works]
         except ValueError:
             return []
 
-    def _found(self, candidates: Sequence[str], rows: Rows) -> list[list[Row] | str]:
+    def outcomes(self, candidates: Sequence[str], rows: Rows) -> list[Outcome]:
+        of_each = self._rows(candidates, rows)
+        return [(None, known) if isinstance(known, str) else self._outcome(known) for known in of_each]
+
+    def by_seed(self, candidates: Sequence[str], rows: Rows) -> list[ScoreColumn]:
+        of_each = self._rows(candidates, rows)
+        seeds = max((len(known) for known in of_each if not isinstance(known, str)), default=0)
+        if seeds < 2:
+            return []
+        return [
+            [None if isinstance(known, str) else self._score(known[seed : seed + 1]) for known in of_each]
+            for seed in range(seeds)
+        ]
+
+    def _rows(self, candidates: Sequence[str], rows: Rows) -> list[list[Row] | str]:
         """The rows of each candidate's trainings, or why they are not there."""
         if self.trainings.before(candidates, rows):
             return ["what its training is measured by was not done"] * len(candidates)
@@ -97,47 +93,41 @@ class Trained:
             works = self.trainings.of(candidates, rows)
         except ValueError as error:
             return [str(error)] * len(candidates)
-        found = [[rows.get(work.key) for work in several] for several in works]
         return [
-            "it was not trained" if None in several else [row for row in several if row is not None]
-            for several in found
+            [rows[work.key] for work in seeds] if all(work.key in rows for work in seeds) else "it was not trained"
+            for seeds in works
         ]
 
-    def _score(self, several: Sequence[Row]) -> float | None:
-        values = [score_value(row, self.score, self.bench.screening.window) for row in several]
+    def _score(self, rows: Sequence[Row]) -> float | None:
+        values = [score_value(row, self.score, self.bench.screening.window) for row in rows]
         return None if None in values else math.fsum(value for value in values if value is not None) / len(values)
 
-    def _error(self, several: Sequence[Row] | str) -> str | None:
-        if isinstance(several, str):
-            return several
-        failed = [row["error"] for row in several if row["error"] is not None]
+    def _outcome(self, rows: Sequence[Row]) -> Outcome:
+        failed = [row["error"] for row in rows if row["error"] is not None]
         if failed:
-            return str(failed[0])
-        if self._score(several) is None:
-            return f"its {SCORES[self.score]} was not kept, or is not finite"
-        if all(is_dead(row) for row in several):
-            accuracy = math.fsum(row["score"] for row in several) / len(several)
-            return f"dead: {accuracy:.1%} of the held-out images are right, which is chance level"
-        return None
+            return None, str(failed[0])
+        score = self._score(rows)
+        if score is None:
+            return None, f"its {SCORES[self.score]} was not kept, or is not finite"
+        if all(is_dead(row) for row in rows):
+            accuracy = math.fsum(row["score"] for row in rows) / len(rows)
+            return score, f"dead: {accuracy:.1%} of the held-out images are right, which is chance level"
+        return score, None
 
 
 @dataclass(frozen=True, eq=False)
-class OnFew:
+class OnFew(Trainings):
     """Trainings on the set, or on a draw of real images of its size: the same recipe, the same seeds.
 
     `kind`: "set", "random", "herding" or "kmeans".
     """
 
-    bench: Workbench
     kind: str
     draw: int = 0
 
     @property
     def title(self) -> str:
         return f"on {self.bench.material(self.kind, self.draw).label.name}"
-
-    def before(self, candidates: Sequence[str], rows: Rows) -> list[Training]:  # noqa: ARG002
-        return []
 
     def of(self, candidates: Sequence[str], rows: Rows) -> list[list[Training]]:  # noqa: ARG002
         return [self.trainings(candidate) for candidate in candidates]
@@ -146,26 +136,15 @@ class OnFew:
         bench = self.bench
         material, held_out = bench.material(self.kind, self.draw), bench.material("set score").label
         architecture, code = bench.trained(candidate)
-        shape, label = material.image_shape, material.label
-        family = family_of(architecture, shape, label.classes, code)
+        label = material.label
+        family = family_of(architecture, material.image_shape, label.classes, code)
         recipe = bench.screening.recipe(label.images, bench.the_set(), family)
-        return [
-            Training(
-                architecture,
-                label,
-                held_out,
-                recipe,
-                bench.seed + number,
-                code,
-                reads=bench.screening.reads,
-                shared=bench.screening.shared,
-            )
-            for number in range(bench.screening.seeds)
-        ]
+        seeds = range(bench.seed, bench.seed + bench.screening.seeds)
+        return [_training(bench, (architecture, code), label, held_out, recipe, seed) for seed in seeds]
 
 
 @dataclass(frozen=True, eq=False)
-class Early:
+class Early(Trainings):
     """Early stopping: trainings on all real images that end after a budget of images seen, the schedule compressed.
 
     Fewer images than an epoch are one pass over so many random ones; more are whole epochs. `epochs`: asked for,
@@ -175,7 +154,6 @@ class Early:
     `full_size`: the candidate itself on images as they are, whatever the screening shrinks.
     """
 
-    bench: Workbench
     epochs: float | None = None
     total: bool = False
     full_size: bool = False
@@ -188,7 +166,7 @@ class Early:
         cost = "as training on the set costs with its distillation" if self.total else "as training on the set sees"
         return f"after as many real images {cost}"
 
-    def before(self, candidates: Sequence[str], rows: Rows) -> list[Training]:
+    def before(self, candidates: Sequence[str], rows: Rows) -> Sequence[Work[Shelf]]:
         if not self.total or self.epochs is not None:
             return []
         for kind in ("early", "early score"):
@@ -215,20 +193,9 @@ class Early:
         if self.epochs is None:  # equal cost, so in what trainings on the set are computed in
             recipe = replace(recipe, precision=bench.screening.precision)
         epochs, part = within(budget, images)
-        return [
-            Training(
-                architecture,
-                images,
-                held_out,
-                replace(recipe, epochs=epochs),
-                real_seed(bench, "early", number),
-                code,
-                part,
-                bench.screening.reads,
-                bench.screening.shared,
-            )
-            for number in range(bench.screening.seeds)
-        ]
+        recipe = replace(recipe, epochs=epochs)
+        seeds = [real_seed(bench, "early", number) for number in range(bench.screening.seeds)]
+        return [_training(bench, (architecture, code), images, held_out, recipe, seed, part) for seed in seeds]
 
     def _material(self, kind: str) -> Material:
         return self.bench.material({"early": "train", "early score": "score"}[kind] if self.full_size else kind)
@@ -240,10 +207,24 @@ class Early:
     def _extra(self, asked: Mapping[str, Training], rows: Rows) -> float:
         """Images that a training could see more, were the set's cost shared out, at what one took on the set."""
         done = [(rows[key]["seconds"], work.images_seen) for key, work in asked.items() if rows[key]["error"] is None]
-        seconds, seen = (math.fsum(one) for one in zip(*done, strict=True)) if done else (0.0, 0.0)
+        seconds, seen = map(math.fsum, zip(*done, strict=True)) if done else (0.0, 0.0)
         if seconds <= 0:
             raise ValueError("no training on the set succeeded, so what an image costs is not known")
         return _rounded(once_s(self.bench) / len(asked) / (seconds / seen))
+
+
+def _training(
+    bench: Workbench,
+    network: tuple[str, str],
+    images: Label,
+    held_out: Label,
+    recipe: TrainingRecipe,
+    seed: int,
+    part: int | None = None,
+) -> Training:
+    """`network`: (name, code) of the architecture. Read and shared as the screening says."""
+    reads, shared = bench.screening.reads, bench.screening.shared
+    return Training(network[0], images, held_out, recipe, seed, network[1], part, reads, shared)
 
 
 def once_s(bench: Workbench) -> float:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from scipy.stats import rankdata
 
-from distill.images.datasets import ImageDataset
-from ftdnas.candidates.materials import Material
-from ftdnas.proxies.base import Rows, ScoreColumn
+from ftdnas.proxies.base import Outcome, ProxyOf, Rows
+from ftdnas.proxies.bench import Workbench, computed
 from ftdnas.proxies.measures import MEASURES, Measurement
 from search_spaces.base import Architecture, ImageShape, flops, parameter_count, parse_architecture
 from search_spaces.messages import one_line
@@ -23,23 +21,8 @@ COUNTS: dict[str, tuple[str, Count]] = {"params": ("parameters", parameter_count
 SHRUNK = ".shrunk"  # ends the name of a measure of the smaller network
 
 
-class Bench(Protocol):
-    """What these draw on of a `ftdnas.proxies.base.Workbench`."""
-
-    @property
-    def data(self) -> ImageDataset: ...
-
-    @property
-    def seed(self) -> int: ...
-
-    @property
-    def device(self) -> str: ...
-
-    def material(self, kind: str) -> Material: ...
-
-
 @dataclass(frozen=True, eq=False)
-class Measured:
+class Measured(ProxyOf[Measurement]):
     """One measure of every candidate: of architectures that compute the same functions once, at full size.
 
     `shrunk`: of the smaller network that screening trains, where the space has one: about five times cheaper. On 144
@@ -49,7 +32,7 @@ class Measured:
     """
 
     measure: str
-    bench: Bench
+    bench: Workbench
     shrunk: bool = False
 
     @property
@@ -60,42 +43,32 @@ class Measured:
     def title(self) -> str:
         return MEASURES[self.measure].title + (" of the shrunk network" if self.shrunk else "")
 
-    def todo(self, candidates: Sequence[str], rows: Rows) -> list[Measurement]:
-        works = {work.key: work for work in map(self._work, candidates)}
-        return [work for key, work in works.items() if key not in rows]
+    def works(self, candidates: Sequence[str], rows: Rows) -> list[Measurement]:  # noqa: ARG002
+        return [self._work(candidate) for candidate in candidates]
 
-    def column(self, candidates: Sequence[str], rows: Rows) -> ScoreColumn:
+    def outcomes(self, candidates: Sequence[str], rows: Rows) -> list[Outcome]:
         """The measure's figure; AZ-NAS: the sum of ln(rank / m) of four, relative to the m candidates measured.
 
         Candidates whose figure is not a number share the place below all others.
         """
-        found = [rows.get(self._work(candidate).key) for candidate in candidates]
-        values = {place: row["values"] for place, row in enumerate(found) if row is not None and row["error"] is None}
-        figures = {name: [of[name] for of in values.values()] for name in next(iter(values.values()), {})}
+        measured = [rows.get(self._work(candidate).key) for candidate in candidates]
+        places = [place for place, row in enumerate(measured) if row is not None and row["error"] is None]
+        values = [rows[self._work(candidates[place]).key]["values"] for place in places]
+        figures = {name: [of[name] for of in values] for name in (values[0] if values else ())}
         if self.measure == "az_nas":
             shape, classes = self.bench.data.image_shape, self.bench.data.num_classes
-            figures["flops"] = [flops(parse_architecture(candidates[place]), shape, classes) for place in values]
-            scores = rank_product(list(figures.values()))
+            figures["flops"] = [flops(parse_architecture(candidates[place]), shape, classes) for place in places]
+            ranked = rank_product(list(figures.values()))
         else:
-            scores = _lowest_for_none(next(iter(figures.values()), []))
-        column: ScoreColumn = [None] * len(candidates)
-        for place, score in zip(values, scores, strict=True):
-            column[place] = score
-        return column
-
-    def errors(self, candidates: Sequence[str], rows: Rows) -> list[str | None]:
-        found = [rows.get(self._work(candidate).key) for candidate in candidates]
-        return ["it was not measured" if row is None else row["error"] for row in found]
-
-    def seconds(self, candidates: Sequence[str], rows: Rows) -> float:
-        keys = {self._work(candidate).key for candidate in candidates}
-        return math.fsum(rows[key]["seconds"] for key in keys if key in rows)
+            ranked = _lowest_for_none(next(iter(figures.values()), []))
+        scores = dict(zip(places, ranked, strict=True))
+        return [
+            (scores.get(place), "it was not measured" if row is None else row["error"])
+            for place, row in enumerate(measured)
+        ]
 
     def _work(self, candidate: str) -> Measurement:
-        architecture = parse_architecture(candidate).representative()
-        if self.shrunk:
-            architecture = architecture.shrunk() or architecture
-        data = self.bench.data
+        architecture, data = computed(candidate, self.shrunk), self.bench.data
         return Measurement(
             self.measure,
             architecture.name,
@@ -109,38 +82,32 @@ class Measured:
 
 
 @dataclass(frozen=True, eq=False)
-class Counted:
+class Counted(ProxyOf[Measurement]):
     """The size of every candidate itself, in weights or operations: the larger the better. It costs nothing."""
 
-    name: str
-    bench: Bench
+    count: str
+    bench: Workbench
+
+    @property
+    def name(self) -> str:
+        return self.count
 
     @property
     def title(self) -> str:
-        return COUNTS[self.name][0]
+        return COUNTS[self.count][0]
 
-    def todo(self, candidates: Sequence[str], rows: Rows) -> list[Measurement]:  # noqa: ARG002
+    def works(self, candidates: Sequence[str], rows: Rows) -> list[Measurement]:  # noqa: ARG002
         return []
 
-    def column(self, candidates: Sequence[str], rows: Rows) -> ScoreColumn:  # noqa: ARG002
-        counts = [self._count(candidate) for candidate in candidates]
-        return [None if isinstance(count, str) else float(count) for count in counts]
+    def outcomes(self, candidates: Sequence[str], rows: Rows) -> list[Outcome]:  # noqa: ARG002
+        return [self._outcome(candidate) for candidate in candidates]
 
-    def errors(self, candidates: Sequence[str], rows: Rows) -> list[str | None]:  # noqa: ARG002
-        counts = [self._count(candidate) for candidate in candidates]
-        return [count if isinstance(count, str) else None for count in counts]
-
-    def seconds(self, candidates: Sequence[str], rows: Rows) -> float:  # noqa: ARG002
-        return 0.0
-
-    def _count(self, candidate: str) -> int | str:
-        """The number, or why there is none."""
+    def _outcome(self, candidate: str) -> Outcome:
+        data, count = self.bench.data, COUNTS[self.count][1]
         try:
-            return COUNTS[self.name][1](
-                parse_architecture(candidate), self.bench.data.image_shape, self.bench.data.num_classes
-            )
+            return float(count(parse_architecture(candidate), data.image_shape, data.num_classes)), None
         except Exception as error:  # a network of the user's own may raise anything
-            return one_line(error)
+            return None, one_line(error)
 
 
 def rank_product(figures: Sequence[Sequence[float | None]]) -> list[float]:

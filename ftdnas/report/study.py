@@ -16,7 +16,7 @@ from ftdnas.candidates.truth import Truth
 from ftdnas.proxies.base import Proxy, Rows
 from ftdnas.proxies.bench import CALIBRATION, REAL_SEEDS, Workbench
 from ftdnas.proxies.names import find_proxy, read_proxy
-from ftdnas.proxies.rank_sum import by_seed, mean_ranks
+from ftdnas.proxies.rank_sum import mean_ranks
 from ftdnas.proxies.trained import known_once_s
 from ftdnas.ranking.study import ranked_study
 from ftdnas.ranking.table import Ranking
@@ -136,7 +136,7 @@ def column_of(proxy: Proxy, names: Sequence[str], rows: Rows, bench: Workbench, 
         overhead_s=known_once_s(bench) if own else 0.0,
         # What trains on the set itself is no baseline, but another way to read it.
         role=role or (REFERENCE if own else EQUAL_COST),
-        by_seed=tuple(map(tuple, by_seed(proxy, names, rows))),
+        by_seed=tuple(map(tuple, proxy.by_seed(names, rows))),
     )
 
 

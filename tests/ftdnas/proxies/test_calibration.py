@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata, spearmanr
 from sklearn.linear_model import Ridge
 
-from ftdnas.proxies.calibration import PENALTIES, calibrate, describe, fewest
+from ftdnas.proxies.calibration import PENALTIES, calibrate, fewest
 
 Floats = NDArray[np.float64]
 
@@ -140,10 +140,3 @@ def test_constant_columns_are_undefined_and_do_no_harm() -> None:
     assert set(flat.scores) == {0.0}
     beside = calibrate([[1.0] * 20, truth], truth)
     assert beside.spearman == pytest.approx(1)
-
-
-def test_one_line_says_what_was_fitted() -> None:
-    columns, truth = drawn(7)
-    line = describe(calibrate(columns, known(truth, 24)), ["az_nas", "params", "race"])
-    assert "az_nas" in line
-    assert "on 24 architectures really trained; Spearman with their truth, each left out in turn: 0." in line

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +10,13 @@ from scipy.stats import spearmanr
 
 from distill.images.datasets import ImageDataset
 from distill.recipe import TrainingRecipe
-from ftdnas.candidates.materials import Material
+from ftdnas.candidates.screening import Screening
 from ftdnas.candidates.training import Training
 from ftdnas.candidates.truth import truth_materials
+from ftdnas.proxies.base import Outcome, Proxy, Rows
+from ftdnas.proxies.bench import Workbench
 from ftdnas.proxies.hybrid import Hybrid
-from ftdnas.proxies.untrained import Bench, Counted
+from ftdnas.proxies.untrained import Counted
 from search_spaces.base import SPACES, parameter_count, parse_architecture, stratified_sample
 
 SHAPE = (1, 8, 8)
@@ -22,44 +24,26 @@ SEEDS = (0, 1)
 
 
 @dataclass(frozen=True)
-class Digits:
-    data: ImageDataset
-    seed: int = 0
-    device: str = "cpu"
+class Known(Proxy):
+    """A proxy whose scores are known; each candidate needs a training of seed 9."""
 
-    def material(self, kind: str) -> Material:
-        assert kind == "train"
-        return truth_materials(self.data)[0]
-
-
-@dataclass(frozen=True)
-class Known:
-    """A proxy whose scores are known; its first `asked` candidates need a training of seed 9."""
-
-    name: str
     values: Mapping[str, float]
-    trained: Any
-    title: str = "known scores"
+    trained: Callable[[str, int], Training]
+    name = "known"
+    title = "known scores"
 
-    def todo(self, candidates: Sequence[str], rows: Mapping[str, Any]) -> list[Training]:
-        works = [self.trained(candidate, 9) for candidate in candidates]
-        return [work for work in works if work.key not in rows]
+    def works(self, candidates: Sequence[str], rows: Rows) -> list[Training]:  # noqa: ARG002
+        return [self.trained(candidate, 9) for candidate in candidates]
 
-    def column(self, candidates: Sequence[str], rows: Mapping[str, Any]) -> list[float | None]:  # noqa: ARG002
-        return [self.values.get(candidate) for candidate in candidates]
-
-    def errors(self, candidates: Sequence[str], rows: Mapping[str, Any]) -> list[str | None]:  # noqa: ARG002
-        return [None if candidate in self.values else "diverged" for candidate in candidates]
-
-    def seconds(self, candidates: Sequence[str], rows: Mapping[str, Any]) -> float:
-        return float(sum(rows[self.trained(candidate, 9).key]["seconds"] for candidate in candidates))
+    def outcomes(self, candidates: Sequence[str], rows: Rows) -> list[Outcome]:  # noqa: ARG002
+        return [(self.values.get(name), None if name in self.values else "diverged") for name in candidates]
 
 
 class World:
     """Sixty convnets whose truth is known, a proxy that sees it through noise, and the rows of all trainings."""
 
     def __init__(self, data: ImageDataset) -> None:
-        self.bench: Bench = Digits(data)
+        self.bench = Workbench(data, Screening(), seed=0)
         train, score = truth_materials(data)
         self.labels = train.label, score.label
         self.names = [found.name for found in stratified_sample(SPACES["convnet"], 60, SHAPE, 0)]
@@ -68,7 +52,7 @@ class World:
         ranks = np.argsort(np.argsort(weights)) / 60
         self.truth = dict(zip(self.names, ranks + 0.3 * draw.normal(size=60), strict=True))
         noisy = {name: value + 0.2 * draw.normal() for name, value in self.truth.items()}
-        self.known = Known("known", noisy, self.training)
+        self.known = Known(noisy, self.training)
         self.hybrid = Hybrid([self.known, Counted("params", self.bench)], self.bench, self.trainings)
 
     def training(self, candidate: str, seed: int) -> Training:
@@ -76,6 +60,9 @@ class World:
 
     def trainings(self, candidate: str) -> list[Training]:
         return [self.training(candidate, seed) for seed in SEEDS]
+
+    def todo(self, rows: Rows) -> list[Training]:
+        return [work for work in self.hybrid.todo(self.names, rows) if isinstance(work, Training)]
 
     def done(self, works: Sequence[Training]) -> dict[str, Any]:
         shift = {0: -0.01, 1: 0.01, 9: 0.0}
@@ -96,16 +83,16 @@ def world(digits: ImageDataset) -> World:
 
 
 def test_it_asks_for_its_parts_and_for_the_trainings_it_is_fitted_on(world: World) -> None:
-    asked = world.hybrid.todo(world.names, {})
+    asked = world.todo({})
     calibration = [work for work in asked if work.seed in SEEDS]
     assert len(asked) == 60 + 48
     assert len({work.architecture for work in calibration}) == 24
-    assert world.hybrid.todo(world.names, world.done(asked)) == []
-    assert world.hybrid.todo(world.names, world.done(asked[:70])) == asked[70:]
+    assert world.todo(world.done(asked)) == []
+    assert world.todo(world.done(asked[:70])) == asked[70:]
 
 
 def test_the_trained_spread_over_the_sizes(world: World) -> None:
-    asked = {work.architecture for work in world.hybrid.todo(world.names, {}) if work.seed in SEEDS}
+    asked = {work.architecture for work in world.todo({}) if work.seed in SEEDS}
     sizes = {name: parameter_count(parse_architecture(name), SHAPE, 10) for name in world.names}
     ascending = sorted(world.names, key=lambda name: (sizes[name], name))
     per_fifth = [sum(name in asked for name in ascending[start : start + 12]) for start in range(0, 60, 12)]
@@ -113,7 +100,7 @@ def test_the_trained_spread_over_the_sizes(world: World) -> None:
 
 
 def test_it_ranks_better_than_its_parts_and_says_how(world: World) -> None:
-    rows = world.done(world.hybrid.todo(world.names, {}))
+    rows = world.done(world.todo({}))
     column = world.hybrid.column(world.names, rows)
     truth = [world.truth[name] for name in world.names]
     parts = [part.column(world.names, rows) for part in world.hybrid.parts]
@@ -123,17 +110,16 @@ def test_it_ranks_better_than_its_parts_and_says_how(world: World) -> None:
     fit = world.hybrid.fit(world.names, rows)
     assert fit.trained == 24
     assert all(weight > 0 for weight in fit.weights)
-    assert "known" in world.hybrid.note(world.names, rows)
     assert world.hybrid.name == "hybrid(known,params)"
 
 
 def test_its_cost_includes_the_trainings(world: World) -> None:
-    rows = world.done(world.hybrid.todo(world.names, {}))
+    rows = world.done(world.todo({}))
     assert world.hybrid.seconds(world.names, rows) == 60 + 48
 
 
 def test_a_part_without_a_score_is_named(world: World) -> None:
-    rows = world.done(world.hybrid.todo(world.names, {}))
+    rows = world.done(world.todo({}))
     names = [*world.names, "convnet:width=48"]
     rows |= {world.training(names[-1], 9).key: {"seconds": 0.0}}
     assert world.hybrid.column(names, rows)[-1] is None
@@ -142,7 +128,7 @@ def test_a_part_without_a_score_is_named(world: World) -> None:
 
 
 def test_before_enough_are_trained_there_is_no_score_and_a_reason(world: World) -> None:
-    rows = world.done([work for work in world.hybrid.todo(world.names, {}) if work.seed != 1])
+    rows = world.done([work for work in world.todo({}) if work.seed != 1])
     assert world.hybrid.column(world.names, rows) == [None] * 60  # of two seeds one is missing
     (reason,) = set(world.hybrid.errors(world.names, rows))
     assert reason is not None

@@ -13,7 +13,7 @@ from ftdnas.candidates.training import Training
 from ftdnas.proxies.base import Proxy
 from ftdnas.proxies.bench import Workbench
 from ftdnas.proxies.names import find_proxy
-from ftdnas.proxies.rank_sum import by_seed, mean_ranks
+from ftdnas.proxies.rank_sum import mean_ranks
 from ftdnas.runtime.processes import Failure
 
 Rows = dict[str, Any]
@@ -138,13 +138,13 @@ def test_several_seeds_are_averaged_and_shown_apart(
     rows = carry(proxy, twice, CANDIDATES)
     assert len(rows) == 6
     assert {work.seed for work in trainings(alone, CANDIDATES)} == {0, 1}
-    seeds = by_seed(alone, CANDIDATES, rows)
+    seeds = alone.by_seed(CANDIDATES, rows)
     mean = np.mean(np.array(seeds, dtype=float), axis=0)
     assert alone.column(CANDIDATES, rows) == pytest.approx(mean)
     params = find_proxy("params", twice).column(CANDIDATES, rows)
-    assert by_seed(proxy, CANDIDATES, rows) == [mean_ranks([seed, params]) for seed in seeds]
-    assert by_seed(find_proxy("params", twice), CANDIDATES, rows) == []
-    assert by_seed(find_proxy("set", bench), CANDIDATES, rows) == []
+    assert proxy.by_seed(CANDIDATES, rows) == [mean_ranks([seed, params]) for seed in seeds]
+    assert find_proxy("params", twice).by_seed(CANDIDATES, rows) == []
+    assert find_proxy("set", bench).by_seed(CANDIDATES, rows) == []
     one = next(key for key, row in rows.items() if row["seed"] == 1)
     rows[one] = {**rows[one], "error": "diverged", "score": None, "late_loss": None}
     assert alone.column(CANDIDATES, rows).count(None) == 1
