@@ -20,19 +20,20 @@ def score_value(row: Row, kind: str, window: float = LATE) -> float | None:
     """
     if row["error"] is not None:
         return None
-    losses = row["losses"]
     if kind == "accuracy":
-        return _plain(row["score"])
+        value = row["score"]
+        return None if value is None else float(value)
     if kind == "loss":
-        return _negative(row.get("held_out_loss"))
-    if kind == "auc":
-        return None if None in losses else _negative(float(np.mean(losses)))
-    if kind == "late_loss":
-        if window == LATE:
-            return _negative(row["late_loss"])
-        last = losses[-max(1, round(len(losses) * window)) :]
-        return None if None in last else _negative(float(np.mean(last)))
-    raise LookupError(f"unknown score {kind!r}: choose from accuracy, loss, auc, late_loss")
+        loss = row.get("held_out_loss")
+    elif kind == "late_loss" and window == LATE:
+        loss = row["late_loss"]
+    elif kind in ("auc", "late_loss"):
+        losses = row["losses"]
+        part = losses if kind == "auc" else losses[-max(1, round(len(losses) * window)) :]
+        loss = None if None in part else np.mean(part)
+    else:
+        raise LookupError(f"unknown score {kind!r}: choose from accuracy, loss, auc, late_loss")
+    return None if loss is None else -float(loss)
 
 
 def is_dead(row: Row) -> bool:
@@ -49,11 +50,3 @@ def is_dead(row: Row) -> bool:
 def late_loss(losses: Sequence[float]) -> float:
     """Mean of the last tenth of the losses, of one at least."""
     return float(np.mean(losses[-max(1, round(len(losses) * LATE)) :]))
-
-
-def _plain(value: float | None) -> float | None:
-    return None if value is None else float(value)
-
-
-def _negative(value: float | None) -> float | None:
-    return None if value is None else -float(value)

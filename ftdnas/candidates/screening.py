@@ -108,17 +108,8 @@ class Screening:
             what = "learning rate" if lr == SET else "augmentation"
             raise ValueError(f"the screening takes its {what} from a synthetic set, and there is none: say which")
         assert lr is not None
-        return TrainingRecipe(
-            epochs=epochs,
-            lr=float(lr),
-            batch_size=self.batch_size,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            schedule=self.schedule,
-            augment=augment,
-            batch_norm=self.batch_norm,
-            precision=self.precision,
-        )
+        own = {field.name: getattr(self, field.name) for field in fields(TrainingRecipe)}
+        return TrainingRecipe(**{**own, "epochs": epochs, "lr": float(lr), "augment": augment})
 
     def describe(self) -> str:
         """One line that leaves no choice out."""

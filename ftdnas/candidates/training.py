@@ -101,6 +101,7 @@ class Training:
         network = _built(build, material.seen(examples.take(torch.arange(min(2, len(examples))))[0]), self.seed, path)
         batches = f"{recipe_identity(self.recipe)}/{self.seed}/{self.part}" if self.shared else None
         targets = None if material.teachers is None else material.teachers.targets(batches)
+        draws = generator(self.seed, "shared batches") if self.shared else generator(self.seed, *path, "batches")
         outcome = _outcome(
             network,
             examples,
@@ -109,9 +110,9 @@ class Training:
             self.reads,
             self.seed,
             path,
-            shared=self.shared,
-            targets=targets,
-            seen=material.seen,
+            draws,
+            targets,
+            material.seen,
         )
         seconds, device = time.perf_counter() - begun, _device_name(examples.device)
         return self._record(**outcome, seconds=seconds, device=device).to_row(), network
@@ -228,7 +229,8 @@ def score(
         used = replace(used, lr=used.lr or synthetic_set.step_size)
         taught = Taught.of(synthetic_set) if isinstance(given, Screening) and given.labels == "teachers" else None
         targets = None if taught is None else taught.targets(None)
-        outcome = _outcome(network, examples, scored_on, used, reads, seed, ("score",), targets=targets)
+        draws = generator(seed, "score", "batches")
+        outcome = _outcome(network, examples, scored_on, used, reads, seed, ("score",), draws, targets)
     except Exception as error:
         outcome = {"error": one_line(error)}
     seconds = time.perf_counter() - begun
@@ -254,14 +256,12 @@ def _outcome(
     reads: int,
     seed: int,
     path: tuple[str, ...],
-    *,
-    shared: bool = False,
-    targets: Targets | None = None,
+    draws: torch.Generator,
+    targets: Targets | None,
     seen: Callable[[Tensor], Tensor] | None = None,
 ) -> dict[str, Any]:
-    """What a score says of the training of this network."""
+    """What a score says of the training of this network; `draws`: of its batches."""
     assert recipe.lr is not None
-    draws = generator(seed, "shared batches") if shared else generator(seed, *path, "batches")
     with seeded(seed, *path, "dropout"):  # what a network draws by itself
         fitted = fit(
             network,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -100,18 +101,22 @@ def curve(synthetic: SyntheticSet, path: Path) -> bool:
 
     False, and no file, where it has neither: a set that was chosen, not distilled.
     """
-    losses = _series(synthetic.provenance, "losses")[:1]
-    validation = _series(synthetic.provenance, "validation")[:2]
-    drawn = ((_draw_losses, losses), (_draw_validation, validation))
-    panels = [(draw, lines) for draw, lines in drawn if any(len(line) for line in lines)]
+    provenance = synthetic.provenance
+    losses, validation = _series(provenance.get("losses"), 1), provenance.get("validation")
+    raw, averaged = _series(validation, 1), _series(validation, 2)
+    panels: list[Callable[[Any], None]] = []
+    if len(losses):
+        panels.append(partial(_draw_losses, losses))
+    if len(raw) or len(averaged):
+        panels.append(partial(_draw_validation, raw, averaged, provenance.get("validation_accuracy")))
     if not panels:
         return False
     figure = Figure(figsize=(7.5, 2.6 * len(panels) + 0.6), dpi=100, layout="constrained")
     figure.suptitle(_title(synthetic), size=10, parse_math=False)
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
-    for axis, (draw, lines) in zip(axes, panels, strict=True):
+    for axis, draw in zip(axes, panels, strict=True):
         axis.grid(alpha=0.3)
-        draw(axis, lines, synthetic.provenance.get("validation_accuracy"))
+        draw(axis)
     axes[-1].set_xlabel("outer step")
     # Names may be in any script: a letter that the font lacks is drawn as a box, which needs no warning.
     with whole_file(path) as beside, warnings.catch_warnings(action="ignore"):
@@ -119,8 +124,7 @@ def curve(synthetic: SyntheticSet, path: Path) -> bool:
     return True
 
 
-def _draw_losses(axis: Any, lines: list[Line], published: object) -> None:  # noqa: ARG001
-    (line,) = lines
+def _draw_losses(line: Line, axis: Any) -> None:
     smooth = len(line) > SMOOTHED
     axis.plot(line[:, 0], line[:, 1], color="tab:blue", alpha=0.3 if smooth else 1, marker="." if not smooth else "")
     if smooth:
@@ -131,8 +135,8 @@ def _draw_losses(axis: Any, lines: list[Line], published: object) -> None:  # no
     axis.set_ylabel("matching loss")
 
 
-def _draw_validation(axis: Any, lines: list[Line], published: object) -> None:
-    for line, label in zip(lines, ("raw images", "averaged images"), strict=False):
+def _draw_validation(raw: Line, averaged: Line, published: object, axis: Any) -> None:
+    for line, label in ((raw, "raw images"), (averaged, "averaged images")):
         if len(line):
             axis.plot(line[:, 0], 100 * line[:, 1], marker=".", label=label)
     if _is_number(published):
@@ -142,16 +146,11 @@ def _draw_validation(axis: Any, lines: list[Line], published: object) -> None:
     axis.set_ylabel("validation accuracy, %")
 
 
-def _series(provenance: Mapping[str, Any], key: str) -> list[Line]:
-    """One line (points, 2) per value column of rows [outer step, value, ...]; what is no number is left out."""
-    rows = provenance.get(key)
-    rows = [row for row in rows if isinstance(row, list) and row] if isinstance(rows, list) else []
-    columns = max((len(row) for row in rows), default=1) - 1
-    series = []
-    for column in range(1, columns + 1):
-        points = [(row[0], row[column]) for row in rows if len(row) > column]
-        series.append(np.array([p for p in points if all(map(_is_number, p))], dtype=np.float64).reshape(-1, 2))
-    return series
+def _series(rows: object, column: int) -> Line:
+    """Points (N, 2) of rows [outer step, value, ...] and one of their columns; what is no number is left out."""
+    whole = [row for row in rows if isinstance(row, list) and len(row) > column] if isinstance(rows, list) else []
+    points = [(row[0], row[column]) for row in whole if _is_number(row[0]) and _is_number(row[column])]
+    return np.array(points, dtype=np.float64).reshape(-1, 2)
 
 
 def _is_number(value: object) -> TypeGuard[float]:
