@@ -60,21 +60,19 @@ def _pack(material: Material, stem: Path) -> _Parcel:
     if examples.preprocess is not None:
         tensors = {name: tensor.numpy() for name, tensor in examples.preprocess.to_tensors().items()}
         preprocess = (examples.preprocess.kind, tensors)
+    teachers, taught = None, material.teachers
+    if taught is not None:
+        weights = _lay_down(taught.weights.numpy(), stem.with_suffix(".teachers"))
+        teachers = weights, taught.backbone, taught.image_shape, taught.classes
     images = examples.images.numpy() if isinstance(examples.images, torch.Tensor) else examples.images
     return _Parcel(
         material.label,
         _lay_down(images, stem.with_suffix(".images")),
         _lay_down(examples.labels.numpy(), stem.with_suffix(".labels")),
         preprocess,
-        _pack_teachers(material.teachers, stem.with_suffix(".teachers")),
+        teachers,
         material.side,
     )
-
-
-def _pack_teachers(taught: Taught | None, path: Path) -> tuple[_Array, str, tuple[int, int, int], int] | None:
-    if taught is None:
-        return None
-    return _lay_down(taught.weights.numpy(), path), taught.backbone, taught.image_shape, taught.classes
 
 
 def _lay_down(array: NDArray[Any], path: Path) -> _Array:

@@ -25,14 +25,9 @@ class Limits:
 
     def obstacle(self, architecture: Architecture, image_shape: ImageShape, num_classes: int) -> str | None:
         """What is too much of it, in a clause; the cheap limits are looked at first. None where it fits."""
-        if self.parameters is not None:
-            count = parameter_count(architecture, image_shape, num_classes)
-            if count > self.parameters:
-                return f"{count:,} parameters, more than {self.parameters:,}"
-        if self.flops is not None:
-            operations = flops(architecture, image_shape, num_classes)
-            if operations > self.flops:
-                return f"{operations:,} FLOPs, more than {self.flops:,}"
+        for most, unit, counted in ((self.parameters, "parameters", parameter_count), (self.flops, "FLOPs", flops)):
+            if most is not None and (count := counted(architecture, image_shape, num_classes)) > most:
+                return f"{count:,} {unit}, more than {most:,}"
         if self.latency_ms is not None:
             milliseconds = self.latency(architecture, image_shape, num_classes)
             if milliseconds is None:

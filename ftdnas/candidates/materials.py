@@ -120,15 +120,12 @@ class Material:
             return self
         if side > min(height, width):
             raise ValueError(f"{self.label.name}: {height} x {width} pixels cannot be averaged down to {side}")
-        name, fingerprint = f"{self.label.name} at {side} pixels", f"{self.label.fingerprint}/{side} pixels"
-        label = Label(name, fingerprint, self.label.images, self.label.classes)
+        label = self.label
+        label = replace(label, name=f"{label.name} at {side} pixels", fingerprint=f"{label.fingerprint}/{side} pixels")
         if self.teachers is not None:
             return replace(self, label=label, side=side)
-        pieces = [
-            F.adaptive_avg_pool2d(self.examples.take(rows)[0], side)
-            for rows in torch.split(torch.arange(len(self.examples)), CHUNK)
-        ]
-        return Material(label, Examples(torch.cat(pieces), self.examples.labels))
+        images = _averaged(lambda rows: self.examples.take(rows)[0], len(self.examples), side)
+        return Material(label, Examples(images, self.examples.labels))
 
 
 Shelf = Mapping[str, Material]  # by fingerprint
@@ -180,12 +177,15 @@ def coreset_material(
 def _features(split: Split, preprocess: Preprocess) -> NDArray[np.float32]:
     """(N, F): small pictures of the images, which tell them apart about as their pixels do and cost nothing."""
     side = min(FEATURE_SIDE, *split.images.shape[2:])
-    pieces = [
-        F.adaptive_avg_pool2d(preprocess.apply(split.images[start : start + CHUNK]), side).flatten(1)
-        for start in range(0, len(split), CHUNK)
-    ]
-    features: NDArray[np.float32] = torch.cat(pieces).numpy()
+    small = _averaged(lambda rows: preprocess.apply(split.images[rows.numpy()]), len(split), side)
+    features: NDArray[np.float32] = small.flatten(1).numpy()
     return features
+
+
+def _averaged(take: Callable[[Tensor], Tensor], count: int, side: int) -> Tensor:
+    """All images that `take` gives of rows 0 .. count - 1, averaged down."""
+    chunks = torch.split(torch.arange(count), CHUNK)
+    return torch.cat([F.adaptive_avg_pool2d(take(rows), side) for rows in chunks])
 
 
 def held_out_material(data: ImageDataset, preprocess: Preprocess) -> Material:

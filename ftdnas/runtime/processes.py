@@ -30,19 +30,13 @@ IDLE_S = 0.2  # between two looks for work, where there is none right now
 class Failure:
     """Why a piece of work has no result, and the `seconds` that were spent on it.
 
-    `crashed`: its process ended, which another machine might not see.
+    `crashed`: its process ended, which another machine might not see. `exhausted`: memory ran out, but it lives.
     """
 
     error: str
     crashed: bool = False
     seconds: float = field(default=0.0, compare=False)
-
-
-@dataclass(frozen=True)
-class Exhausted:
-    """Memory ran out, but the process lives."""
-
-    error: str
+    exhausted: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -107,17 +101,14 @@ class Tasks:
         self._ended = True
         return None
 
-    def settle(self, task: Task, outcome: Any, seconds: float) -> tuple[Task, Any] | None:
-        """What came of it: the task and its outcome; None where it goes back, to be tried again."""
-        if isinstance(outcome, Exhausted) or (isinstance(outcome, Failure) and outcome.crashed):
-            if task.attempt < ATTEMPTS:
-                self._again.append(replace(task, attempt=task.attempt + 1))
-                return None
-            if isinstance(outcome, Exhausted):
-                outcome = Failure(outcome.error)
+    def settle(self, task: Task, outcome: Any, seconds: float) -> Iterator[tuple[int, Any]]:
+        """The number of the task and what came of it; nothing where it goes back, to be tried again."""
         if isinstance(outcome, Failure):
+            if (outcome.crashed or outcome.exhausted) and task.attempt < ATTEMPTS:
+                self._again.append(replace(task, attempt=task.attempt + 1))
+                return
             outcome = replace(outcome, seconds=seconds)
-        return task, outcome
+        yield task.index, outcome
 
 
 class Slot:
@@ -205,9 +196,7 @@ class Slots(Generic[Context, Kind]):
                 task, seconds = slot.rest()
                 if not slot.alive:
                     self._slots.remove(slot)
-                settled = tasks.settle(task, outcome, seconds)
-                if settled is not None:
-                    yield settled[0].index, settled[1]
+                yield from tasks.settle(task, outcome, seconds)
 
     def _busy(self) -> int:
         return sum(slot.task is not None for slot in self._slots)
@@ -237,7 +226,7 @@ class Slots(Generic[Context, Kind]):
             self._stillborn += not was_ready
             if self._stillborn >= STILLBORN:
                 raise RuntimeError(f"{self.called} end before they can begin: {received.error}")
-            if isinstance(received, Exhausted):
+            if isinstance(received, Failure) and received.exhausted:
                 slot.stop()  # what it still holds of the memory goes with it
             done.append((slot, received))
         for slot in busy.values():
@@ -356,7 +345,7 @@ def outcome_of(work: Callable[[Any], Any], context: Any) -> Any:
         text = one_line(error)
         # torch has an exception of its own for a GPU's memory, and none for the machine's.
         exhausted = isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text
-        return Exhausted(f"ran out of memory: {text}") if exhausted else Failure(text)
+        return Failure(f"ran out of memory: {text}" if exhausted else text, exhausted=exhausted)
 
 
 def _answer(connection: Connection, outcome: Any) -> bool:

@@ -7,7 +7,6 @@ in the set that an undisturbed one would have made. Once the set is in the libra
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,9 @@ from typing import Any
 
 from distill.files import locked
 from ftdnas.runtime.home import read_json, write_json
+from ftdnas.runtime.records import from_json, to_json
+
+RUN = "run.json"
 
 
 @dataclass(frozen=True)
@@ -56,25 +58,22 @@ class RunFolder:
 
     def machine(self) -> Machine | None:
         """What an unfinished run was begun on; None where there is none."""
-        facts = self._read()
-        return Machine(**facts["machine"]) if facts.get("machine") else None
+        machine: Machine | None = from_json(Machine, self._read().get("machine"))
+        return machine
 
     def finished(self) -> str | None:
         """The name of the set that this run ended in."""
-        name = self._read().get("set")
-        return None if name is None else str(name)
+        name: str | None = self._read().get("set")
+        return name
 
     def begin(self, machine: Machine) -> None:
         """Write down, before the first step, what the run is made on."""
-        self._write({"machine": dataclasses.asdict(machine)})
+        write_json(self.path / RUN, {"machine": to_json(machine)})
 
     def finish(self, name: str) -> None:
         """Write down the set's name, then drop the checkpoints."""
-        self._write({"set": name})
+        write_json(self.path / RUN, {"set": name})
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def _read(self) -> dict[str, Any]:
-        return read_json(self.path / "run.json", f"remove {self.path} to start again")
-
-    def _write(self, facts: Mapping[str, Any]) -> None:
-        write_json(self.path / "run.json", facts)
+        return read_json(self.path / RUN, f"remove {self.path} to start again")
