@@ -79,37 +79,30 @@ def distil(
         return optimise(recipe, run)
     if held_out is None:
         raise ValueError("lr_images_grid needs validation images to choose by: set data.validation above 0")
-    trials = [_trial(lr, optimise, recipe, run) for lr in matching.lr_images_grid]
-    tried = ", ".join(trial.outcome for trial in trials)
-    steady = [trial for trial in trials if trial.score is not None]
+    scores: dict[float, float | None] = {}
+    seconds = 0.0
+    for lr in matching.lr_images_grid:
+        scores[lr], spent = _trial(lr, optimise, recipe, run)
+        seconds += spent
+    tried = ", ".join(f"{lr:g}: {'unsteady' if score is None else f'{score:.3f}'}" for lr, score in scores.items())
+    steady = {lr: score for lr, score in scores.items() if score is not None}
     if not steady:
         raise FloatingPointError(
             f"no lr_images of the grid was steady for {matching.grid_steps} outer steps ({tried}): "
             "give smaller ones in matching.lr_images_grid"
         )
-    chosen = max(steady, key=lambda trial: (trial.score or 0.0, trial.lr)).lr
+    chosen = max(steady, key=lambda lr: (steady[lr], lr))
     note = f"lr_images {chosen:g} chosen on validation after {matching.grid_steps} outer steps each ({tried})"
     run.listener(Progress("matching", 0, matching.outer_steps, message=note))
     final = dataclasses.replace(recipe, matching=dataclasses.replace(matching, lr_images=chosen))
     result = optimise(final, run)
-    spent = result.seconds + sum(trial.seconds for trial in trials)
-    return dataclasses.replace(result, notes=[note, *result.notes], seconds=spent)
+    return dataclasses.replace(result, notes=[note, *result.notes], seconds=seconds + result.seconds)
 
 
-@dataclass(frozen=True)
-class _Trial:
-    """A learning rate of the images and the validation accuracy after a short run, None where that was not steady."""
-
-    lr: float
-    score: float | None
-    seconds: float
-
-    @property
-    def outcome(self) -> str:
-        return f"{self.lr:g}: {'unsteady' if self.score is None else f'{self.score:.3f}'}"
-
-
-def _trial(lr: float, optimise: Callable[[Recipe, Run], Distilled], recipe: Recipe, run: Run) -> _Trial:
+def _trial(
+    lr: float, optimise: Callable[[Recipe, Run], Distilled], recipe: Recipe, run: Run
+) -> tuple[float | None, float]:
+    """The validation accuracy after a short run at a rate, None where that was not steady; and its seconds."""
     steps = recipe.matching.grid_steps
     short = dataclasses.replace(recipe.matching, lr_images=lr, outer_steps=steps, validate_every=steps)
 
@@ -120,10 +113,9 @@ def _trial(lr: float, optimise: Callable[[Recipe, Run], Distilled], recipe: Reci
     try:
         result = optimise(dataclasses.replace(recipe, matching=short), own)
     except FloatingPointError:
-        return _Trial(lr, None, 0.0)
+        return None, 0.0
     # A run that had to go back did not run at this rate.
-    score = None if result.notes else max(result.validation[-1][1:])
-    return _Trial(lr, score, result.seconds)
+    return None if result.notes else max(result.validation[-1][1:]), result.seconds
 
 
 def estimate_seconds(images: Tensor, labels: Tensor, network: Network, recipe: Recipe, run: Run) -> float:
@@ -171,7 +163,9 @@ class _Matching:
         """Go on from the last restart point, or begin with `images`."""
         matching, run = self.recipe.matching, self.run
         points = RestartPoints(run.folder, run.device)
-        first = _initial(images.to(run.device), matching)
+        images = images.to(run.device)
+        zeros = torch.zeros_like(images)
+        first = MatchingState(images, zeros, zeros, matching.initial_step_size)
         state = points.latest() or first
         if state.step == matching.outer_steps:
             return self._result(state)
@@ -180,7 +174,7 @@ class _Matching:
         state = _taken_by(derivatives, state, time.perf_counter() - begun)
         first = _taken_by(derivatives, first, 0.0)
         while True:
-            if self._is_due(state.step) and not _is_validated(state):
+            if self._is_due(state):
                 state = self._validated(state)
                 points.keep(state)
             if state.step == matching.outer_steps:
@@ -201,16 +195,18 @@ class _Matching:
                 values["validation_accuracy"] = max(state.validation[-1][1:])
             self._tell(state, values)
             last = state.step == matching.outer_steps
-            if (last or state.step % matching.checkpoint_every == 0) and not self._is_due(state.step):
+            if (last or state.step % matching.checkpoint_every == 0) and not self._is_due(state):
                 points.keep(state)
 
     def _tell(self, state: MatchingState, values: Mapping[str, float] | None = None, message: str = "") -> None:
         self.run.listener(Progress("matching", state.step, self.recipe.matching.outer_steps, values or {}, message))
 
-    def _is_due(self, step: int) -> bool:
-        """Whether images are validated after this step."""
+    def _is_due(self, state: MatchingState) -> bool:
+        """Whether the images are to be validated after this step, and were not yet."""
         matching = self.recipe.matching
-        return self.held_out is not None and (step % matching.validate_every == 0 or step == matching.outer_steps)
+        if self.held_out is None or (state.validation and state.validation[-1][0] == state.step):
+            return False
+        return state.step % matching.validate_every == 0 or state.step == matching.outer_steps
 
     def _derivatives(self, state: MatchingState) -> Derivatives:
         """As the run was begun with; where it begins, what is done sooner."""
@@ -333,15 +329,6 @@ def _taken_by(derivatives: Derivatives, state: MatchingState, seconds: float) ->
         chunk_size=derivatives.chunk_size,
         seconds=state.seconds + seconds,
     )
-
-
-def _is_validated(state: MatchingState) -> bool:
-    return bool(state.validation) and state.validation[-1][0] == state.step
-
-
-def _initial(images: Tensor, matching: MatchingRecipe) -> MatchingState:
-    zeros = torch.zeros_like(images)
-    return MatchingState(images, zeros, zeros, matching.initial_step_size)
 
 
 def _moved(state: MatchingState, matched: Match, matching: MatchingRecipe) -> MatchingState | str:

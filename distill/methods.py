@@ -65,26 +65,19 @@ def _matched(method: str, data: ImageDataset, network: Network, recipe: Recipe, 
     held_out = _held_out(data.choose(), preprocess, run)
     result = distiller.distil(images, labels, held_out, trajectories, network, recipe, run)
     recipe = dataclasses.replace(recipe, matching=dataclasses.replace(recipe.matching, lr_images=result.lr_images))
-    return _synthetic_set(
-        result.images,
-        labels,
-        teachers_of(trajectories, recipe),
-        result.step_size,
-        preprocess,
-        data,
-        recipe,
-        {
-            **_origin(method, data, recipe, run),
-            "seconds": {"preprocess": fitted, "experts": trajectories.seconds(), "matching": result.seconds},
-            "experts_made_on": trajectories.made_on(),
-            "derivatives": result.derivatives,
-            "losses": result.losses,
-            "validation": result.validation,
-            "validation_accuracy": result.validation_accuracy,
-            "published": result.published,
-            "notes": result.notes,
-        },
-    )
+    provenance = {
+        **_origin(method, data, recipe, run),
+        "seconds": {"preprocess": fitted, "experts": trajectories.seconds(), "matching": result.seconds},
+        "experts_made_on": trajectories.made_on(),
+        "derivatives": result.derivatives,
+        "losses": result.losses,
+        "validation": result.validation,
+        "validation_accuracy": result.validation_accuracy,
+        "published": result.published,
+        "notes": result.notes,
+    }
+    teachers = teachers_of(trajectories, recipe)
+    return _synthetic_set(result.images, labels, teachers, result.step_size, preprocess, data, recipe, provenance)
 
 
 def _chosen(method: str, data: ImageDataset, network: Network, recipe: Recipe, run: Run) -> SyntheticSet:
@@ -103,29 +96,23 @@ def _chosen(method: str, data: ImageDataset, network: Network, recipe: Recipe, r
         Examples(images.to(run.device), labels.to(run.device)), held_out, network, recipe.evaluation, run
     )
     rated = time.perf_counter() - begun - selected
-    trajectories = None
+    seconds = {"selection": selected, "step size": rated}
+    teachers = None
     if recipe.teachers:
         taught = dataclasses.replace(recipe, experts=dataclasses.replace(recipe.experts, num_experts=recipe.teachers))
         trajectories = experts.train_experts(data, preprocess, network, taught, run)
-    return _synthetic_set(
-        images,
-        labels,
-        teachers_of(trajectories, recipe) if trajectories else None,
-        chosen.lr,
-        preprocess,
-        data,
-        recipe,
-        {
-            **_origin(method, data, recipe, run),
-            "seconds": {"selection": selected, "step size": rated}
-            | ({"experts": trajectories.seconds()} if trajectories else {}),
-            "losses": [],
-            "validation": [],
-            "validation_accuracy": chosen.accuracy,
-            "published": "real images",
-            "notes": [chosen.note, *_small_classes(labels, data, recipe)],
-        },
-    )
+        teachers = teachers_of(trajectories, recipe)
+        seconds["experts"] = trajectories.seconds()
+    provenance = {
+        **_origin(method, data, recipe, run),
+        "seconds": seconds,
+        "losses": [],
+        "validation": [],
+        "validation_accuracy": chosen.accuracy,
+        "published": "real images",
+        "notes": [chosen.note, *_small_classes(labels, data, recipe)],
+    }
+    return _synthetic_set(images, labels, teachers, chosen.lr, preprocess, data, recipe, provenance)
 
 
 def teachers_of(trajectories: experts.ExpertBuffer, recipe: Recipe) -> Tensor | None:

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from distill.files import whole_file
 
+LATEST, BEFORE = "matching.safetensors", "matching.before.safetensors"
+
 
 @dataclass(frozen=True, eq=False)
 class MatchingState:
@@ -49,28 +51,24 @@ class RestartPoints:
     def latest(self) -> MatchingState | None:
         """What an interrupted run goes on from; None where there is nothing. Raises ValueError for a damaged file."""
         # A kill between the two renamings of `keep` leaves the older one alone.
-        return self._load(self._latest) or self._load(self._before)
+        return self._load(LATEST) or self.before()
 
     def before(self) -> MatchingState | None:
         """The point before the latest."""
-        return self._load(self._before)
+        return self._load(BEFORE)
 
     def keep(self, state: MatchingState, *, latest_is_good: bool = True) -> None:
         """Write a new latest point; the one that was the latest becomes the one before, where it is good."""
-        with whole_file(self._latest) as beside:
-            _write(beside, state)
-            if latest_is_good and self._latest.exists():
-                self._latest.replace(self._before)
+        facts = {each.name: getattr(state, each.name) for each in dataclasses.fields(state)}
+        tensors = {name: facts.pop(name) for name in ("images", "velocity", "average")}
+        latest = self.folder / LATEST
+        with whole_file(latest) as beside:
+            write_tensors(beside, tensors, facts)
+            if latest_is_good and latest.exists():
+                latest.replace(self.folder / BEFORE)
 
-    @property
-    def _latest(self) -> Path:
-        return self.folder / "matching.safetensors"
-
-    @property
-    def _before(self) -> Path:
-        return self.folder / "matching.before.safetensors"
-
-    def _load(self, path: Path) -> MatchingState | None:
+    def _load(self, name: str) -> MatchingState | None:
+        path = self.folder / name
         if not path.exists():
             return None
         tensors, facts = read_tensors(path)
@@ -91,11 +89,3 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["ftdnas"])  # noqa: SIM118
     except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is damaged ({error}): remove {path.parent} to start again") from error
-
-
-_TENSORS = ("images", "velocity", "average")
-
-
-def _write(path: Path, state: MatchingState) -> None:
-    facts = {each.name: getattr(state, each.name) for each in dataclasses.fields(state) if each.name not in _TENSORS}
-    write_tensors(path, {name: getattr(state, name) for name in _TENSORS}, facts)

@@ -69,9 +69,10 @@ class SyntheticSet:
             object.__setattr__(self, name, kept.copy_(tensor.detach()))
         object.__setattr__(self, "provenance", _json_object(self.provenance))
         _check_names(self.class_names)
-        _check_images(self.images)
+        _check_floats("images", self.images, "(N, C, H, W)")
         _check_labels(self.labels, len(self.images), self.num_classes)
-        _check_teachers(self.teachers)
+        if self.teachers is not None:
+            _check_floats(TEACHERS, self.teachers, "(T, P)")
         _check_settings(self)
         self.preprocess.apply(torch.zeros(1, *self.image_shape))  # refuses images of another shape
 
@@ -152,7 +153,7 @@ class SyntheticSet:
                 raise ValueError(f"no tensor {' and no tensor '.join(missing)}")
             tensors = {name: opened.get_tensor(name) for name in names}
         images = tensors["images"]
-        _check_images(images)
+        _check_floats("images", images, "(N, C, H, W)")
         channels, height, width = images.shape[1:]
         stored = {name.removeprefix(PREFIX): t.clone() for name, t in tensors.items() if name.startswith(PREFIX)}
         made = cls(
@@ -234,11 +235,12 @@ def _check_names(names: object) -> None:
         raise ValueError(f"class name {twice!r} occurs twice")
 
 
-def _check_images(images: Tensor) -> None:
-    if images.dtype != torch.float32 or images.ndim != 4 or 0 in images.shape:
-        raise ValueError(f"images are {_describe(images)}, not float32 (N, C, H, W)")
-    if not torch.isfinite(images).all():
-        raise ValueError("images hold values that are not finite")
+def _check_floats(name: str, tensor: Tensor, form: str) -> None:
+    """Raise ValueError where a tensor is not float32 of as many dimensions as "(N, C, H, W)", say, or is not finite."""
+    if tensor.dtype != torch.float32 or tensor.ndim != len(form.split(",")) or 0 in tensor.shape:
+        raise ValueError(f"{name} are {_describe(tensor)}, not float32 {form}")
+    if not torch.isfinite(tensor).all():
+        raise ValueError(f"{name} hold values that are not finite")
 
 
 def _check_labels(labels: Tensor, count: int, classes: int) -> None:
@@ -259,17 +261,8 @@ def _check_labels(labels: Tensor, count: int, classes: int) -> None:
         )
 
 
-def _check_teachers(teachers: Tensor | None) -> None:
-    if teachers is None:
-        return
-    if teachers.dtype != torch.float32 or teachers.ndim != 2 or 0 in teachers.shape:
-        raise ValueError(f"teachers are {_describe(teachers)}, not float32 (T, P)")
-    if not torch.isfinite(teachers).all():
-        raise ValueError("teachers hold values that are not finite")
-
-
 def _check_settings(made: SyntheticSet) -> None:
-    if type(made.step_size) is not float or not (math.isfinite(made.step_size) and made.step_size > 0):
+    if type(made.step_size) is not float or not 0 < made.step_size < math.inf:
         raise ValueError(f"step size {made.step_size!r} is not a positive finite float")
     if type(made.ipc) is not int or made.ipc < 1:
         raise ValueError(f"ipc {made.ipc!r} is not a positive integer")

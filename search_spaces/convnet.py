@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import nn
 
@@ -16,11 +16,17 @@ from search_spaces.architecture import ImageShape, Keyed, check_buildable
 from search_spaces.decisions import Choice
 from search_spaces.product import check, keyed_space
 
+# Never in place: the functional and double-backward uses need the inputs.
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "sigmoid": nn.Sigmoid,
+    "relu": nn.ReLU,
+    "leakyrelu": nn.LeakyReLU,
+}  # which has a slope of 0.01
 OPTIONS: Mapping[str, tuple[Choice, ...]] = {
     "width": (32, 64, 128, 256),
     "depth": (1, 2, 3, 4),
     "norm": ("none", "batch", "layer", "instance", "group"),
-    "activation": ("sigmoid", "relu", "leakyrelu"),
+    "activation": tuple(ACTIVATIONS),
     "pooling": ("none", "max", "avg"),
 }
 KNOWN: Mapping[str, Sequence[Choice]] = {**OPTIONS, "width": range(1, 4097), "depth": range(1, 17)}  # of a backbone
@@ -69,7 +75,7 @@ class ConvNet(Keyed):
             channels = self.width
             if self.norm != "none":
                 layers[f"norm{block}"] = _norm(self.norm, channels, height, width)
-            layers[f"activation{block}"] = _activation(self.activation)
+            layers[f"activation{block}"] = ACTIVATIONS[self.activation]()
             if self.pooling != "none":
                 layers[f"pool{block}"] = nn.MaxPool2d(2) if self.pooling == "max" else nn.AvgPool2d(2)
                 height, width = height // 2, width // 2
@@ -86,15 +92,4 @@ def _norm(kind: str, channels: int, height: int, width: int) -> nn.Module:
     return nn.GroupNorm(channels if kind == "instance" else GROUPS, channels)
 
 
-def _activation(kind: str) -> nn.Module:
-    # Never in place: the functional and double-backward uses need the inputs.
-    if kind == "sigmoid":
-        return nn.Sigmoid()
-    return nn.ReLU() if kind == "relu" else nn.LeakyReLU(0.01)
-
-
-def _make(choices: Mapping[str, Any]) -> ConvNet:
-    return ConvNet(**choices)
-
-
-CONVNET = keyed_space("convnet", OPTIONS, _make, ConvNet().choices, KNOWN)
+CONVNET = keyed_space("convnet", OPTIONS, lambda choices: ConvNet(**choices), ConvNet().choices, KNOWN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -44,13 +45,8 @@ class Chain(Described):
 
     @property
     def cost_key(self) -> Hashable:
-        """The first layer of a stage, and how many of each kind follow it."""
-        parts, start = [], 0
-        for length in STAGES:
-            rest = self.layers[start + 1 : start + length]
-            parts.append((self.layers[start], rest.count("1"), rest.count("2")))
-            start += length
-        return self.divisor, tuple(parts)
+        """The first layer of each stage, and how many of each kind follow it."""
+        return self.divisor, tuple((first, rest.count("1"), rest.count("2")) for first, rest in self._stages())
 
     def obstacle(self, image_shape: ImageShape) -> str | None:
         _, height, width = image_shape
@@ -69,13 +65,14 @@ class Chain(Described):
 
     def representative(self) -> Chain:
         """The one whose identities come first in each stage, after its first layer, which halves the side."""
-        parts, start = [], 0
-        for length in STAGES:
-            rest = self.layers[start + 1 : start + length]
-            kept = rest.replace("0", "")
-            parts.append(self.layers[start] + "0" * (len(rest) - len(kept)) + kept)
-            start += length
+        parts = [first + "0" * rest.count("0") + rest.replace("0", "") for first, rest in self._stages()]
         return replace(self, layers="".join(parts))
+
+    def _stages(self) -> list[tuple[str, str]]:
+        """The first layer of each stage, and those that follow it."""
+        ends = itertools.accumulate(STAGES)
+        stages = [self.layers[end - length : end] for end, length in zip(ends, STAGES, strict=True)]
+        return [(stage[0], stage[1:]) for stage in stages]
 
 
 class ChainNetwork(StagedNetwork):

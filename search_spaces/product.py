@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, overload
+from typing import Any
 
 from search_spaces.architecture import ENUMERATED, Architecture
 from search_spaces.decisions import Choice, Decisions
 from search_spaces.messages import hint
 
-Make = Callable[[Mapping[str, Choice]], Architecture]
+Make = Callable[[Mapping[str, Any]], Architecture]
 
 
 @dataclass(frozen=True)
@@ -61,28 +61,15 @@ class LazySequence(Sequence[Any]):
     """Items made when they are read, by their number."""
 
     def __init__(self, length: int, at: Callable[[int], Any]) -> None:
-        self._length = length
+        self._rows = range(length)
         self._at = at
 
     def __len__(self) -> int:
-        return self._length
+        return len(self._rows)
 
-    @overload
-    def __getitem__(self, index: int) -> Any: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[Any]: ...
-
-    def __getitem__(self, index: int | slice) -> Any:
-        if isinstance(index, slice):
-            return [self._at(row) for row in range(*index.indices(self._length))]
-        row = index + self._length if index < 0 else index
-        if not 0 <= row < self._length:
-            raise IndexError(f"item {index} of {self._length}")
-        return self._at(row)
-
-    def __iter__(self) -> Iterator[Any]:
-        return map(self._at, range(self._length))
+    def __getitem__(self, index: Any) -> Any:
+        rows = self._rows[index]
+        return [self._at(row) for row in rows] if isinstance(rows, range) else self._at(rows)
 
 
 def check(space: str, choices: Mapping[str, Choice], known: Mapping[str, Sequence[Choice]]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -107,8 +107,4 @@ class ResidualBlock(nn.Module):
         return out
 
 
-def _make(choices: Mapping[str, Any]) -> ResidualNet:
-    return ResidualNet(**choices)
-
-
-RESIDUAL = keyed_space("residual", OPTIONS, _make, ResidualNet().choices, KNOWN)
+RESIDUAL = keyed_space("residual", OPTIONS, lambda choices: ResidualNet(**choices), ResidualNet().choices, KNOWN)

@@ -138,26 +138,14 @@ def _cutout(images: Tensor, parameters: Parameters) -> Tensor:
     return images * keep.to(images.dtype)
 
 
-def _draw_flip(count: int, image_shape: tuple[int, int, int], generator: torch.Generator) -> Parameters:  # noqa: ARG001
-    return {"flipped": torch.rand(count, generator=generator) < 0.5}
-
-
 def _flip(images: Tensor, parameters: Parameters) -> Tensor:
     return torch.where(parameters["flipped"].view(-1, 1, 1, 1), images.flip(3), images)
-
-
-def _draw_scale(count: int, image_shape: tuple[int, int, int], generator: torch.Generator) -> Parameters:  # noqa: ARG001
-    return {name: _uniform(count, 1 / SCALE, SCALE, generator) for name in ("sx", "sy")}
 
 
 def _scale(images: Tensor, parameters: Parameters) -> Tensor:
     sx, sy = parameters["sx"], parameters["sy"]
     zero = torch.zeros_like(sx)
     return _resample(images, (sx, zero, zero, sy))
-
-
-def _draw_rotate(count: int, image_shape: tuple[int, int, int], generator: torch.Generator) -> Parameters:  # noqa: ARG001
-    return {"degrees": _uniform(count, -ROTATE, ROTATE, generator)}
 
 
 def _rotate(images: Tensor, parameters: Parameters) -> Tensor:
@@ -181,7 +169,10 @@ OPERATIONS: dict[str, tuple[Drawer, Operation]] = {
     "color": (_draw_color, _color),
     "crop": (_draw_crop, _crop),
     "cutout": (_draw_cutout, _cutout),
-    "flip": (_draw_flip, _flip),
-    "scale": (_draw_scale, _scale),
-    "rotate": (_draw_rotate, _rotate),
+    "flip": (lambda count, _, draws: {"flipped": torch.rand(count, generator=draws) < 0.5}, _flip),
+    "scale": (
+        lambda count, _, draws: {axis: _uniform(count, 1 / SCALE, SCALE, draws) for axis in ("sx", "sy")},
+        _scale,
+    ),
+    "rotate": (lambda count, _, draws: {"degrees": _uniform(count, -ROTATE, ROTATE, draws)}, _rotate),
 }

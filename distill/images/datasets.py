@@ -248,15 +248,10 @@ def _target_size(listing: Listing, entry: CacheEntry, size: int) -> int | None:
 def _source(listing: Listing, entry: CacheEntry) -> str:
     """The proper name, the lossy encoding of its pixels if there is one, and the place."""
     lossy = [name for name in entry.encodings if name.startswith("JPEG") or name == "WEBP"]
-    if listing.photos:
+    if listing.photos or not lossy:
         return f"{listing.title}, {listing.place}"
-    if len(entry.encodings) == len(lossy) == 1:
-        title = f"{listing.title} ({lossy[0]})"
-    elif lossy:
-        title = f"{listing.title} (JPEG in part or of several qualities)"
-    else:
-        title = listing.title
-    return f"{title}, {listing.place}"
+    encoding = lossy[0] if len(entry.encodings) == 1 else "JPEG in part or of several qualities"
+    return f"{listing.title} ({encoding}), {listing.place}"
 
 
 def _fingerprint(train: Split, validation: Split, pixels_digest: str) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -37,32 +39,23 @@ def decode(encoded: Encoded, size: int, channels: int, where: str) -> Decoded:
     Shrinking averages over areas. Raises ValueError naming `where` if the image cannot be read to its end, and
     ColourFoundError where one channel is asked of a colour image.
     """
-    try:
-        with _open(encoded) as image:
-            short_side, encoding = min(image.size), _encoding(image)
-            if image.format == "JPEG" and short_side > 4 * size:
-                # libjpeg shrinks by 2, 4 or 8 while decoding; twice the wanted size keeps the rest of it exact enough.
-                image.draft("RGB", (2 * size, 2 * size) if image.width == image.height else _around(image, 2 * size))
-            if channels == 1 and not is_grey(image):
-                raise ColourFoundError
-            upright = ImageOps.exif_transpose(_convert(image, channels))
-            pixels = np.asarray(_square(upright, size))
-    except ColourFoundError:
-        raise
-    except Exception as error:  # damaged files make Pillow raise whatever comes
-        raise ValueError(f"{where} cannot be read as an image: {_reason(error)}") from error
-    return Decoded(
-        pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1)), short_side, encoding
-    )
+    with _opened(encoded, where) as image:
+        short_side, encoding = min(image.size), _encoding(image)
+        if image.format == "JPEG" and short_side > 4 * size:
+            # libjpeg shrinks by 2, 4 or 8 while decoding; twice the wanted size keeps the rest of it exact enough.
+            image.draft("RGB", (2 * size, 2 * size) if image.width == image.height else _around(image, 2 * size))
+        if channels == 1 and not is_grey(image):
+            raise ColourFoundError
+        upright = ImageOps.exif_transpose(_convert(image, channels))
+        pixels = np.asarray(_square(upright, size))
+    planes = pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    return Decoded(planes, short_side, encoding)
 
 
 def dimensions(encoded: Encoded, where: str) -> tuple[int, int]:
     """(width, height) in pixels from the header alone. Raises ValueError naming `where` if there is none."""
-    try:
-        with _open(encoded) as image:
-            return image.size
-    except Exception as error:
-        raise ValueError(f"{where} cannot be read as an image: {_reason(error)}") from error
+    with _opened(encoded, where) as image:
+        return image.size
 
 
 def is_grey(image: Image.Image) -> bool:
@@ -79,10 +72,18 @@ def jpeg_quality(luminance: tuple[int, ...]) -> int | None:
     return None
 
 
-def _open(encoded: Encoded) -> Image.Image:
-    if isinstance(encoded, np.ndarray):
-        return Image.fromarray(encoded)
-    return Image.open(encoded if isinstance(encoded, Path) else io.BytesIO(encoded))
+@contextmanager
+def _opened(encoded: Encoded, where: str) -> Iterator[Image.Image]:
+    try:
+        if isinstance(encoded, np.ndarray):
+            yield Image.fromarray(encoded)
+        else:
+            with Image.open(encoded if isinstance(encoded, Path) else io.BytesIO(encoded)) as image:
+                yield image
+    except ColourFoundError:
+        raise
+    except Exception as error:  # damaged files make Pillow raise whatever comes
+        raise ValueError(f"{where} cannot be read as an image: {_reason(error)}") from error
 
 
 def _encoding(image: Image.Image) -> str:
@@ -113,12 +114,9 @@ def _convert(image: Image.Image, channels: int) -> Image.Image:
     image.load()
     if image.mode == mode:
         return image
-    # EXIF lives in `info`, which convert keeps.
-    return (
-        image.convert("RGBA").convert(mode)
-        if image.mode == "P" and "transparency" in image.info
-        else image.convert(mode)
-    )
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image.convert(mode)  # EXIF lives in `info`, which convert keeps
 
 
 def _square(image: Image.Image, size: int) -> Image.Image:

@@ -8,18 +8,18 @@ from a file that is there instead of being decoded again.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import re
 import shutil
 import warnings
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,17 +95,20 @@ def _build(
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
-    pixels = partial / "pixels.u8"
     source = next(filter(None, map(_arranged, others)), None)
-    if source is not None:
-        facts = _copy(*source, order, pixels, listener)
-    else:
-        try:
-            facts = _decode(listing, order, size, 3 if listing.photos else 1, pixels, listener)
-        except ColourFoundError:
-            facts = _decode(listing, order, size, 3, pixels, listener)
-    shape, short_side, encodings = facts
-    entry = CacheEntry(shape, _digest(pixels, skipped * int(np.prod(shape[1:]))), skipped, short_side, encodings)
+    with (partial / "pixels.u8").open("w+b") as file:
+        if source is not None:
+            facts = _copy(*source, order, file, listener)
+        else:
+            try:
+                facts = _decode(listing, order, size, 3 if listing.photos else 1, file, listener)
+            except ColourFoundError:
+                facts = _decode(listing, order, size, 3, file, listener)
+        file.flush()
+        os.fsync(file.fileno())
+        shape, short_side, encodings = facts
+        file.seek(skipped * int(np.prod(shape[1:])))
+        entry = CacheEntry(shape, hashlib.file_digest(file, "sha256").hexdigest(), skipped, short_side, encodings)
     np.save(partial / "order.npy", order)
     (partial / "entry.json").write_text(json.dumps(asdict(entry), sort_keys=True), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)  # one that is not whole
@@ -121,54 +124,38 @@ def _decode(
     order: NDArray[np.int64],
     size: int,
     channels: int,
-    path: Path,
+    file: BinaryIO,
     listener: Listener,
 ) -> Facts:
     """Decode every row to its place in the file, in as many threads as there are cores."""
-    place = np.empty(len(order), np.int64)
-    place[order] = np.arange(len(order))
+    place = np.argsort(order)
     shape = (len(order), channels, size, size)
     row_bytes = channels * size * size
     sides = np.zeros(len(order), np.int64)
     encodings: Counter[str] = Counter()
     done = 0
-    with path.open("wb") as file, _quiet_decoders(), ThreadPoolExecutor(_threads()) as pool:
-        file.truncate(len(order) * row_bytes)
-        descriptor = file.fileno()
+    file.truncate(len(order) * row_bytes)
+    threads = min(len(os.sched_getaffinity(0)), 16)
+    with warnings.catch_warnings(), ThreadPoolExecutor(threads) as pool:
+        warnings.filterwarnings("ignore", module=r"PIL(\..*)?")  # of odd metadata in images that it reads well
 
         def work(batch: Sequence[tuple[int, Encoded]]) -> list[tuple[int, int, str]]:
             facts = []
             for row, encoded in batch:
                 image = decode(encoded, size, channels, listing.describe(row))
                 # Written by position instead of through a mapping, whose dirty pages would count as our memory.
-                os.pwrite(descriptor, image.pixels.tobytes(), int(place[row]) * row_bytes)
+                os.pwrite(file.fileno(), image.pixels.tobytes(), int(place[row]) * row_bytes)
                 facts.append((row, image.short_side, image.encoding))
             return facts
 
-        waiting: deque[Future[list[tuple[int, int, str]]]] = deque()
-
-        def settle() -> None:
-            nonlocal done
-            facts = waiting.popleft().result()
-            for row, short_side, encoding in facts:
-                sides[row] = short_side
-                encodings[encoding] += 1
-            done += len(facts)
-            listener(Progress("images", done, len(order)))
-
-        try:
-            for batch in listing.fetch():
-                waiting.append(pool.submit(work, batch))
-                if len(waiting) >= 2 * _threads():
-                    settle()
-            while waiting:
-                settle()
-        except BaseException:
-            for future in waiting:
-                future.cancel()
-            raise
-        file.flush()
-        os.fsync(descriptor)
+        fetched = listing.fetch()
+        while group := list(itertools.islice(fetched, 4 * threads)):  # so many encoded batches wait in memory
+            for facts in pool.map(work, group):
+                for row, short_side, encoding in facts:
+                    sides[row] = short_side
+                    encodings[encoding] += 1
+                done += len(facts)
+                listener(Progress("images", done, len(order)))
     encodings.pop("", None)
     return shape, int(np.median(sides)), dict(sorted(encodings.items()))
 
@@ -189,38 +176,13 @@ def _copy(
     entry: CacheEntry,
     there: NDArray[np.int64],
     order: NDArray[np.int64],
-    path: Path,
+    file: BinaryIO,
     listener: Listener,
 ) -> Facts:
     """Rearrange the rows of an entry that is there."""
     rows: NDArray[Any] = np.memmap(source / "pixels.u8", dtype=np.uint8, mode="r", shape=entry.shape)
-    place = np.empty(len(there), np.int64)
-    place[there] = np.arange(len(there))
-    with path.open("wb") as file:
-        for start in range(0, len(order), COPY_ROWS):
-            file.write(rows[place[order[start : start + COPY_ROWS]]].tobytes())
-            listener(Progress("images", min(start + COPY_ROWS, len(order)), len(order)))
-        file.flush()
-        os.fsync(file.fileno())
+    place = np.argsort(there)
+    for start in range(0, len(order), COPY_ROWS):
+        file.write(rows[place[order[start : start + COPY_ROWS]]].tobytes())
+        listener(Progress("images", min(start + COPY_ROWS, len(order)), len(order)))
     return entry.shape, entry.short_side, entry.encodings
-
-
-def _digest(path: Path, offset: int) -> str:
-    pixels = hashlib.sha256()
-    with path.open("rb") as file:
-        file.seek(offset)
-        while piece := file.read(1 << 20):
-            pixels.update(piece)
-    return pixels.hexdigest()
-
-
-def _threads() -> int:
-    return min(len(os.sched_getaffinity(0)), 16)
-
-
-@contextmanager
-def _quiet_decoders() -> Iterator[None]:
-    """Pillow warns of odd metadata in images that it reads perfectly well."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"PIL(\..*)?")
-        yield

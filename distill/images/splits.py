@@ -28,8 +28,10 @@ class Partition:
 
 def halves(labels: NDArray[np.int64]) -> tuple[Rows, Rows]:
     """Two disjoint index sets with the same share of every class; the first one takes the larger part of odd ones."""
-    rank, count = _ranks(labels)
-    first = 2 * rank < count
+    first = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        first[members[: (len(members) + 1) // 2]] = True
     return np.flatnonzero(first), np.flatnonzero(~first)
 
 
@@ -117,12 +119,3 @@ def _hold_out(rows: Rows, labels: NDArray[np.int64], fraction: float, seed: int,
         taken.append(of_class[order[:count]])
     drawn = np.sort(np.concatenate(taken)) if taken else rows[:0]
     return drawn, np.setdiff1d(rows, drawn)
-
-
-def _ranks(labels: NDArray[np.int64]) -> tuple[Rows, Rows]:
-    """For each item: how many of its class come before it, and how many its class has."""
-    rank, count = np.zeros(len(labels), np.int64), np.zeros(len(labels), np.int64)
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        rank[members], count[members] = np.arange(len(members)), len(members)
-    return rank, count

@@ -29,11 +29,9 @@ def find_tables(path: Path) -> dict[str, list[Path]]:
         return {}
     # "train.parquet" and the hub's "train-00000-of-00002.parquet".
     splits = [SPLIT_WORDS.get(file.stem.split("-")[0].lower(), "") for file in files]
-    if not any(splits):
-        return {"": files}
     tables: dict[str, list[Path]] = {}
     for split, file in zip(splits, files, strict=True):
-        if not split:
+        if not split and any(splits):
             raise ValueError(f"{path.name}/{file.name}: the file's name says no split (train, validation or test)")
         tables.setdefault(split, []).append(file)
     return tables
@@ -53,17 +51,20 @@ def list_tables(path: Path, name: str, title: str, place: str) -> Listing:
     files = [(split, file) for split, of_split in tables.items() for file in of_split]
     first = _schema(files[0][1])
     image, label = _columns(first, files[0][1])
-    labels = [_labels(file, label) for _, file in files]
+    labels = [_labels(file, image, label, files[0][1]) for _, file in files]
     names = _class_names(first, label)
     if not names:
-        trained = [
+        highest = [
             part.max(initial=-1) for (split, _), part in zip(files, labels, strict=True) if split in ("", "train")
         ]
-        names = tuple(str(i) for i in range(int(max(trained, default=-1)) + 1))
+        names = tuple(str(i) for i in range(int(max(highest, default=-1)) + 1))
     for (_, file), part in zip(files, labels, strict=True):
-        _check_range(part, names, file)
-        if image not in _schema(file).names:
-            raise ValueError(f"{file.name} has no column {image!r} as {files[0][1].name} has")
+        wrong = np.flatnonzero((part < 0) | (part >= len(names)))
+        if len(wrong):
+            raise ValueError(
+                f"row {wrong[0]} of {file.name} has label {part[wrong[0]]}, out of range for {len(names)} classes "
+                f"(0 .. {len(names) - 1})"
+            )
     starts = np.cumsum([0, *(len(part) for part in labels)])
 
     def fetch() -> Iterator[Sequence[tuple[int, Encoded]]]:
@@ -151,9 +152,13 @@ def _class_names(schema: Any, label: str) -> tuple[str, ...]:
     return tuple(str(name) for name in names)
 
 
-def _labels(file: Path, label: str) -> NDArray[np.int64]:
-    if label not in _schema(file).names:
+def _labels(file: Path, image: str, label: str, first: Path) -> NDArray[np.int64]:
+    """The labels of a file, which must have both columns as the first has."""
+    columns = _schema(file).names
+    if label not in columns:
         raise ValueError(f"{file.name} has no label column {label!r}")
+    if image not in columns:
+        raise ValueError(f"{file.name} has no column {image!r} as {first.name} has")
     with _readable(file):
         column = pq.read_table(file, columns=[label]).column(0)
     if column.null_count:
@@ -161,16 +166,6 @@ def _labels(file: Path, label: str) -> NDArray[np.int64]:
         raise ValueError(f"row {row} of {file.name} has no label")
     values: NDArray[np.int64] = column.to_numpy().astype(np.int64)
     return values
-
-
-def _check_range(labels: NDArray[np.int64], names: tuple[str, ...], file: Path) -> None:
-    wrong = np.flatnonzero((labels < 0) | (labels >= len(names)))
-    if len(wrong):
-        row = int(wrong[0])
-        raise ValueError(
-            f"row {row} of {file.name} has label {labels[row]}, out of range for {len(names)} classes "
-            f"(0 .. {len(names) - 1})"
-        )
 
 
 def _bytes(value: Any) -> bytes:

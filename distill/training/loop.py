@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -141,7 +141,7 @@ def fit(
             pending[number] = loss.detach() if targets is None else loss.detach() - entropy(labels)
             step += 1
             if held_out is not None and step in due:
-                readings.append(_reading(step / total, network, held_out, recipe, examples))
+                readings.append(Reading(step / total, *read(network, held_out, recipe.batch_norm, examples)))
                 network.train()
         losses += pending.tolist()
         means.append(math.fsum(loss * size for loss, size in zip(losses[-length:], sizes, strict=True)) / len(examples))
@@ -150,7 +150,7 @@ def fit(
             break
     diverged = not all(map(math.isfinite, means))
     if held_out is not None and not diverged:
-        readings.append(_reading(1.0, network, held_out, recipe, examples))
+        readings.append(Reading(1.0, *read(network, held_out, recipe.batch_norm, examples)))
     network.to(memory_format=torch.contiguous_format)
     return Fitted(tuple(losses), tuple(means), diverged, tuple(readings))
 
@@ -205,13 +205,16 @@ def read(
     order = torch.arange(len(examples)) if batch_norm != "batch" else _order(len(examples))
     right = torch.zeros((), device=examples.device, dtype=torch.int64)
     loss = torch.zeros((), device=examples.device)
-    with _own_statistics(network) if batch_norm == "batch" else contextlib.nullcontext():
-        for rows in _equal_parts(order, examples):
-            images, labels = examples.take(rows)
-            logits = network(images)
-            loss += F.cross_entropy(logits, labels, reduction="sum")
-            hard = labels if labels.ndim == 1 else labels.argmax(1)
-            right += (logits.argmax(dim=1) == hard).sum()
+    if batch_norm == "batch":
+        network = copy.deepcopy(network)  # whose own averages stay as they are
+        for norm in _batch_norms(network):
+            norm.train()
+    for rows in _equal_parts(order, examples):
+        images, labels = examples.take(rows)
+        logits = network(images)
+        loss += F.cross_entropy(logits, labels, reduction="sum")
+        hard = labels if labels.ndim == 1 else labels.argmax(1)
+        right += (logits.argmax(dim=1) == hard).sum()
     return int(right) / len(examples), float(loss) / len(examples)
 
 
@@ -245,32 +248,8 @@ def trained_accuracy(
     return Reached(read(module, held_out, recipe.batch_norm, examples)[0], fitted.diverged)
 
 
-def _reading(
-    done: float, network: nn.Module, held_out: Examples, recipe: TrainingRecipe, examples: Examples
-) -> Reading:
-    return Reading(done, *read(network, held_out, recipe.batch_norm, examples))
-
-
 def _batch_norms(network: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
     return [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-
-
-@contextlib.contextmanager
-def _own_statistics(network: nn.Module) -> Iterator[None]:
-    """Batch norm takes those of the batch, and keeps none of them."""
-    norms = _batch_norms(network)
-    kept = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
-    for norm in norms:
-        norm.train()
-        norm.momentum = 0.0
-        norm.num_batches_tracked = None if norm.num_batches_tracked is None else norm.num_batches_tracked.clone()
-    try:
-        yield
-    finally:
-        for norm, momentum, tracked in kept:
-            norm.eval()
-            norm.momentum = momentum
-            norm.num_batches_tracked = tracked
 
 
 def _refresh(network: nn.Module, examples: Examples) -> None:

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
@@ -22,34 +22,24 @@ COUNTING_S = 10.0  # a space that takes longer to count is sampled
 PROBES = 20  # random architectures from which a space's size is guessed before it is counted
 
 
-class Definition(Protocol):
-    """What one kind of file says about its space. `Plain` answers the second and third for most kinds."""
+class Definition:
+    """What one kind of file says about its space."""
 
     def decide(self, decisions: Decisions) -> dict[str, Choice]:
         """Everything decided, in the order asked; equal networks have equal decisions."""
-        ...
+        raise NotImplementedError
 
     def resolved(self, choices: Mapping[str, Choice]) -> Mapping[str, Any]:
         """The decisions as the user reads them: the JSON object of the architecture's name."""
-        ...
-
-    def decided(self, resolved: Mapping[str, Any]) -> Mapping[str, Choice]:
-        """The decisions that `resolved` came from. Raises ValueError where it is not of this space."""
-        ...
-
-    def build(self, choices: Mapping[str, Choice], image_shape: ImageShape, num_classes: int) -> nn.Module:
-        """What the user's code makes of them: any exception, any shapes."""
-        ...
-
-
-class Plain:
-    """Decisions that are what the user reads."""
-
-    def resolved(self, choices: Mapping[str, Choice]) -> Mapping[str, Any]:
         return choices
 
     def decided(self, resolved: Mapping[str, Any]) -> Mapping[str, Choice]:
+        """The decisions that `resolved` came from. Raises ValueError where it is not of this space."""
         return resolved
+
+    def build(self, choices: Mapping[str, Choice], image_shape: ImageShape, num_classes: int) -> nn.Module:
+        """What the user's code makes of them: any exception, any shapes."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from torch import nn
 from search_spaces.architecture import ImageShape
 from search_spaces.decisions import Choice, Decisions, Walk
 from search_spaces.messages import hint
-from search_spaces.outside.definition import call_builder, labelled
+from search_spaces.outside.definition import Definition, call_builder, labelled
 
 EDGE = 1e-6  # normal numbers are drawn by their quantile, between this and one minus this
 Z_DIGITS = 9  # of a deviation in units of sigma: few enough that quantile -> number -> quantile comes back exactly
@@ -129,7 +129,7 @@ Parameter = Options | Whole | Number
 Space = Mapping[str, Parameter]
 
 
-class JsonDefinition:
+class JsonDefinition(Definition):
     """An NNI search space with `builder(params)` or `builder(params, image_shape, num_classes)`.
 
     `params` is the configuration as NNI's trials get it: {"lr": 0.1, "conv": {"_name": "wide", "kernel": 5}}. Below a

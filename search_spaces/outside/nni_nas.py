@@ -19,13 +19,13 @@ from torch import nn
 
 from search_spaces.architecture import ImageShape
 from search_spaces.decisions import Choice, Decisions
-from search_spaces.outside.definition import NOMINAL_CLASSES, NOMINAL_SHAPE, labelled, positional
+from search_spaces.outside.definition import NOMINAL_CLASSES, NOMINAL_SHAPE, Definition, labelled, positional
 from search_spaces.outside.nni_json import Number, Options
 
 SUBSETS = 1_024  # of an InputChoice or another choice of several: more are not asked for as one decision
 
 
-class ModelSpaceDefinition:
+class ModelSpaceDefinition(Definition):
     """A ModelSpace class, or a function that returns one: of no argument or of (image_shape, num_classes).
 
     Its labels are the decisions. Only those are asked for that the choices so far leave a part to play in (not the

@@ -13,10 +13,10 @@ from torch import nn
 
 from search_spaces.architecture import ImageShape
 from search_spaces.decisions import Choice, Decisions, ReplayDecisions
-from search_spaces.outside.definition import NOMINAL_CLASSES, NOMINAL_SHAPE, Plain, call_builder, labelled
+from search_spaces.outside.definition import NOMINAL_CLASSES, NOMINAL_SHAPE, Definition, call_builder, labelled
 
 
-class TrialDefinition(Plain):
+class TrialDefinition(Definition):
     """`build(trial)` or `build(trial, image_shape, num_classes)`, which asks the trial and returns a network.
 
     Its decisions are found by running it on the meta device at a nominal 224 pixels and 10 classes, so they may depend

@@ -9,10 +9,10 @@ from torch import nn
 
 from search_spaces.architecture import ImageShape
 from search_spaces.decisions import Choice, Decisions
-from search_spaces.outside.definition import Plain, call_builder, labelled
+from search_spaces.outside.definition import Definition, call_builder, labelled
 
 
-class ClassDefinition(Plain):
+class ClassDefinition(Definition):
     """An object with `choices`, a mapping from names to sequences of values, and `build`.
 
     `build(choices)` or `build(choices, image_shape, num_classes)` gets one value of each name and returns a network.
