@@ -109,11 +109,16 @@ def evaluate_against(
         rows = coresets.CORESETS[kind](features, data.train, recipe.ipc, seed).numpy()
         images = preprocess.apply(data.train.images[rows]).to(run.device)
         drawn.append(Examples(images, torch.from_numpy(data.train.labels[rows]).to(run.device)))
-    held = data.choose()
-    held_out = Examples.from_split(held, preprocess, run.device) if len(held) else None
+    held_out = held_out_examples(data, preprocess, run)
     chosen = choose_rate(drawn[0], held_out, network, recipe.evaluation, run)
     train = recipe.evaluation.train
     return _evaluate(kind, drawn, test, network, network_name, train, chosen.lr, seeds, run, chosen.note)
+
+
+def held_out_examples(data: ImageDataset, preprocess: Preprocess, run: Run) -> Examples | None:
+    """The validation images that choose; None where there are none."""
+    split = data.choose()
+    return Examples.from_split(split, preprocess, run.device) if len(split) else None
 
 
 def choose_rate(

@@ -16,12 +16,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from distill import coresets, distiller, experts
-from distill.evaluation import choose_rate
-from distill.images.datasets import ImageDataset, Split
+from distill.evaluation import choose_rate, held_out_examples
+from distill.images.datasets import ImageDataset
 from distill.images.preprocess import Preprocess, fit_preprocess
 from distill.recipe import Recipe
 from distill.run import Run
@@ -62,7 +61,7 @@ def _matched(method: str, data: ImageDataset, network: Network, recipe: Recipe, 
     fitted = time.perf_counter() - begun
     trajectories = experts.train_experts(data, preprocess, network, recipe, run)
     images, labels = initial_images(data, preprocess, recipe, run)
-    held_out = _held_out(data.choose(), preprocess, run)
+    held_out = held_out_examples(data, preprocess, run)
     result = distiller.distil(images, labels, held_out, trajectories, network, recipe, run)
     recipe = dataclasses.replace(recipe, matching=dataclasses.replace(recipe.matching, lr_images=result.lr_images))
     provenance = {
@@ -85,13 +84,11 @@ def _chosen(method: str, data: ImageDataset, network: Network, recipe: Recipe, r
     begun = time.perf_counter()
     preprocess = fitted_preprocess(data, recipe, run)
 
-    def features() -> NDArray[np.float32]:
-        return coresets.expert_features(data, preprocess, network, recipe, run)
-
+    features = partial(coresets.expert_features, data, preprocess, network, recipe, run)
     rows = coresets.CORESETS[method](features, data.train, recipe.ipc, run.seed).numpy()
     images, labels = preprocess.apply(data.train.images[rows]), torch.from_numpy(data.train.labels[rows])
     selected = time.perf_counter() - begun
-    held_out = _held_out(data.choose(), preprocess, run)
+    held_out = held_out_examples(data, preprocess, run)
     chosen = choose_rate(
         Examples(images.to(run.device), labels.to(run.device)), held_out, network, recipe.evaluation, run
     )
@@ -182,10 +179,6 @@ def versions() -> dict[str, str]:
         "numpy": np.__version__,
         "python": platform.python_version(),
     }
-
-
-def _held_out(split: Split, preprocess: Preprocess, run: Run) -> Examples | None:
-    return Examples.from_split(split, preprocess, run.device) if len(split) else None
 
 
 METHODS: dict[str, Method] = {

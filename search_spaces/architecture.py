@@ -14,14 +14,18 @@ ImageShape = tuple[int, int, int]  # (C, H, W)
 ENUMERATED = 200_000  # architectures of a space that is listed whole; larger ones are sampled
 
 
-class Architecture(Hashable, Protocol):
+class Architecture(Protocol):
     """The description of a candidate: a small immutable value that can be hashed, compared and sent to a process.
 
     `name` is its canonical string: `parse_architecture(name)` gives an equal architecture, and equal names mean equal
     networks. `space` names what it belongs to. `choices` are the decisions it is made of, in a fixed order. `cost_key`:
     those of a space that agree in it have equal parameter counts and FLOPs. `code`: "" for the spaces of this package,
-    else a digest of what defines it, for the name alone does not say.
+    else a digest of what defines it, for the name alone does not say. What most answer alike stands here: that they fit
+    all images, stand for themselves and cannot be shrunk.
     """
+
+    def __hash__(self) -> int:
+        return hash(self.name)
 
     @property
     def space(self) -> str: ...
@@ -33,14 +37,16 @@ class Architecture(Hashable, Protocol):
     def choices(self) -> Mapping[str, Choice]: ...
 
     @property
-    def cost_key(self) -> Hashable: ...
+    def cost_key(self) -> Hashable:
+        return self.name
 
     @property
-    def code(self) -> str: ...
+    def code(self) -> str:
+        return ""
 
-    def obstacle(self, image_shape: ImageShape) -> str | None:
+    def obstacle(self, image_shape: ImageShape) -> str | None:  # noqa: ARG002
         """Why images of this shape cannot be carried and what would help, in one clause; None where they can."""
-        ...
+        return None
 
     def build(self, image_shape: ImageShape, num_classes: int) -> nn.Module:
         """A fresh network (N, C, H, W) -> (N, K) with PyTorch's default initialisation, from the global generator.
@@ -51,35 +57,14 @@ class Architecture(Hashable, Protocol):
 
     def shrunk(self) -> Architecture | None:
         """A cheaper network of the same kind (fewer cells, narrower), an architecture too; None where there is none."""
-        ...
+        return None
 
     def representative(self) -> Architecture:
         """The first of the space's architectures that computes the same functions: itself where it is alone."""
-        ...
+        return self
 
 
-class Described:
-    """What most architectures answer alike: those that fit all images, stand for themselves and cannot be shrunk."""
-
-    @property
-    def cost_key(self) -> Hashable:
-        return str(self.name)  # type: ignore[attr-defined]
-
-    @property
-    def code(self) -> str:
-        return ""
-
-    def shrunk(self) -> Architecture | None:
-        return None
-
-    def representative(self) -> Architecture:
-        return self  # type: ignore[return-value]
-
-    def obstacle(self, image_shape: ImageShape) -> str | None:  # noqa: ARG002
-        return None
-
-
-class Keyed(Described):
+class Keyed(Architecture):
     """A dataclass of choices that is called "space:key=value,..."."""
 
     space: ClassVar[str]

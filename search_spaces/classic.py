@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
-from search_spaces.architecture import Described, ImageShape, check_buildable
+from search_spaces.architecture import Architecture, ImageShape, check_buildable
 from search_spaces.decisions import Choice
 from search_spaces.messages import hint
 
@@ -23,17 +23,21 @@ VGG11 = (64, "pool", 128, "pool", 256, 256, "pool", 512, 512, "pool", 512, 512, 
 
 
 @dataclass(frozen=True)
-class ClassicNetwork(Described):
+class ClassicNetwork(Architecture):
     """One named network. It has no settings and belongs to no space that could be searched.
 
     Raises ValueError for a name that does not exist.
     """
 
-    name: str
+    network: str
 
     def __post_init__(self) -> None:
-        if self.name not in BUILDERS:
-            raise ValueError(f"unknown network {self.name!r}: {hint(self.name, BUILDERS)}")
+        if self.network not in BUILDERS:
+            raise ValueError(f"unknown network {self.network!r}: {hint(self.network, BUILDERS)}")
+
+    @property
+    def name(self) -> str:
+        return self.network
 
     @property
     def space(self) -> str:
@@ -41,7 +45,7 @@ class ClassicNetwork(Described):
 
     @property
     def choices(self) -> Mapping[str, Choice]:
-        return {"network": self.name}
+        return {"network": self.network}
 
     def obstacle(self, image_shape: ImageShape) -> str | None:
         if min(image_shape[1:]) >= SMALLEST_SIDE:
@@ -50,7 +54,7 @@ class ClassicNetwork(Described):
 
     def build(self, image_shape: ImageShape, num_classes: int) -> nn.Module:
         check_buildable(self, image_shape, num_classes)
-        return BUILDERS[self.name](image_shape, num_classes)
+        return BUILDERS[self.network](image_shape, num_classes)
 
 
 class ResidualBlock(nn.Module):

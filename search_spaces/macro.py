@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from search_spaces.architecture import Described, ImageShape, check_buildable
+from search_spaces.architecture import Architecture, ImageShape, check_buildable
 from search_spaces.decisions import Choice
 from search_spaces.layers import InvertedResidual, StagedNetwork, classifier, convolution
 from search_spaces.product import ProductSpace
@@ -22,7 +22,7 @@ SHRUNK = 2  # channels are divided by it
 
 
 @dataclass(frozen=True)
-class Chain(Described):
+class Chain(Architecture):
     """One architecture: eight digits, one a layer. `divisor` of the channels: 1 in the benchmark, 2 when shrunk."""
 
     space: ClassVar[str] = "macro"

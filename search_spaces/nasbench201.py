@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from search_spaces.architecture import Described, ImageShape, check_buildable
+from search_spaces.architecture import Architecture, ImageShape, check_buildable
 from search_spaces.decisions import Choice
 from search_spaces.layers import classifier, convolution
 from search_spaces.messages import hint
@@ -31,7 +31,7 @@ OPTIONS: Mapping[str, tuple[Choice, ...]] = {f"node{target}_from{source}": OPERA
 
 
 @dataclass(frozen=True)
-class Cell(Described):
+class Cell(Architecture):
     """One architecture: the operation of each edge, in the order of the benchmark's string.
 
     `cells` a stage: 5 in the benchmark, 1 when shrunk. Raises ValueError for an operation that does not exist.

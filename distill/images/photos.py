@@ -42,8 +42,9 @@ def decode(encoded: Encoded, size: int, channels: int, where: str) -> Decoded:
     with _opened(encoded, where) as image:
         short_side, encoding = min(image.size), _encoding(image)
         if image.format == "JPEG" and short_side > 4 * size:
+            scale = 2 * size / short_side
             # libjpeg shrinks by 2, 4 or 8 while decoding; twice the wanted size keeps the rest of it exact enough.
-            image.draft("RGB", (2 * size, 2 * size) if image.width == image.height else _around(image, 2 * size))
+            image.draft("RGB", (round(image.width * scale), round(image.height * scale)))
         if channels == 1 and not is_grey(image):
             raise ColourFoundError
         upright = ImageOps.exif_transpose(_convert(image, channels))
@@ -92,12 +93,6 @@ def _encoding(image: Image.Image) -> str:
         return image.format or ""
     quality = jpeg_quality(tuple(tables[min(tables)]))
     return "JPEG" if quality is None else f"JPEG-{quality}"
-
-
-def _around(image: Image.Image, side: int) -> tuple[int, int]:
-    """The size at which the short side is `side`."""
-    scale = side / min(image.size)
-    return round(image.width * scale), round(image.height * scale)
 
 
 def _convert(image: Image.Image, channels: int) -> Image.Image:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from search_spaces.architecture import ENUMERATED, Architecture, Described, ImageShape, check_buildable
+from search_spaces.architecture import ENUMERATED, Architecture, ImageShape, check_buildable
 from search_spaces.decisions import Choice, Decisions, ReplayDecisions, enumerate_decisions, estimated_count
 from search_spaces.messages import hint, one_line
 
@@ -108,7 +108,7 @@ class DefinedSpace:
 
 
 @dataclass(frozen=True)
-class DefinedArchitecture(Described):
+class DefinedArchitecture(Architecture):
     """One architecture of a user's space: its decisions, in the order asked."""
 
     home: DefinedSpace = field(repr=False)

@@ -94,7 +94,7 @@ def _of_files(name: str, code: str, folder: Path, files: tuple[Path, ...], attri
     defined = getattr(module, attribute)
     try:
         if search_space is not None:
-            return DefinedSpace(name, code, JsonDefinition(search_space, _function(defined)), load_space)
+            return DefinedSpace(name, code, JsonDefinition(search_space, defined), load_space)
         return _space(name, code, defined)
     except Exception as error:
         raise ValueError(f"{name}: {_said(error)}") from None
@@ -138,12 +138,6 @@ def _definition(defined: Any) -> Definition:
 
             return TrialDefinition(defined)
     raise ValueError(f"it is a {type(defined).__name__}, not {KINDS}")
-
-
-def _function(defined: Any) -> Callable[..., Any]:
-    if not callable(defined):
-        raise ValueError(f"the builder is a {type(defined).__name__}, not a function of params")
-    return defined  # type: ignore[no-any-return]
 
 
 def _run(path: Path, name: str) -> ModuleType:
@@ -196,9 +190,7 @@ def _imported(source: bytes) -> tuple[str, ...]:
 
 
 def _mentions_nni_nas(file: Path) -> bool:
-    return any(
-        b"nni.nas" in source.read_bytes() or b"from nni import nas" in source.read_bytes() for source in _sources(file)
-    )
+    return any(b"nni.nas" in text or b"from nni import nas" in text for text in map(Path.read_bytes, _sources(file)))
 
 
 def _module_file(name: str) -> Path | None:

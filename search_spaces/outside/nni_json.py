@@ -38,11 +38,11 @@ class Options:
     def value(self, choice: Choice) -> Any:
         return self.values[choice]
 
-    def read(self, given: Any) -> Choice | None:
-        return next((label for label, value in self.values.items() if value == given), None)
-
-    def __str__(self) -> str:
-        return f"one of {', '.join(map(str, self.values))}"
+    def read(self, name: str, given: Any) -> Choice:
+        for label, value in self.values.items():
+            if value == given:
+                return label
+        raise ValueError(f"{name}={json.dumps(given)} is not one of {', '.join(map(str, self.values))}")
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Whole:
     def value(self, choice: Choice) -> Any:
         return choice
 
-    def read(self, given: Any) -> Any:
+    def read(self, name: str, given: Any) -> Any:  # noqa: ARG002
         return given  # checked where it is asked for
 
 
@@ -102,15 +102,15 @@ class Number:
         deviation = max(-10.0, min(10.0, (number - self.first) / self.second))
         return min(1 - EDGE, max(EDGE, NORMAL.cdf(round(deviation, Z_DIGITS))))
 
-    def read(self, given: Any) -> float | None:
-        """The decision of a value that somebody wrote or another tuner drew; None where it is out of place."""
-        if isinstance(given, bool) or not isinstance(given, int | float):
-            return None
-        low, high = self._ends()
-        decision = self.decision(min(high, max(low, float(given))))
-        scale = self.q or (self.second if self.normal else abs(given))
-        near = math.isclose(self.value(decision), given, rel_tol=1e-8, abs_tol=1e-8 * scale)
-        return self.decision(self.value(decision)) if near else None
+    def read(self, name: str, given: Any) -> float:
+        """The decision of a value that somebody wrote or another tuner drew. Raises ValueError where it is no value."""
+        if isinstance(given, int | float) and not isinstance(given, bool):
+            low, high = self._ends()
+            decision = self.decision(min(high, max(low, float(given))))
+            scale = self.q or (self.second if self.normal else abs(given))
+            if math.isclose(self.value(decision), given, rel_tol=1e-8, abs_tol=1e-8 * scale):
+                return self.decision(self.value(decision))
+        raise ValueError(f"{name}={json.dumps(given)} is not a value of {self}")
 
     def all_values(self) -> list[float] | None:
         """All values of a quantised number, in order; None where there are too many."""
@@ -137,6 +137,8 @@ class JsonDefinition(Definition):
     """
 
     def __init__(self, space: Mapping[str, Any], builder: Callable[..., Any]) -> None:
+        if not callable(builder):
+            raise ValueError(f"the builder is a {type(builder).__name__}, not a function of params")
         self._space = _parameters(space, "")
         self._builder = builder
 
@@ -272,11 +274,7 @@ def _decided(space: Space, place: str, config: Any) -> Iterator[tuple[str, Choic
             yield key, label
             yield from _decided(parameter.values[label], f"{key}/{label}/", value)
         else:
-            choice = parameter.read(value)
-            if choice is None:
-                known = str(parameter) if isinstance(parameter, Options) else f"a value of {parameter}"
-                raise ValueError(f"{key}={json.dumps(value)} is not {known}")
-            yield key, choice
+            yield key, parameter.read(key, value)
 
 
 def _without_duplicates(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

@@ -46,6 +46,7 @@ class ModelSpaceDefinition(Definition):
         self._mutables = {
             label: _parameter(mutable) for label, mutable in everything.items() if isinstance(mutable, MutableSymbol)
         }
+        self._numbers = {label: number for label, number in self._mutables.items() if isinstance(number, Number)}
         if not self._mutables:
             raise ValueError("it has no labelled choice, so there is nothing to search")
 
@@ -59,14 +60,12 @@ class ModelSpaceDefinition(Definition):
         return choices
 
     def resolved(self, choices: Mapping[str, Choice]) -> Mapping[str, Any]:
-        numbers = {label: number for label, number in self._mutables.items() if isinstance(number, Number)}
+        numbers = self._numbers
         return {label: numbers[label].value(c) if label in numbers else c for label, c in choices.items()}
 
     def decided(self, resolved: Mapping[str, Any]) -> Mapping[str, Choice]:
-        return {
-            label: _read(self._mutables[label], given) if label in self._mutables else given
-            for label, given in resolved.items()
-        }
+        numbers = self._numbers  # options are checked where they are asked for
+        return {label: numbers[label].read(label, g) if label in numbers else g for label, g in resolved.items()}
 
     def build(self, choices: Mapping[str, Choice], image_shape: ImageShape, num_classes: int) -> nn.Module:
         from nni.nas.space import model_context
@@ -156,13 +155,6 @@ def _first(parameter: Options | Number) -> Any:
     if isinstance(parameter, Options):
         return next(iter(parameter.values.values()))
     return parameter.value(0.5 if parameter.normal else parameter.first)
-
-
-def _read(parameter: Options | Number, given: Any) -> Choice:
-    decision = given if isinstance(parameter, Options) else parameter.read(given)
-    if decision is None:
-        raise ValueError(f"{given!r} is not a value of {parameter}")
-    return decision  # that of options is checked where it is asked for
 
 
 def _labels(module: nn.Module, sample: Mapping[str, Any]) -> Iterator[str]:

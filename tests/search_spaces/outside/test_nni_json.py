@@ -156,7 +156,7 @@ def test_normal_numbers_and_their_quantiles_are_each_others(mu: float, log: bool
         assert EDGE <= decision <= 1 - EDGE
         assert number.value(decision) == value
         assert number.decision(number.value(decision)) == decision
-        assert number.read(value) == decision
+        assert number.read("x", value) == decision
         if q is None:
             assert decision == pytest.approx(quantile, abs=1e-8)
 
