@@ -13,8 +13,8 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ftdnas.runtime.rows import Row
@@ -38,6 +38,7 @@ class DatabaseAway(ValueError):
     """The database has not answered for as long as one was ready to wait."""
 
 
+@dataclass(eq=False)
 class Leases:
     """Claims under `scope`; the holder is this object, and dies with it.
 
@@ -46,37 +47,31 @@ class Leases:
     seconds; then every method raises ValueError with one line.
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        scope: str,
-        *,
-        beat_s: float = BEAT_S,
-        stale_s: float = STALE_S,
-        patience_s: float = PATIENCE_S,
-    ) -> None:
-        if not 0 < beat_s < stale_s:
-            raise ValueError(f"a heartbeat every {beat_s:g} s is too slow where holders are dead after {stale_s:g} s")
-        self.scope = scope
+    engine: Engine
+    scope: str
+    _: KW_ONLY
+    beat_s: float = BEAT_S
+    stale_s: float = STALE_S
+    patience_s: float = PATIENCE_S
+
+    def __post_init__(self) -> None:
+        if not 0 < self.beat_s < self.stale_s:
+            raise ValueError(
+                f"a heartbeat every {self.beat_s:g} s is too slow where holders are dead after {self.stale_s:g} s"
+            )
         self.holder = f"{_process(os.getpid())}/{uuid.uuid4().hex[:12]}"
-        self._engine = engine
-        self._beat_s = beat_s
-        self._stale_s = stale_s
-        self._patience_s = patience_s
         self._table = _table()
         self._over = threading.Event()
         self._heart: threading.Thread | None = None
 
     def __enter__(self) -> Leases:
-        insist(self._create, self._engine, self._patience_s)
+        insist(self._create, self.engine, self.patience_s)
         self._over.clear()
         self._heart = threading.Thread(target=self._beat, daemon=True, name="ftdnas-leases")
         self._heart.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
         """Give back what was claimed and not finished."""
         self._over.set()
         if self._heart is not None:
@@ -88,7 +83,7 @@ class Leases:
     def claim(self, key: str) -> Claim:
         """Take the lease of `key`: "ours", or "held" by a living other, or "done", where its result is there."""
         table, now = self._table, self._now()
-        free = table.c.holder.is_(None) | (table.c.holder == self.holder) | (table.c.beat < now - self._stale_s)
+        free = table.c.holder.is_(None) | (table.c.holder == self.holder) | (table.c.beat < now - self.stale_s)
         taken = self._put(key, {"holder": self.holder, "beat": now}, free)
 
         def take(connection: Connection) -> Claim:
@@ -135,7 +130,7 @@ class Leases:
     def free(self, keys: Collection[str]) -> set[str]:
         """Those of `keys` without a result that no living holder has."""
         table = self._table
-        dead = table.c.holder.is_(None) | (table.c.beat < self._now() - self._stale_s)
+        dead = table.c.holder.is_(None) | (table.c.beat < self._now() - self.stale_s)
         query = table.select().where((table.c.scope == self.scope) & table.c.result.is_(None) & ~dead)
         busy = self._do(lambda connection: connection.execute(query).all())
         return set(keys) - {row.key for row in busy if _living(row.holder)} - self.done()
@@ -152,7 +147,7 @@ class Leases:
             self.release(key)
 
     def _beat(self) -> None:
-        while not self._over.wait(self._beat_s):
+        while not self._over.wait(self.beat_s):
             # A database that is gone is the concern of whoever needs it; the heart beats on.
             with contextlib.suppress(ValueError):
                 self._change(self._table.c.result.is_(None), {"beat": self._now()}, patience_s=0.0)
@@ -161,7 +156,7 @@ class Leases:
         """A statement that makes the row of `key`, or changes it as long as it has no result and is as `where` says."""
         from sqlalchemy.dialects import postgresql, sqlite
 
-        insert = sqlite.insert if self._engine.dialect.name == "sqlite" else postgresql.insert
+        insert = sqlite.insert if self.engine.dialect.name == "sqlite" else postgresql.insert
         table = self._table
         new = insert(table).values({"scope": self.scope, "key": key, "beat": self._now(), **values})
         open_ = table.c.result.is_(None) if where is None else table.c.result.is_(None) & where
@@ -176,19 +171,19 @@ class Leases:
         self._do(lambda connection: connection.execute(statement), patience_s)
 
     def _now(self) -> ColumnElement[float]:
-        return now_of(self._engine)
+        return now_of(self.engine)
 
     def _do(self, action: Callable[[Connection], Result], patience_s: float | None = None) -> Result:
         """`action` in a transaction, once the table is there."""
 
         def attempt() -> Result:
-            with self._engine.begin() as connection:
+            with self.engine.begin() as connection:
                 return action(connection)
 
-        return insist(attempt, self._engine, self._patience_s if patience_s is None else patience_s, self._create)
+        return insist(attempt, self.engine, self.patience_s if patience_s is None else patience_s, self._create)
 
     def _create(self) -> None:
-        self._table.metadata.create_all(self._engine)
+        self._table.metadata.create_all(self.engine)
 
 
 def insist(

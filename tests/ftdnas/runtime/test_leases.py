@@ -86,7 +86,7 @@ def test_a_holder_without_a_heartbeat_is_taken_over_and_one_that_lives_is_not(st
 
 
 def beat_of(leases: Leases, key: str) -> float:
-    with leases._engine.connect() as connection:
+    with leases.engine.connect() as connection:
         query = text("SELECT beat FROM ftdnas_leases WHERE scope = :scope AND key = :key")
         return float(connection.execute(query, {"scope": leases.scope, "key": key}).scalar_one())
 
