@@ -49,7 +49,7 @@ ONLY_IN = {
     "fastapi": {"ftdnas.service"},
     "pydantic": {"ftdnas.service"},
     "uvicorn": {"ftdnas.service"},
-    "jinja2": {"ftdnas.finishing.card", "ftdnas.report.page", "ftdnas.service"},
+    "jinja2": {"ftdnas.finishing.card", "ftdnas.report.svg", "ftdnas.service"},
     "pickle": set(),
     "dill": set(),
     "cloudpickle": set(),

@@ -40,10 +40,10 @@ def biases(choices: Sequence[Mapping[str, Choice]], scores: Values, truth: Value
     gap = percentiles([scores[row] for row in rows]) - percentiles([truth[row] for row in rows])
     flattered = []
     for key in dict.fromkeys(key for row in rows for key in choices[row]):
-        labels = _labels([choices[row].get(key) for row in rows])
-        for label in labels.kinds:
-            chosen = gap[[own == label for own in labels.each]]
-            if len(labels.kinds) > 1 and len(chosen) >= FEWEST:
+        each, kinds = _labels([choices[row].get(key) for row in rows])
+        for label in kinds:
+            chosen = gap[[own == label for own in each]]
+            if len(kinds) > 1 and len(chosen) >= FEWEST:
                 flattered.append(_bias(key, label, chosen))
     return flattered
 
@@ -71,24 +71,19 @@ def pareto(costs: Sequence[float | None], values: Values) -> list[int]:
     return front
 
 
-@dataclass(frozen=True)
-class _Labels:
-    each: list[str]
-    kinds: list[str]
-
-
-def _labels(values: Sequence[Choice | None]) -> _Labels:
+def _labels(values: Sequence[Choice | None]) -> tuple[list[str], list[str]]:
+    """(the label of each value, the labels that there are)."""
     distinct = sorted({value for value in values if value is not None}, key=lambda value: (str(type(value)), value))
     if len(distinct) <= MOST_VALUES:
         each = ["-" if value is None else str(value) for value in values]
-        return _Labels(each, [str(value) for value in distinct])
+        return each, [str(value) for value in distinct]
     if any(isinstance(value, str) for value in distinct):
-        return _Labels([], [])
+        return [], []
     numbers = [float(value) for value in values if value is not None]
     low, high = (float(edge) for edge in np.quantile(numbers, [1 / 3, 2 / 3]))
     kinds = [f"up to {low:.4g}", f"{low:.4g} to {high:.4g}", f"above {high:.4g}"]
     each = ["-" if v is None else kinds[(float(v) > low) + (float(v) > high)] for v in values]
-    return _Labels(each, kinds)
+    return each, kinds
 
 
 def _bias(choice: str, value: str, gap: NDArray[np.float64]) -> Bias:

@@ -58,10 +58,6 @@ class Column:
     role: str = EQUAL_COST
     by_seed: tuple[tuple[float | None, ...], ...] = ()
 
-    @property
-    def variable(self) -> Repeated:
-        return Repeated(self.values, self.by_seed)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
@@ -208,8 +204,12 @@ def compare(table: Table, seed: int, resamples: int = MOST) -> Comparison:
     n = len(rows)
     resamples = min(resamples, max(FEWEST, RESAMPLED // max(1, n)))
     classes = table.classes or table.candidates
-    whole = _View(table, rows, Bootstrap(seed, resamples, LEVEL, tuple(classes[row] for row in rows)))
-    headline = whole if above == rows else whole.narrowed(above)
+
+    def view(rows: Sequence[int]) -> _View:
+        return _View(table, rows, Bootstrap(seed, resamples, LEVEL, tuple(classes[row] for row in rows)))
+
+    whole = view(rows)
+    headline = whole if above == rows else view(above)
     percent_k = max(1, round(PERCENT * n))
     ks = sorted({*KS, percent_k})
     rivals = sum(column.role == EQUAL_COST for column in table.columns[1:])
@@ -268,10 +268,6 @@ class _View:
     table: Table
     rows: Sequence[int]
     bootstrap: Bootstrap
-
-    def narrowed(self, rows: Sequence[int]) -> _View:
-        classes = dict(zip(self.rows, self.bootstrap.classes, strict=True))
-        return _View(self.table, rows, replace(self.bootstrap, classes=tuple(classes[row] for row in rows)))
 
     def some(self, values: Values) -> list[float | None]:
         return [values[row] for row in self.rows]

@@ -24,6 +24,8 @@ from ftdnas.agreement.bootstrap import SMALL, Bootstrap, Draws, bonett_wright, f
 from ftdnas.agreement.ranks import Floats, Pair, Statistic, partial
 
 Values = Sequence[float | None]
+Interval = tuple[float, float]
+Normal = Callable[[float, int, float], Interval | None]  # (value, n, level) -> its interval where n is small
 Among = Callable[[Pair, Floats], Floats]  # counts -> the counts of those that a figure is about, chosen anew
 
 
@@ -105,10 +107,7 @@ def partial_spearman(scores: Variable, truth: Variable, given: Variable, bootstr
         pairs = Pair(table[0], table[1]), Pair(table[0], table[2]), Pair(table[1], table[2])
         return lambda counts: partial(*(pair.spearman(counts) for pair in pairs))
 
-    def normal(value: float) -> tuple[float, float] | None:
-        return bonett_wright(value, sample.effective - 1, bootstrap.level)
-
-    return sample.correlation(statistic, normal, "Bonett-Wright", 1.0)
+    return sample.correlation(statistic, lambda value, n, level: bonett_wright(value, n - 1, level), "Bonett-Wright")
 
 
 def precision_at(k: int, scores: Variable, truth: Variable, bootstrap: Bootstrap) -> Estimate:
@@ -160,14 +159,14 @@ def spearman_difference(
 
         return difference
 
-    def normal(_: float) -> tuple[float, float] | None:
+    def normal(_: float, n: int, level: float) -> Interval | None:
         own, other, true = sample.chosen
         ones = np.ones((1, len(own)))
         pairs = Pair(own, true), Pair(other, true), Pair(own, other)
         r1, r2, shared = (float(pair.spearman(ones)[0]) for pair in pairs)
-        return zou(r1, r2, shared, sample.effective, bootstrap.level)
+        return zou(r1, r2, shared, n, level)
 
-    return sample.correlation(statistic, normal, "Zou", 2.0)
+    return sample.correlation(statistic, normal, "Zou", bound=2.0)
 
 
 def seed_agreement(by_seed: Sequence[Values], bootstrap: Bootstrap) -> Estimate:
@@ -184,20 +183,17 @@ def seed_agreement(by_seed: Sequence[Values], bootstrap: Bootstrap) -> Estimate:
         pairs = [Pair(table[a], table[b]) for a in range(len(table)) for b in range(a)]
         return lambda counts: np.mean([pair.spearman(counts) for pair in pairs], axis=0)
 
-    def normal(value: float) -> tuple[float, float] | None:
-        return bonett_wright(value, sample.effective, bootstrap.level)
-
-    return sample.correlation(statistic, normal, "Bonett-Wright", 1.0)
+    return sample.correlation(statistic, bonett_wright, "Bonett-Wright")
 
 
-def _fieller(value: float, n: int, level: float) -> tuple[float, float] | None:
+def _fieller(value: float, n: int, level: float) -> Interval | None:
     # The variance of Fieller, Hartley and Pearson (Biometrika 44, 1957), as Bonett and Wright recommend for tau.
     return fisher(value, 0.437, n - 4, 4 / (n * (n - 1)) if n > 1 else 0.0, level)
 
 
 def _rank_correlation(
     figure: Callable[[Pair, Floats], Floats],
-    normal: Callable[[float, int, float], tuple[float, float] | None],
+    normal: Normal,
     normal_method: str,
     scores: Variable,
     truth: Variable,
@@ -220,10 +216,7 @@ def _rank_correlation(
 
         return correlation
 
-    def interval(value: float) -> tuple[float, float] | None:
-        return normal(value, sample.effective, bootstrap.level)
-
-    return sample.correlation(statistic, interval, normal_method, 1.0)
+    return sample.correlation(statistic, normal, normal_method)
 
 
 class _Sample:
@@ -262,13 +255,13 @@ class _Sample:
     def correlation(
         self,
         statistic: Callable[[Floats], Statistic],
-        normal: Callable[[float], tuple[float, float] | None],
+        normal: Normal,
         normal_method: str,
-        bound: float,
+        bound: float = 1.0,
     ) -> Estimate:
         if self.undefined:
             return Estimate(None, None, None, self.n, self.undefined, self.failed)
-        value = self._value(statistic)
+        value = self.value(statistic)
         if np.isnan(value):
             return Estimate(None, None, None, self.n, "undefined: one ranking determines another", self.failed)
         interval, method = None, self.bootstrap.describe()
@@ -276,23 +269,13 @@ class _Sample:
             interval = self.draws.interval(statistic, value, bound)
         if self.effective < SMALL or (interval is not None and interval[0] == interval[1]):
             # A bootstrap that never moves (perfect agreement) knows nothing of what was not drawn.
-            interval, method = normal(value), normal_method
-        return self._with_interval(value, interval, method)
+            interval, method = normal(value, self.effective, self.bootstrap.level), normal_method
+        return self.with_interval(value, interval, method)
 
-    def choice(self, k: int, statistic: Callable[[Floats], Statistic], failed: int) -> Estimate:
-        undefined = self.undefined
-        if not undefined and k >= self.n:
-            undefined = f"undefined: k = {k} of {self.n} architectures is no choice"
-        if undefined:
-            return Estimate(None, None, None, self.n, undefined, failed)
-        interval = self.draws.interval(statistic, None, np.inf)
-        estimate = self._with_interval(self._value(statistic), interval, self.bootstrap.describe())
-        return replace(estimate, failed=failed)
-
-    def _value(self, statistic: Callable[[Floats], Statistic]) -> float:
+    def value(self, statistic: Callable[[Floats], Statistic]) -> float:
         return float(statistic(self.draws.table)(np.ones((1, self.draws.table.shape[1])))[0])
 
-    def _with_interval(self, value: float, interval: tuple[float, float] | None, method: str) -> Estimate:
+    def with_interval(self, value: float, interval: Interval | None, method: str) -> Estimate:
         if interval is None:
             why = f"no interval: {method} undefined at n = {self.n}"
             return Estimate(value, None, None, self.n, why, self.failed)
@@ -313,13 +296,19 @@ def _choice(
         raise ValueError("the truth holds an infinite value: an accuracy is finite, a failed training is None")
     last = Repeated([-np.inf if np.isnan(value) else float(value) for value in x], _seeds(scores))
     sample = _Sample({"scores": last, "truth": truth}, bootstrap)
-    failed = int((np.isnan(x) | np.isnan(y)).sum())
+    sample.failed = int((np.isnan(x) | np.isnan(y)).sum())
+    undefined = sample.undefined
+    if not undefined and k >= sample.n:
+        undefined = f"undefined: k = {k} of {sample.n} architectures is no choice"
+    if undefined:
+        return Estimate(None, None, None, sample.n, undefined, sample.failed)
 
     def statistic(table: Floats) -> Statistic:
         pair = Pair(table[0], table[1])
         return lambda counts: figure(pair, counts)
 
-    return sample.choice(k, statistic, failed)
+    interval = sample.draws.interval(statistic, None, np.inf)
+    return sample.with_interval(sample.value(statistic), interval, bootstrap.describe())
 
 
 def _values(variable: Variable) -> Values:

@@ -27,9 +27,8 @@ class Order:
     def __init__(self, values: Floats) -> None:
         self.values = values
         self.sorting = np.argsort(values, kind="stable")
-        distinct, self.group, sizes = np.unique(values, return_inverse=True, return_counts=True)
+        _, self.group, sizes = np.unique(values, return_inverse=True, return_counts=True)
         self.ends = np.cumsum(sizes) - 1  # the last of each group in the sorting
-        self.constant = len(distinct) < 2
 
     def groups(self, counts: Floats) -> tuple[Floats, Floats]:
         """How many of the resample have each group's value or a smaller one, and how many that value: (R, groups)."""

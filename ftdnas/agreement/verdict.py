@@ -116,12 +116,11 @@ def needed_candidates(rivals: Sequence[Rival]) -> int | None:
     if not rivals:
         return None
     behind = [rival for rival in rivals if rival.ahead.value is not None and rival.ahead.value <= 0]
-    wanted = [_n_for(rival.adjusted, rival.adjusted.high) for rival in behind]
-    if not behind:
-        wanted = [_n_for(rival.ahead, rival.ahead.low) for rival in rivals]
     if behind:
-        return min((n for n in wanted if n is not None), default=None)
-    return None if None in wanted else max(n for n in wanted if n is not None)
+        decided = [_n_for(rival.adjusted, rival.adjusted.high) for rival in behind]
+        return min((n for n in decided if n is not None), default=None)
+    shown = [_n_for(rival.ahead, rival.ahead.low) for rival in rivals]
+    return None if None in shown else max(n for n in shown if n is not None)
 
 
 def _n_for(difference: Estimate, bound: float | None) -> int | None:

@@ -26,7 +26,7 @@ from distill.training.loop import Fitted, Reading, Targets, fit
 from ftdnas.candidates.materials import Label, Material, Shelf, Taught
 from ftdnas.candidates.reading import LATE, is_dead, late_loss, score_value
 from ftdnas.candidates.screening import Screening, norm_family
-from ftdnas.runtime.device import one_thread
+from ftdnas.runtime.device import device_name, one_thread
 from ftdnas.runtime.home import digest
 from ftdnas.runtime.processes import Failure
 from ftdnas.runtime.records import from_json, to_json
@@ -114,7 +114,7 @@ class Training:
             targets,
             material.seen,
         )
-        seconds, device = time.perf_counter() - begun, _device_name(examples.device)
+        seconds, device = time.perf_counter() - begun, device_name(examples.device)
         return self._record(**outcome, seconds=seconds, device=device).to_row(), network
 
     def failed(self, failure: Failure) -> Row:
@@ -235,7 +235,7 @@ def score(
         outcome = {"error": one_line(error)}
     seconds = time.perf_counter() - begun
     record = Score("", name, trained_on, read_on, used, seed, torch=torch.__version__, **outcome)
-    return replace(record, seconds=seconds, device=_device_name(examples.device))
+    return replace(record, seconds=seconds, device=device_name(examples.device))
 
 
 def _built(build: Callable[[], nn.Module], images: Tensor, seed: int, path: tuple[str, ...]) -> nn.Module:
@@ -305,10 +305,3 @@ def _finite(value: float) -> float | None:
 
 def _rounded(reading: Reading) -> tuple[float, float, float]:
     return round(reading.done, 6), reading.accuracy, round(reading.loss, 6)
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    threads = torch.get_num_threads()
-    return f"CPU, {threads} thread{'s' * (threads > 1)}"

@@ -49,7 +49,7 @@ class FinalistTraining:
         row, network = self.training.trained(shelf)
         if row["error"] is None:
             save_weights(network, self.weights)
-        return on_threads(row, self.threads)
+        return row
 
     def failed(self, failure: Failure) -> Row:
         return self.training.failed(failure)
@@ -62,11 +62,6 @@ class FinalistTraining:
             network.eval()(torch.zeros(2, *image_shape))
         network.load_state_dict(load_file(self.weights))
         return network
-
-
-def on_threads(row: Row, threads: int) -> Row:
-    """The row, with the number of threads that its seconds are of."""
-    return {**row, "device": f"CPU, {threads} threads"} if threads > 1 and row["device"].startswith("CPU") else row
 
 
 def save_weights(network: nn.Module, path: Path) -> None:

@@ -23,7 +23,8 @@ from distill.recipe import identity as recipe_identity
 from distill.training.examples import Examples
 from distill.training.loop import fit
 from ftdnas.candidates.materials import Label, Material, Shelf
-from ftdnas.finishing.finalist import on_threads, save_weights
+from ftdnas.finishing.finalist import save_weights
+from ftdnas.runtime.device import device_name
 from ftdnas.runtime.home import digest
 from ftdnas.runtime.processes import Failure
 from ftdnas.runtime.rows import Row
@@ -189,12 +190,11 @@ class FineTuning:
         draws = generator(self.seed, *path, "batches")
         with seeded(self.seed, *path, "dropout"):
             fitted = fit(network, examples, self.recipe, lr=self.recipe.lr, generator=draws, held_out=held_out)
-        device = torch.cuda.get_device_name(examples.device) if examples.device.type == "cuda" else "CPU, 1 thread"
-        spent = {"seconds": time.perf_counter() - begun, "device": device}
+        spent = {"seconds": time.perf_counter() - begun, "device": device_name(examples.device)}
         if fitted.diverged:
-            return on_threads(self._row(error="the training loss was not finite", **spent), self.threads)
+            return self._row(error="the training loss was not finite", **spent)
         save_weights(network, self.weights)
-        return on_threads(self._row(score=fitted.readings[-1].accuracy, **spent), self.threads)
+        return self._row(score=fitted.readings[-1].accuracy, **spent)
 
     def failed(self, failure: Failure) -> Row:
         return self._row(error=failure.error, crashed=failure.crashed, seconds=failure.seconds, device="")

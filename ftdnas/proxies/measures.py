@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -16,10 +14,10 @@ from torch import Tensor, nn
 from distill.randomness import generator, seeded
 from ftdnas.candidates.materials import Label, Shelf
 from ftdnas.proxies.az_nas import az_nas
-from ftdnas.proxies.jacob_cov import jacob_cov
-from ftdnas.proxies.naswot import naswot
+from ftdnas.proxies.naswot import jacob_cov, naswot
 from ftdnas.proxies.synflow import synflow
-from ftdnas.runtime.device import one_thread
+from ftdnas.runtime.device import device_name, one_thread
+from ftdnas.runtime.home import digest
 from ftdnas.runtime.processes import Failure
 from ftdnas.runtime.rows import Row
 from search_spaces.base import ImageShape, parse_architecture
@@ -67,9 +65,9 @@ class Measurement:
     @property
     def key(self) -> str:
         """Hex digest of all that the values depend on, but for device and versions."""
-        images = None if self.images is None else self.images.fingerprint
+        images = self.needs[0] if self.needs else None
         identity = [self.measure, self.architecture, self.code, self.image_shape, self.classes, images, self.seed]
-        return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
+        return digest(identity, 32)
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -83,9 +81,10 @@ class Measurement:
             draws = generator(self.seed, "measure", self.measure, self.architecture)
             with seeded(self.seed, "measure", self.architecture, "weights"):
                 network = parse_architecture(self.architecture).build(self.image_shape, self.classes)
+            device = device_name(self.device)
             values = MEASURES[self.measure].function(network.to(self.device), self._batch(shelf), draws)
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        return self._row(values=finite, seconds=time.perf_counter() - begun, device=_name(self.device))
+        return self._row(values=finite, seconds=time.perf_counter() - begun, device=device)
 
     def failed(self, failure: Failure) -> Row:
         """The row of a measurement without a result."""
@@ -118,7 +117,3 @@ class Measurement:
             "torch": torch.__version__,
             **outcome,
         }
-
-
-def _name(device: str) -> str:
-    return torch.cuda.get_device_name(device) if device.startswith("cuda") else "CPU, 1 thread"

@@ -1,4 +1,7 @@
-"""NASWOT (Mellor et al., ICML 2021, arXiv 2006.04647): how differently an untrained network sees different images."""
+"""How differently an untrained network sees different images (Mellor et al., arXiv 2006.04647), measured twice.
+
+NASWOT is that of ICML 2021, jacob_cov that of the first version (v1), as used by Abdelfattah (2101.08134).
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from ftdnas.proxies.blocks import norms_in_training
 # Piecewise linear, with a kink at 0: the side of it is one bit of an image's code.
 KINKED = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.RReLU)
 ACTIVATIONS = nn.modules.activation  # for the names of those that are none of these
+EPSILON = 1e-5  # of jacob_cov
 
 
 def naswot(network: nn.Module, images: Tensor, generator: torch.Generator) -> dict[str, float]:  # noqa: ARG001
@@ -50,3 +54,32 @@ def log_determinant(kernel: Tensor) -> float:
 def _others(network: nn.Module) -> str:
     kinds = {type(module).__name__ for module in network.modules() if type(module).__module__ == ACTIVATIONS.__name__}
     return f"the network has {', '.join(sorted(kinds))}" if kinds else "the network has no activation modules"
+
+
+def jacob_cov(network: nn.Module, images: Tensor, generator: torch.Generator) -> dict[str, float]:  # noqa: ARG001
+    """How little the input gradients of different `images` (N, C, H, W) resemble each other, at most -N.
+
+    NaN where a gradient is constant, as when the output does not depend on the image.
+    """
+    inputs = images.detach().clone().requires_grad_()
+    network.requires_grad_(False)
+    with norms_in_training(network):
+        outputs = network(inputs)
+    if not outputs.requires_grad:
+        return {"jacob_cov": math.nan}
+    (gradients,) = torch.autograd.grad(outputs.sum(), inputs)
+    return {"jacob_cov": correlation_score(gradients.flatten(1).double())}
+
+
+def correlation_score(rows: Tensor) -> float:
+    """-sum(ln(v + 1e-5) + 1 / (v + 1e-5)) over the eigenvalues of the correlations of `rows` (N, D).
+
+    NaN where a row is constant.
+    """
+    centred = rows - rows.mean(1, keepdim=True)
+    lengths = centred.norm(dim=1, keepdim=True)
+    if not torch.isfinite(lengths).all() or not (lengths > 0).all():
+        return math.nan
+    directions = centred / lengths
+    values = torch.linalg.eigvalsh(directions @ directions.T).clamp(min=0) + EPSILON
+    return float(-(values.log() + 1 / values).sum())

@@ -40,20 +40,10 @@ def write_report(
 
 def record(table: Table, comparison: Comparison | None, extras: Extras) -> dict[str, Any]:
     """Everything in the report as JSON; `runtime.records.from_json` reads its table and its comparison back."""
-    told: dict[str, Any] = to_json(
-        {
-            "title": extras.title,
-            "verdict": comparison.verdict.sentence if comparison else UNKNOWN,
-            "comparison": comparison,
-            "table": table,
-            "notes": extras.notes,
-            "provenance": extras.provenance,
-            "failures": extras.failures,
-            "ledger": extras.ledger,
-            "break_even": extras.break_even,
-        }
-    )
-    return told
+    told: dict[str, Any] = to_json(extras)
+    del told["images"]
+    verdict = comparison.verdict.sentence if comparison else UNKNOWN
+    return {"verdict": verdict, **told, "comparison": to_json(comparison), "table": to_json(table)}
 
 
 def rows_of(table: Table) -> str:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
 from ftdnas.agreement.comparison import Comparison, Table, failures
@@ -17,7 +16,7 @@ from ftdnas.report import views
 from ftdnas.report.charts import Chart, number
 from ftdnas.report.ledger import ONCE, Stage
 from ftdnas.report.style import SCRIPT, STYLE, page_policy
-from ftdnas.report.svg import draw
+from ftdnas.report.svg import TEMPLATES, draw
 from ftdnas.report.terminal import beside, points, seconds_told, told_truth, undefined_or
 
 MOST_CANDIDATES = 500  # rows on the page; the CSV has all
@@ -81,18 +80,10 @@ def page(table: Table, comparison: Comparison | None, extras: Extras, charts: Ma
 
     Names may hold anything: the template escapes all but the style, the script and what `svg` draws.
     """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, keep_trailing_newline=True
-    )
-    there = {
-        **{name: bool(charts.get(name)) for name in SECTIONS},
-        "ways": comparison is not None,
-        "ledger": bool(extras.ledger or extras.break_even),
-        "candidates": True,
-        "failures": True,
-        "images": bool(extras.images),
-        "provenance": True,
-    }
+    empty = {name for name in ("agreement", "cost", "bias", "front") if not charts.get(name)}
+    empty |= {"ways"} if comparison is None else set()
+    empty |= set() if extras.ledger or extras.break_even else {"ledger"}
+    empty |= set() if extras.images else {"images"}
     told: dict[str, Any] = {}
     if comparison is not None:
         told = {
@@ -102,11 +93,11 @@ def page(table: Table, comparison: Comparison | None, extras: Extras, charts: Ma
             "ways": _ways(comparison),
             "tops": Cells(TOP_HEADS, list(_top_rows(comparison))),
         }
-    return environment.get_template("report.html").render(
+    return TEMPLATES.get_template("report.html").render(
         extras=extras,
         comparison=comparison,
         unknown=UNKNOWN,
-        sections={name: heading for name, heading in SECTIONS.items() if there[name]},
+        sections={name: heading for name, heading in SECTIONS.items() if name not in empty},
         charts=charts,
         draw=lambda chart: Markup(draw(chart)),
         policy=Markup(page_policy()),

@@ -32,6 +32,16 @@ def use_threads(threads: int | None) -> int:
     return torch.get_num_threads()
 
 
+def device_name(device: torch.device | str) -> str:
+    """In words, for a row: the GPU's name, or the CPU with the threads that PyTorch uses now."""
+    import torch
+
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"CPU, {threads} thread{'s' * (threads > 1)}"
+
+
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
     """PyTorch uses one CPU thread within the block: with more, sums are taken in another order."""

@@ -11,7 +11,7 @@ import pytest
 
 from ftdnas.agreement.bootstrap import Bootstrap
 from ftdnas.agreement.comparison import PROXY, REFERENCE, Column, Comparison, Table, compare, decide
-from ftdnas.agreement.estimates import spearman, spearman_difference
+from ftdnas.agreement.estimates import Repeated, spearman, spearman_difference
 from ftdnas.agreement.verdict import AVOID, USE
 from ftdnas.report.terminal import lines
 from ftdnas.runtime.records import from_json, to_json
@@ -84,8 +84,14 @@ def test_the_verdict_is_over_the_baselines_of_equal_cost_alone() -> None:
 
 def test_decide_says_of_scores_alone_what_compare_says_of_the_table() -> None:
     proxy, *others = WHOLE.columns[:3]
-    baselines = {column.title: column.variable for column in others}
-    verdict = decide("the set", proxy.variable, baselines, WHOLE.truth, Bootstrap(0, QUICK, classes=WHOLE.classes))
+    baselines = {column.title: Repeated(column.values, column.by_seed) for column in others}
+    verdict = decide(
+        "the set",
+        Repeated(proxy.values, proxy.by_seed),
+        baselines,
+        WHOLE.truth,
+        Bootstrap(0, QUICK, classes=WHOLE.classes),
+    )
     assert verdict == compare(table(truth_by_seed=()), seed=0, resamples=QUICK).verdict
 
 

@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ftdnas.proxies.jacob_cov import correlation_score, jacob_cov
-from ftdnas.proxies.naswot import log_determinant, naswot
+from ftdnas.proxies.naswot import correlation_score, jacob_cov, log_determinant, naswot
 from ftdnas.proxies.synflow import synflow
 from search_spaces.base import parse_architecture
 
