@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from distill.run import duration
+from distill.run import Listener, duration
 from ftdnas.cli.options import command
-from ftdnas.cli.progress import progress
 from ftdnas.sets.library import sheet_of
 from ftdnas.sets.request import DistilRequest, ExpertsRequest
 
@@ -18,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @command(DistilRequest)
-def distill(request: DistilRequest, as_json: bool) -> None:
+def distill(request: DistilRequest, listener: Listener) -> tuple[Any, list[str]]:
     """Make a synthetic set from real images.
 
     Chooses a recipe that fits the data set and this machine, and says what it chose and about how long it takes.
@@ -26,25 +22,22 @@ def distill(request: DistilRequest, as_json: bool) -> None:
     """
     from ftdnas.sets.making import distil
 
-    with progress(as_json) as listener:
-        result = distil(request, listener)
-    click.echo(json.dumps(facts(result)) if as_json else "\n".join(describe(result)))
+    result = distil(request, listener)
+    return facts(result), describe(result)
 
 
 @command(ExpertsRequest)
-def experts(request: ExpertsRequest, as_json: bool) -> None:
+def experts(request: ExpertsRequest, listener: Listener) -> tuple[Any, list[str]]:
     """Train the expert trajectories of a distillation alone; ftdnas distill finds and uses them.
 
     Several processes may share the work: each takes an expert that no other is training.
     """
     from ftdnas.sets.making import train_experts
 
-    with progress(as_json) as listener:
-        made = train_experts(request, listener)
+    made = train_experts(request, listener)
     spent = made.seconds()
     told = {"folder": str(made.folder), "experts": made.num_experts, "epochs": made.epochs, "seconds": spent}
-    text = f"{made.num_experts} experts of {made.epochs} epochs in {made.folder}, {duration(spent)} of work"
-    click.echo(json.dumps(told) if as_json else text)
+    return told, [f"{made.num_experts} experts of {made.epochs} epochs in {made.folder}, {duration(spent)} of work"]
 
 
 def facts(result: Distilled) -> dict[str, Any]:

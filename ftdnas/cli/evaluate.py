@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import click
-
-from distill.run import duration
+from distill.run import Listener, duration
 from ftdnas.cli.options import command
-from ftdnas.cli.progress import progress
 from ftdnas.sets.request import EvaluateRequest
 
 if TYPE_CHECKING:
@@ -18,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @command(EvaluateRequest)
-def evaluate(request: EvaluateRequest, as_json: bool) -> None:
+def evaluate(request: EvaluateRequest, listener: Listener) -> tuple[Any, list[str]]:
     """Judge a synthetic set on test images, beside real images.
 
     Fresh networks are trained on the set and read once on the test images; random, herding and kmeans are as many real
@@ -26,9 +22,8 @@ def evaluate(request: EvaluateRequest, as_json: bool) -> None:
     """
     from ftdnas.sets.judging import judge
 
-    with progress(as_json) as listener:
-        judgement = judge(request, listener)
-    click.echo(json.dumps(judgement.to_json()) if as_json else "\n".join(describe(judgement)))
+    judgement = judge(request, listener)
+    return judgement.to_json(), describe(judgement)
 
 
 def describe(judgement: Judgement) -> list[str]:

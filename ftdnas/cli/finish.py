@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import click
-
-from distill.run import duration
+from distill.run import Listener, duration
 from ftdnas.cli.options import command
-from ftdnas.cli.progress import progress
 from ftdnas.finishing.request import FinishRequest
 
 if TYPE_CHECKING:
@@ -17,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @command(FinishRequest)
-def finish(request: FinishRequest, as_json: bool) -> None:
+def finish(request: FinishRequest, listener: Listener) -> tuple[Any, list[str]]:
     """Train the best candidates of a STUDY on all real images, and write the best of them as files.
 
     Chosen by validation accuracy; the test images are read once. --image-size is the size to train for (default: that
@@ -26,9 +22,8 @@ def finish(request: FinishRequest, as_json: bool) -> None:
     """
     from ftdnas.finishing.run import finish as run
 
-    with progress(as_json) as listener:
-        finished = run(request, listener)
-    click.echo(json.dumps(finished.to_json()) if as_json else "\n".join(describe(finished)))
+    finished = run(request, listener)
+    return finished.to_json(), describe(finished)
 
 
 def describe(finished: Finished) -> list[str]:

@@ -112,7 +112,7 @@ def run_job(job: Mapping[str, Any]) -> int:
 
     command = load_command(job["kind"])
     assert isinstance(command, RequestCommand)
-    return _ended(lambda: command.body(request_of(command.request, job["request"]), job["as_json"]))
+    return _ended(lambda: command.carry_out(request_of(command.request, job["request"]), job["as_json"]))
 
 
 def load_command(name: str) -> click.Command:

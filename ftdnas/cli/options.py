@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 import click
 
+from distill.run import Listener
+from ftdnas.cli.progress import progress
 from ftdnas.runtime.options import Asked, asked_of
 
-Body = Callable[[Any, bool], None]
+Body = Callable[[Any, Listener], tuple[Any, Sequence[str]]]
 AS_OPTION = "option_"  # before the name of an argument that may be given as an option too
 
 
 class RequestCommand(click.Command):
-    """A command whose options are the fields of a request; `body(request, as_json)` does it."""
+    """A command whose options are the fields of a request; `body` does it."""
 
     request: type
     body: Body
+
+    def carry_out(self, request: Any, as_json: bool) -> None:
+        """Do it, say on stderr how it goes, and print what came of it."""
+        with progress(as_json) as listener:
+            told, lines = self.body(request, listener)
+        tell(as_json, told, lines)
 
 
 class Parsed(click.ParamType):  # type: ignore[type-arg]  # click 8.1 has no type of its own for it
@@ -35,11 +44,14 @@ class Parsed(click.ParamType):  # type: ignore[type-arg]  # click 8.1 has no typ
 
 
 def command(request: type, name: str | None = None) -> Callable[[Body], RequestCommand]:
-    """Make a command of a function of (request, as_json): its docstring is the help, the fields are the options."""
+    """Make a command of a function of (request, listener), which returns what came of it, as JSON and as lines of text.
+
+    Its docstring is the help, the fields of the request are the options.
+    """
 
     def decorate(body: Body) -> RequestCommand:
         def callback(as_json: bool, **values: Any) -> None:
-            body(request(**request_values(request, values)), as_json)
+            made.carry_out(request(**request_values(request, values)), as_json)
 
         params = [parameter for asked in asked_of(request) for parameter in _parameters(asked)]
         made = RequestCommand(name or body.__name__, callback=callback, params=params, help=body.__doc__)
@@ -48,6 +60,11 @@ def command(request: type, name: str | None = None) -> Callable[[Body], RequestC
         return made
 
     return decorate
+
+
+def tell(as_json: bool, told: Any, lines: Sequence[str]) -> None:
+    """Print what came of a command, for a program or for a person."""
+    click.echo(json.dumps(told) if as_json else "\n".join(lines))
 
 
 def request_values(request: type, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -87,7 +87,6 @@ def _bars(stream: TextIO) -> Iterator[Listener]:
         TextColumn("{task.fields[figures]}"),
     )
     tasks: dict[str, TaskID] = {}
-    done: dict[str, int] = {}
     with Bars(*columns, console=Console(file=stream), transient=True) as bars:
 
         def listener(progress: Progress) -> None:
@@ -101,9 +100,8 @@ def _bars(stream: TextIO) -> Iterator[Listener]:
                     progress.stage, total=progress.total, completed=progress.done, figures=figures(progress)
                 )
             task = tasks[progress.stage]
-            if progress.done < done.get(progress.stage, 0):
+            if progress.done < bars.tasks[task].completed:
                 bars.reset(task, completed=progress.done)  # the stage is gone through once more
-            done[progress.stage] = progress.done
             bars.update(task, total=progress.total, completed=progress.done)
             if progress.values:
                 bars.update(task, figures=figures(progress))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
 import click
 
-from ftdnas.cli.options import json_option
+from ftdnas.cli.options import json_option, tell
 from ftdnas.sets.recipes import load_recipe, recipe_names, recipe_to_toml
 
 
@@ -22,13 +21,9 @@ def recipes() -> None:
 def list_recipes(as_json: bool) -> None:
     """The shipped recipes and what hardware each needs."""
     shipped = [load_recipe(name) for name in recipe_names()]
-    if as_json:
-        click.echo(
-            json.dumps([{"name": r.name, "description": r.description, "hardware": r.hardware} for r in shipped])
-        )
-        return
-    for recipe in shipped:
-        click.echo(f"{recipe.name}\n  {recipe.description}\n  needs {recipe.hardware}")
+    told = [{"name": recipe.name, "description": recipe.description, "hardware": recipe.hardware} for recipe in shipped]
+    lines = [f"{recipe.name}\n  {recipe.description}\n  needs {recipe.hardware}" for recipe in shipped]
+    tell(as_json, told, lines)
 
 
 @recipes.command()
@@ -38,4 +33,4 @@ def list_recipes(as_json: bool) -> None:
 def show(recipe: str, settings: Sequence[str], as_json: bool) -> None:
     """Every setting of a recipe, as TOML: the start of one's own."""
     loaded = load_recipe(recipe, settings)
-    click.echo(json.dumps(asdict(loaded)) if as_json else recipe_to_toml(loaded), nl=as_json)
+    tell(as_json, asdict(loaded), recipe_to_toml(loaded).splitlines())

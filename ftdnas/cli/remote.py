@@ -103,9 +103,5 @@ def _waits(job: Mapping[str, Any]) -> str:
 
 def _new_lines(said: list[str], lines: list[str]) -> list[str]:
     """The lines after those that were said: a log keeps its last ones only."""
-    if not said:
-        return lines
-    for place in range(len(lines) - 1, -1, -1):
-        if lines[place] == said[-1] and said[-(place + 1) :] == lines[: place + 1][-len(said) :]:
-            return lines[place + 1 :]
-    return lines
+    seen = next(count for count in range(len(said), -1, -1) if lines[:count] == said[len(said) - count :])
+    return lines[seen:]

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import click
-
-from distill.run import duration
+from distill.run import Listener, duration
 from ftdnas.cli.options import command
-from ftdnas.cli.progress import progress
 from ftdnas.ranking.request import SearchRequest
 
 if TYPE_CHECKING:
@@ -19,7 +15,7 @@ TOP = 10
 
 
 @command(SearchRequest)
-def search(request: SearchRequest, as_json: bool) -> None:
+def search(request: SearchRequest, listener: Listener) -> tuple[Any, list[str]]:
     """Rank the architectures of a space by a proxy: by default by training them on a synthetic set.
 
     Before it starts it says what each way to a choice would cost here. Interrupted, the same command goes on. How far
@@ -27,38 +23,32 @@ def search(request: SearchRequest, as_json: bool) -> None:
     """
     from ftdnas.ranking.run import run_search
 
-    with progress(as_json) as listener:
-        ranking = run_search(request, listener)
-    click.echo(json.dumps(ranking.to_json()) if as_json else "\n".join(describe(ranking)))
+    ranking = run_search(request, listener)
+    return ranking.to_json(), describe(ranking)
 
 
 def describe(ranking: Ranking) -> list[str]:
     """The outcome as lines of text: what speaks against trusting it first, then the table, then the rest."""
-    lines = [
+    study, total = ranking.study, duration(sum(ranking.seconds.values()))
+    parts = ", ".join(f"{name} {seconds:.0f}" for name, seconds in ranking.seconds.items())
+    return [
         "",
         "How far this ranking can be trusted is not known yet (the last line says how to find out).",
         "",
-        *table(ranking),
+        f"{'rank':>4}  {'score':>8}  {'accuracy':>8}  {'loss':>7}  {'weights':>10}  {'MFLOPs':>7}  architecture",
+        *(row(place, ranked) for place, ranked in enumerate(ranking.candidates[:TOP], start=1)),
         "",
         *left_out(ranking),
+        *(f"note: {note}" for note in ranking.notes),
+        f"computed for {total} of one process in all; seconds: {parts}",
+        f"study {study}: {ranking.folder / 'ranking.csv'}, ranking.json and scores.jsonl",
+        f"finish    ftdnas finish {study} --top 5",
+        f"trust     ftdnas truth --study {study} --name T && ftdnas report {study} --truth T",
     ]
-    lines += [f"note: {note}" for note in ranking.notes]
-    total = sum(ranking.seconds.values())
-    parts = ", ".join(f"{name} {seconds:.0f}" for name, seconds in ranking.seconds.items())
-    lines.append(f"computed for {duration(total)} of one process in all; seconds: {parts}")
-    lines.append(f"study {ranking.study}: {ranking.folder / 'ranking.csv'}, ranking.json and scores.jsonl")
-    lines.append(f"finish    ftdnas finish {ranking.study} --top 5")
-    lines.append(f"trust     ftdnas truth --study {ranking.study} --name T && ftdnas report {ranking.study} --truth T")
-    return lines
-
-
-def table(ranking: Ranking) -> list[str]:
-    """The best candidates, one a line; accuracies in percent."""
-    head = f"{'rank':>4}  {'score':>8}  {'accuracy':>8}  {'loss':>7}  {'weights':>10}  {'MFLOPs':>7}  architecture"
-    return [head, *(row(place, one) for place, one in enumerate(ranking.candidates[:TOP], start=1))]
 
 
 def row(place: int, candidate: Ranked) -> str:
+    """A candidate of the table; its accuracy in percent."""
     loss = "-" if candidate.late_loss is None else f"{candidate.late_loss:.4f}"
     score = "-" if candidate.score is None else f"{candidate.score:.4g}"
     numbers = f"{place:>4}  {score:>8}  {percent(candidate.accuracy):>8}  {loss:>7}"

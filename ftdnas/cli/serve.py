@@ -17,19 +17,15 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 
 def service_options(command: Any) -> Any:
     """What a server and its workers must agree on."""
-    for name in reversed(MOST):
-        command = click.option(f"--most-{name}", type=click.IntRange(1), help="The most that a job may ask for.")(
-            command
-        )
+    root = "Folder with NAME/train.parquet of known data sets; also FTDNAS_DATA."
     for option in (
+        *(
+            click.option(f"--most-{name}", type=click.IntRange(1), help="The most that a job may ask for.")
+            for name in MOST[::-1]
+        ),
         click.option("--ray-address", metavar="ADDRESS", help="Of a running cluster."),
         click.option("--executor", type=click.Choice(["local", "ray"]), default="local", show_default=True),
-        click.option(
-            "--data-root",
-            type=FOLDER,
-            envvar="FTDNAS_DATA",
-            help="Folder with NAME/train.parquet of known data sets; also FTDNAS_DATA.",
-        ),
+        click.option("--data-root", type=FOLDER, envvar="FTDNAS_DATA", help=root),
         click.option("--data", "folders", multiple=True, metavar="NAME=PATH", help="Images of yours, by that name."),
         click.option("--home", type=FOLDER, help="Instead of FTDNAS_HOME."),
         click.option("--storage", metavar="URL", envvar="FTDNAS_STORAGE", help="Default: SQLite; or postgresql://..."),

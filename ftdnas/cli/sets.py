@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ftdnas.cli.options import command, json_option
-from ftdnas.cli.progress import progress
+from distill.run import Listener
+from ftdnas.cli.options import command, json_option, tell
 from ftdnas.sets.library import Entry, Library, curve_of, facts, sheet_of
 from ftdnas.sets.request import ImportRequest
 
@@ -34,13 +33,11 @@ def sets() -> None:
 @json_option
 def list_sets(as_json: bool) -> None:
     """Every set with its size and validation accuracy."""
-    entries = library().list()
-    if as_json:
-        click.echo(json.dumps([entry.to_json() for entry in entries]))
-    elif entries:
+    entries = Library().list()
+    if entries and not as_json:
         print_table(entries)
     else:
-        click.echo("the library is empty: ftdnas distill makes a set")
+        tell(as_json, [entry.to_json() for entry in entries], ["the library is empty: ftdnas distill makes a set"])
 
 
 @sets.command()
@@ -48,15 +45,12 @@ def list_sets(as_json: bool) -> None:
 @json_option
 def show(name: str, as_json: bool) -> None:
     """What a set is, where it came from and what training it was made for."""
-    path = library().path(name)
-    synthetic = library().load(path)
+    path = Library().path(name)
+    synthetic = Library().load(path)
     described = describe(path, synthetic)
-    if as_json:
-        click.echo(json.dumps({**described, "provenance": synthetic.provenance}))
-        return
     told = {key: synthetic.provenance.get(key) for key in ("split_note", "device", "seconds", "versions", "notes")}
-    for key, value in {**described, **told}.items():
-        click.echo(f"{key.replace('_', ' ') + ':':<21}{shown(key, value)}")
+    lines = [f"{key.replace('_', ' ') + ':':<21}{shown(key, value)}" for key, value in {**described, **told}.items()]
+    tell(as_json, {**described, "provenance": synthetic.provenance}, lines)
 
 
 @sets.command()
@@ -65,11 +59,10 @@ def show(name: str, as_json: bool) -> None:
 @click.pass_context
 def verify(ctx: click.Context, names: Sequence[str], as_json: bool) -> None:
     """Read sets (all of them, if none is named) and recompute every hash in them; exit code 1 if one is damaged."""
-    entries = [library().entry(name) for name in names] if names else library().list()
-    if as_json:
-        click.echo(json.dumps([entry.to_json() for entry in entries]))
-    for entry in () if as_json else entries:
-        click.echo(f"{entry.name}  {entry.problem or 'sound, identity ' + entry.facts['identity'][:12]}")
+    entries = [Library().entry(name) for name in names] if names else Library().list()
+    lines = [f"{entry.name}  {entry.problem or 'sound, identity ' + entry.facts['identity'][:12]}" for entry in entries]
+    if entries or as_json:
+        tell(as_json, [entry.to_json() for entry in entries], lines)
     if any(entry.problem for entry in entries):
         ctx.exit(FAILED)
 
@@ -90,12 +83,12 @@ def export(name: str, place: Path, form: str, as_json: bool) -> None:
     """Write a set to PLACE for other programs, or to look at."""
     from ftdnas.sets.export import export_set
 
-    export_set(library().load(name), form, place)
-    click.echo(json.dumps({"path": str(place), "form": form}) if as_json else f"written to {place}")
+    export_set(Library().load(name), form, place)
+    tell(as_json, {"path": str(place), "form": form}, [f"written to {place}"])
 
 
 @command(ImportRequest, "import")
-def import_set(request: ImportRequest, as_json: bool) -> None:
+def import_set(request: ImportRequest, listener: Listener) -> tuple[Any, list[str]]:
     """Take a set into the library: a .safetensors file, or the .pt tensors that the field publishes.
 
     PATH is the set's file, or images_best.pt and the like (or the folder that holds it) with the labels and the
@@ -103,10 +96,9 @@ def import_set(request: ImportRequest, as_json: bool) -> None:
     """
     from ftdnas.sets.published import import_set
 
-    with progress(as_json) as listener:
-        path = import_set(library(), request, listener)
-    imported = describe(path, library().load(path))
-    click.echo(json.dumps(imported) if as_json else f"{imported['name']}\ncontact sheet: {imported['contact_sheet']}")
+    path = import_set(Library(), request, listener)
+    imported = describe(path, Library().load(path))
+    return imported, [imported["name"], f"contact sheet: {imported['contact_sheet']}"]
 
 
 sets.add_command(import_set)
@@ -118,11 +110,11 @@ sets.add_command(import_set)
 @json_option
 def remove(names: Sequence[str], yes: bool, as_json: bool) -> None:
     """Delete sets and their figures."""
-    found = [library().own(name) for name in names]
+    found = [Library().own(name) for name in names]
     if not yes and not agreed(f"Delete {', '.join(map(str, found))}?"):
         raise click.ClickException("nothing was removed")
-    removed = [str(path) for name in dict.fromkeys(found) for path in library().remove(name)]
-    click.echo(json.dumps({"removed": removed}) if as_json else "\n".join(f"removed {path}" for path in removed))
+    removed = [str(path) for name in dict.fromkeys(found) for path in Library().remove(name)]
+    tell(as_json, {"removed": removed}, [f"removed {path}" for path in removed])
 
 
 def agreed(question: str) -> bool:
@@ -132,11 +124,6 @@ def agreed(question: str) -> bool:
     except click.Abort:
         click.echo(err=True)
         return False
-
-
-def library() -> Library:
-    """The user's library."""
-    return Library()
 
 
 def describe(path: Path, synthetic: SyntheticSet) -> dict[str, Any]:
@@ -158,22 +145,21 @@ def print_table(entries: Sequence[Entry]) -> None:
     for heading in ("images", "classes", "size", "preprocess", "step size", "validation"):
         table.add_column(heading, justify="right")
     for entry in entries:
-        table.add_row(Text(entry.name), *(("damaged",) if entry.problem else _cells(entry.facts)))
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
-    for entry in entries:
         if entry.problem:
+            table.add_row(Text(entry.name), "damaged")
             click.echo(entry.problem, err=True)
-
-
-def _cells(known: Mapping[str, Any]) -> tuple[str, ...]:
-    return (
-        f"{known['images']:,}",
-        f"{known['classes']:,}",
-        f"{known['width']} x {known['height']}",
-        known["preprocess"],
-        f"{known['step_size']:.4g}",
-        shown("validation_accuracy", known["validation_accuracy"]),
-    )
+            continue
+        known = entry.facts
+        table.add_row(
+            Text(entry.name),
+            f"{known['images']:,}",
+            f"{known['classes']:,}",
+            f"{known['width']} x {known['height']}",
+            known["preprocess"],
+            f"{known['step_size']:.4g}",
+            shown("validation_accuracy", known["validation_accuracy"]),
+        )
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
 def shown(key: str, value: object) -> str:

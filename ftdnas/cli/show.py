@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import click
 
-from ftdnas.cli.options import json_option
+from ftdnas.cli.options import json_option, tell
 
 if TYPE_CHECKING:
     from ftdnas.candidates.architecture_facts import ArchitectureFacts
@@ -37,10 +36,10 @@ def show(architecture: str, code: bool, image_size: int, channels: int, classes:
         network = parsed.build(shape, classes).eval()
         network(torch.zeros(1, *shape))  # lazy layers take their shapes
         text = plain_code(network, parsed.name, shape, classes)
-        click.echo(json.dumps({"architecture": parsed.name, "code": text}) if as_json else text, nl=as_json)
+        tell(as_json, {"architecture": parsed.name, "code": text}, text.splitlines())
         return
     facts = architecture_facts(parsed, shape, classes)
-    click.echo(json.dumps(to_json(facts)) if as_json else "\n".join(describe(facts)))
+    tell(as_json, to_json(facts), describe(facts))
 
 
 def describe(facts: ArchitectureFacts) -> list[str]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ftdnas.cli.options import json_option
+from ftdnas.cli.options import json_option, tell
 from ftdnas.cli.progress import progress
 
 if TYPE_CHECKING:
@@ -34,12 +33,12 @@ def list_spaces(as_json: bool) -> None:
     from search_spaces.outside.load import installed_spaces
 
     found = [facts(find_space(name), name in SPACES) for name in dict.fromkeys([*SPACES, *installed_spaces()])]
-    if as_json:
-        click.echo(json.dumps(found))
-        return
-    for known in found:
-        origin = "" if known["built_in"] else "  (installed)"
-        click.echo(f"{known['name']:<13}{size(known):>10}  {', '.join(known['choices'])}{origin}")
+    installed = {True: "", False: "  (installed)"}
+    lines = [
+        f"{known['name']:<13}{size(known):>10}  {', '.join(known['choices'])}{installed[known['built_in']]}"
+        for known in found
+    ]
+    tell(as_json, found, lines)
 
 
 @spaces.command()
@@ -50,14 +49,11 @@ def show(name: str, as_json: bool) -> None:
     from search_spaces.base import SPACES, find_space
 
     known = facts(find_space(name), name in SPACES)
-    if as_json:
-        click.echo(json.dumps(known))
-        return
-    click.echo(f"{known['name']}: {size(known)} architectures")
+    lines = [f"{known['name']}: {size(known)} architectures"]
     for key, values in known["choices"].items():
         more = f", ... ({len(values)} seen)" if len(values) > SHOWN else ""
-        click.echo(f"  {key + ':':<16}{', '.join(map(str, values[:SHOWN]))}{more}")
-    click.echo(f"one of them: {known['example']}")
+        lines.append(f"  {key + ':':<16}{', '.join(map(str, values[:SHOWN]))}{more}")
+    tell(as_json, known, [*lines, f"one of them: {known['example']}"])
 
 
 @spaces.command()
@@ -82,8 +78,8 @@ def export(
     shape = (channels, image_size, image_size)
     with progress(as_json) as listener:
         table = export_candidates(find_space(space), shape, classes, folder, candidates, seed, listener)
-    told = f"fill the column latency_ms of {table}, then: ftdnas search --space {space} --latency-table {table}"
-    click.echo(json.dumps({"table": str(table), "folder": str(folder)}) if as_json else told)
+    said = f"fill the column latency_ms of {table}, then: ftdnas search --space {space} --latency-table {table}"
+    tell(as_json, {"table": str(table), "folder": str(folder)}, [said])
 
 
 def facts(space: SearchSpace, built_in: bool) -> dict[str, Any]:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import click
-
-from distill.run import duration
+from distill.run import Listener, duration
 from ftdnas.cli.options import command
-from ftdnas.cli.progress import progress
 from ftdnas.cli.search import percent
 from ftdnas.ranking.request import AdviseRequest
 from ftdnas.report.request import CheckRequest, ReportRequest, TruthRequest
+from ftdnas.runtime.home import read_json
 
 if TYPE_CHECKING:
     from ftdnas.candidates.truth import Truth
@@ -21,7 +18,7 @@ SHOWN = 10  # of the best
 
 
 @command(TruthRequest)
-def truth(request: TruthRequest, as_json: bool) -> None:
+def truth(request: TruthRequest, listener: Listener) -> tuple[Any, list[str]]:
     """Train architectures on all real images: the truth that rankings are held up to.
 
     One pool of trainings, keyed by architecture, images, recipe and seed: what is there is not done again, whoever
@@ -29,13 +26,12 @@ def truth(request: TruthRequest, as_json: bool) -> None:
     """
     from ftdnas.report.run import run_truth
 
-    with progress(as_json) as listener:
-        name, made = run_truth(request, listener)
-    click.echo(json.dumps({"name": name, **facts(made)}) if as_json else "\n".join(describe(name, made)))
+    name, made = run_truth(request, listener)
+    return {"name": name, **facts(made)}, describe(name, made)
 
 
 @command(ReportRequest)
-def report(request: ReportRequest, as_json: bool) -> None:
+def report(request: ReportRequest, listener: Listener) -> tuple[Any, list[str]]:  # noqa: ARG001
     """How far a study's ranking can be trusted: the verdict, every baseline on the same candidates, what it cost.
 
     Writes report.html (one file, no network), report.csv and report.json.
@@ -45,14 +41,13 @@ def report(request: ReportRequest, as_json: bool) -> None:
     from ftdnas.report.terminal import lines
 
     page, comparison = run_report(request)
-    text = (page.parent / "report.json").read_text(encoding="utf-8")
-    told = lines(comparison) if comparison is not None else [UNKNOWN]
-    notes = [f"note: {note}" for note in json.loads(text)["notes"]]
-    click.echo(text if as_json else "\n".join([*told, *notes, f"look at   {page}"]), nl=not as_json)
+    told = read_json(page.with_name("report.json"), "make it again")
+    verdict = lines(comparison) if comparison is not None else [UNKNOWN]
+    return told, [*verdict, *(f"note: {note}" for note in told["notes"]), f"look at   {page}"]
 
 
 @command(CheckRequest)
-def check(request: CheckRequest, as_json: bool) -> None:
+def check(request: CheckRequest, listener: Listener) -> tuple[Any, list[str]]:
     """Before a search: is the proxy worth it on these images and this space?
 
     Trains a few candidates for real, shortly, holds the proxy and its baselines up to that, and gives the verdict.
@@ -60,24 +55,20 @@ def check(request: CheckRequest, as_json: bool) -> None:
     from ftdnas.report.check import check as run
     from ftdnas.report.terminal import lines
 
-    with progress(as_json) as listener:
-        checked = run(request, listener)
-    if as_json:
-        click.echo((checked.page.parent / "report.json").read_text(encoding="utf-8"), nl=False)
-        return
+    checked = run(request, listener)
     shortened = f"the real trainings were shortened: {checked.truth.title}"
-    click.echo("\n".join([*lines(checked.comparison), shortened, f"look at   {checked.page}"]))
+    told = read_json(checked.page.with_name("report.json"), "make it again")
+    return told, [*lines(checked.comparison), shortened, f"look at   {checked.page}"]
 
 
 @command(AdviseRequest)
-def advise(request: AdviseRequest, as_json: bool) -> None:
+def advise(request: AdviseRequest, listener: Listener) -> tuple[Any, list[str]]:
     """What each way to a choice costs on this device, from a few timed steps: distil and screen, race, train all."""
     from ftdnas.ranking.advice import describe_advice
     from ftdnas.ranking.run import run_advice
 
-    with progress(as_json) as listener:
-        given = run_advice(request, listener)
-    click.echo(json.dumps(given.to_json()) if as_json else "\n".join(describe_advice(given)))
+    given = run_advice(request, listener)
+    return given.to_json(), describe_advice(given)
 
 
 def facts(made: Truth) -> dict[str, object]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,15 +14,14 @@ from fastapi import Path as InPath
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from pydantic import ValidationError
 
 from ftdnas.report.style import stated_policy
 from ftdnas.runtime.leases import DatabaseAway
 from ftdnas.service import studies
 from ftdnas.service.bounds import known_spaces
 from ftdnas.service.names import NAME
-from ftdnas.service.problems import Problem, told_errors
-from ftdnas.service.queue import KeyTaken
+from ftdnas.service.problems import Problem
+from ftdnas.service.queue import OVER, Job
 from ftdnas.service.requests import KINDS, Kind, coming
 from ftdnas.service.server import SPARE_BYTES, Server
 from ftdnas.service.uploads import receive_set
@@ -91,20 +90,13 @@ def submit(
     idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
 ) -> dict[str, Any]:
     """Queue a job. The same Idempotency-Key again is the same job."""
-    try:
-        request = KINDS[kind].model_validate(asked)
-    except ValidationError as error:
-        found = told_errors(error.errors())
-        raise Problem(422, f"{found[0]['where'] or kind}: {found[0]['problem']}", errors=found) from None
+    request = KINDS[kind].model_validate(asked)
     try:
         request.check(replace(server.bounds, coming=coming(server.board.waiting())))
     except LookupError as error:
         raise Problem(422, str(error.args[0])) from None
     kept = request.named().model_dump(exclude_unset=True)
-    try:
-        job, new = server.queue.submit(kind, kept, idempotency_key)
-    except KeyTaken as error:
-        raise Problem(409, str(error.args[0])) from None
+    job, new = server.queue.submit(kind, kept, idempotency_key)
     server.board.forget()
     response.headers["Location"] = f"/api/v1/jobs/{job.id}"
     if not new:
@@ -132,64 +124,61 @@ def show_job(server: ThisServer, job: Identity) -> dict[str, Any]:
 @router.get("/jobs/{job}/log", tags=["jobs"], response_class=PlainTextResponse)
 def log(server: ThisServer, job: Identity) -> str:
     """What the command said on its way, the last lines."""
-    return "\n".join(server.queue.get(job).log)
+    return server.queue.get(job).log
 
 
 @router.post("/jobs/{job}/cancel", tags=["jobs"], responses={409: {"description": "It is over"}})
 def cancel(server: ThisServer, job: Identity) -> dict[str, Any]:
     """End a job: at once where it waits, within 5 seconds where it runs. What it made stays, for a retry."""
-    return _changed(server, job, server.queue.cancel)
+    return _changed(server, server.queue.cancel(job))
 
 
 @router.post("/jobs/{job}/retry", tags=["jobs"], responses={409: {"description": "It did not fail"}})
 def retry(server: ThisServer, job: Identity) -> dict[str, Any]:
     """Queue a job that failed or was cancelled again; it goes on from what it left."""
-    return _changed(server, job, server.queue.retry)
+    return _changed(server, server.queue.retry(job))
 
 
-def _known_job(server: ThisServer, job: Identity) -> str:
-    """Before a stream begins: afterwards nothing can be refused any more."""
-    return server.board.job(job).id
+def _job_now(server: ThisServer, job: Identity) -> dict[str, Any]:
+    return server.board.told(server.board.job(job))
 
 
-def _first_jobs(server: ThisServer) -> list[dict[str, Any]]:
+def _jobs_now(server: ThisServer) -> list[dict[str, Any]]:
     return server.board.all_told()
 
 
 @router.get("/jobs/{job}/events", tags=["jobs"], response_class=EventSourceResponse)
 async def job_events(
-    server: ThisServer, request: Request, job: Annotated[str, Depends(_known_job)]
+    server: ThisServer, request: Request, job: Identity, first: Annotated[dict[str, Any], Depends(_job_now)]
 ) -> AsyncIterator[ServerSentEvent]:
     """The job's state now and after every change, to its end."""
-    said: dict[str, Any] = {}
-    while not server.closing.is_set() and not await request.is_disconnected():
-        try:
-            found = await run_in_threadpool(server.board.job, job)
-        except DatabaseAway:  # the stream lives on: the state comes when the database does
-            await asyncio.sleep(EVENT_S)
-            continue
-        told = server.board.told(found)
-        if told != said:
-            said = told
-            yield ServerSentEvent(data=told, event="job")
-        if found.over:
+    async for event in _events(server, request, "job", first, lambda: _job_now(server, job)):
+        yield event
+        if event.data["state"] in OVER:
             return
-        await asyncio.sleep(EVENT_S)
 
 
 @router.get("/events", tags=["jobs"], response_class=EventSourceResponse)
 async def events(
-    server: ThisServer, request: Request, told: Annotated[list[dict[str, Any]], Depends(_first_jobs)]
+    server: ThisServer, request: Request, first: Annotated[list[dict[str, Any]], Depends(_jobs_now)]
 ) -> AsyncIterator[ServerSentEvent]:
     """All jobs that wait or run, the first 100 of them, now and after every change."""
-    said: list[dict[str, Any]] | None = None
+    async for event in _events(server, request, "jobs", first, lambda: _jobs_now(server)):
+        yield event
+
+
+async def _events(
+    server: Server, request: Request, name: str, now: Any, look: Callable[[], Any]
+) -> AsyncIterator[ServerSentEvent]:
+    """`now`, of before the stream began (afterwards nothing can be refused any more), and every change `look` finds."""
+    said = None
     while not server.closing.is_set() and not await request.is_disconnected():
-        if told is not said:
-            said = told
-            yield ServerSentEvent(data=told, event="jobs")
+        if now != said:
+            said = now
+            yield ServerSentEvent(data=now, event=name)
         await asyncio.sleep(EVENT_S)
-        with contextlib.suppress(DatabaseAway):
-            told = await run_in_threadpool(server.board.all_told)
+        with contextlib.suppress(DatabaseAway):  # the stream lives on: the state comes when the database does
+            now = await run_in_threadpool(look)
 
 
 @router.get("/sets", tags=["synthetic sets"])
@@ -301,20 +290,15 @@ def study_csv(name: Name) -> PlainTextResponse:
 @router.get("/studies/{name}/report", tags=["reports"], response_class=HTMLResponse)
 def report_page(name: Name) -> HTMLResponse:
     """The report, one page that stands alone."""
-    path = studies.study(name).report_page()
-    if path is None:
-        raise Problem(404, f"the study {name} has no report yet: submit a report job")
-    text = path.read_text(encoding="utf-8")
+    text = _reported(name).read_text(encoding="utf-8")
     return HTMLResponse(text, headers={"Content-Security-Policy": f"{stated_policy(text)}; frame-ancestors 'self'"})
 
 
 @router.get("/studies/{name}/report.json", tags=["reports"])
 def report_json(name: Name) -> JSONResponse:
     """The same numbers."""
-    told = studies.study(name).report()
-    if told is None:
-        raise Problem(404, f"the study {name} has no report yet: submit a report job")
-    return JSONResponse(told)
+    _reported(name)
+    return JSONResponse(studies.study(name).report())
 
 
 @router.get("/truths", tags=["reports"])
@@ -328,14 +312,13 @@ def list_spaces() -> dict[str, Any]:
     """The built-in search spaces, and those that the operator installed."""
     from search_spaces.base import find_space
 
-    found = []
-    for name in known_spaces():
+    def told(name: str) -> dict[str, Any]:
         try:
-            space = find_space(name)
-            found.append({"name": name, "size": space.size, "problem": None})
+            return {"name": name, "size": find_space(name).size, "problem": None}
         except ValueError as error:
-            found.append({"name": name, "size": None, "problem": str(error)})
-    return {"spaces": found}
+            return {"name": name, "size": None, "problem": str(error)}
+
+    return {"spaces": [told(name) for name in known_spaces()]}
 
 
 @router.post("/spaces/validate", tags=["spaces"])
@@ -364,14 +347,16 @@ def recipes() -> dict[str, Any]:
     return {"recipes": [asdict(load_recipe(name)) for name in recipe_names()]}
 
 
-def _changed(server: Server, job: str, change: Any) -> dict[str, Any]:
-    server.queue.get(job)
-    try:
-        changed = change(job)
-    except LookupError as error:
-        raise Problem(409, str(error.args[0])) from None
+def _changed(server: Server, job: Job) -> dict[str, Any]:
     server.board.forget()
-    return server.board.told(changed)
+    return server.board.told(job)
+
+
+def _reported(study: str) -> Path:
+    path = studies.study(study).report_page()
+    if path is None:
+        raise LookupError(f"the study {study} has no report yet: submit a report job")
+    return path
 
 
 def _own_set(name: str) -> Path:

@@ -6,7 +6,7 @@ import heapq
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ftdnas.runtime.leases import DatabaseAway
@@ -103,25 +103,14 @@ class Board:
 
     def told(self, job: Job, *, whole: bool = False) -> dict[str, Any]:
         """A job as JSON, with its place and expected start where it waits."""
-        found: dict[str, Any] = {
-            "id": job.id,
-            "kind": job.kind,
-            "request": dict(job.request),
-            "state": job.state,
-            "created": job.created,
-            "started": job.started,
-            "ended": job.ended,
-            "attempts": job.attempts,
-            "cancelling": job.cancel and not job.over,
-            "progress": told_progress(job.progress),
-            "error": job.error,
-        }
+        found = asdict(job)
+        found |= {"cancelling": found.pop("cancel") and not job.over, "progress": told_progress(job.progress)}
+        del found["worker"]
+        output, log = found.pop("output"), found.pop("log")
         if job.state == "queued" and self._seen is not None:
             seen = self._seen
             found |= {"before": seen.before.get(job.id, len(seen.jobs)), "starts_in_s": seen.starts.get(job.id)}
-        if whole:
-            found |= {"output": job.output, "log": list(job.log)}
-        return found
+        return {**found, "output": output, "log": log.splitlines()} if whole else found
 
 
 def expected_starts(jobs: Sequence[Job], usual: Mapping[str, float], workers: int) -> dict[str, float | None]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
-from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
-from fastapi.responses import RedirectResponse
+from fastapi import Request
+from fastapi.responses import RedirectResponse, Response
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ftdnas.report.style import policy
 from ftdnas.service.problems import Problem, problem
@@ -38,9 +38,6 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 
-Scope = dict[str, Any]
-App = Callable[[Scope, Any, Any], Awaitable[None]]
-
 
 @dataclass(frozen=True)
 class Access:
@@ -65,74 +62,19 @@ def make_token(path: Path | None) -> str:
 class Guard:
     """An ASGI layer in front of the application."""
 
-    def __init__(self, app: App, access: Access, upload_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, access: Access, upload_bytes: int) -> None:
         self._app, self._access, self._upload_bytes = app, access, upload_bytes
 
-    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        request = Request(scope)
+        most = self._upload_bytes if request.method == "PUT" else BODY_BYTES
+        taken = 0
 
-        async def answer(message: dict[str, Any]) -> None:
-            if message["type"] == "http.response.start":
-                there = {name.lower() for name, _ in message["headers"]}
-                more = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
-                message["headers"] = [*message["headers"], *(one for one in more if one[0] not in there)]
-            await send(message)
-
-        refused = self._refusal(scope)
-        if refused is not None:
-            await refused(scope, receive, answer)
-            return
-        await self._app(scope, self._limited(scope, receive), answer)
-
-    def _refusal(self, scope: Scope) -> Any:
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        host = headers.get("host", "")
-        if self._access.hosts and _name(f"//{host}") not in self._access.hosts:
-            return problem(421, "this server is not called that: start it with --allow-host for another name")
-        origin = headers.get("origin")
-        if scope["method"] not in SAFE and origin is not None and origin.partition("://")[2] != host:
-            return problem(403, "requests from other sites are refused")
-        if scope["method"] not in SAFE and headers.get("sec-fetch-site") in ("cross-site", "same-site"):
-            return problem(403, "requests from other sites are refused")
-        length = headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > self._most(scope):
-            return problem(413, f"the body is larger than {self._most(scope):,} bytes")
-        return self._unknown(scope, headers)
-
-    def _unknown(self, scope: Scope, headers: dict[str, str]) -> Any:
-        token = self._access.token
-        if token is None or scope["path"].startswith(OPEN_PATHS):
-            return None
-        query = parse_qs(scope["query_string"].decode("latin-1"))
-        if scope["method"] == "GET" and "token" in query and not scope["path"].startswith("/api/"):
-            if _same(query["token"][0], token):  # the browser keeps it in a cookie, and no address shows it again
-                enter = RedirectResponse(scope["path"], 303)
-                enter.set_cookie(COOKIE, token, httponly=True, samesite="strict", max_age=30 * 86400)
-                return enter
-            return problem(401, "wrong token")
-        scheme, _, given = headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and _same(given.strip(), token):
-            return None
-        try:
-            cookies = SimpleCookie(headers.get("cookie", ""))
-        except CookieError:
-            cookies = SimpleCookie()
-        if COOKIE in cookies and _same(cookies[COOKIE].value, token):
-            return None
-        refused = problem(401, "this server needs its token: Authorization: Bearer TOKEN, or open /?token=TOKEN once")
-        refused.headers["WWW-Authenticate"] = "Bearer"
-        return refused
-
-    def _most(self, scope: Scope) -> int:
-        return self._upload_bytes if scope["method"] == "PUT" else BODY_BYTES
-
-    def _limited(self, scope: Scope, receive: Any) -> Any:
-        """A body without a length, or with a wrong one, is cut off where it becomes too large."""
-        most, taken = self._most(scope), 0
-
-        async def limited() -> Any:
+        async def limited() -> Message:
+            """A body without a length, or with a wrong one, is cut off where it becomes too large."""
             nonlocal taken
             message = await receive()
             taken += len(message.get("body", b""))
@@ -140,7 +82,48 @@ class Guard:
                 raise Problem(413, f"the body is larger than {most:,} bytes")
             return message
 
-        return limited
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        answering = self._refusal(request, most) or self._app
+        await answering(scope, limited, answer)
+
+    def _refusal(self, request: Request, most: int) -> Response | None:
+        headers = request.headers
+        host = headers.get("host", "")
+        if self._access.hosts and _name(f"//{host}") not in self._access.hosts:
+            return problem(421, "this server is not called that: start it with --allow-host for another name")
+        foreign = headers.get("origin", f"//{host}").partition("//")[2] != host
+        if request.method not in SAFE and (foreign or headers.get("sec-fetch-site") in ("cross-site", "same-site")):
+            return problem(403, "requests from other sites are refused")
+        length = headers.get("content-length", "0")
+        if not length.isdigit() or int(length) > most:
+            return problem(413, f"the body is larger than {most:,} bytes")
+        return self._unknown(request)
+
+    def _unknown(self, request: Request) -> Response | None:
+        token, path = self._access.token, request.scope["path"]
+        if token is None or path.startswith(OPEN_PATHS):
+            return None
+        entered = request.query_params.get("token")
+        if request.method == "GET" and entered and not path.startswith("/api/"):
+            if not _same(entered, token):
+                return problem(401, "wrong token")
+            enter = RedirectResponse(path, 303)  # the browser keeps it in a cookie, and no address shows it again
+            enter.set_cookie(COOKIE, token, httponly=True, samesite="strict", max_age=30 * 86400)
+            return enter
+        scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and _same(bearer.strip(), token):
+            return None
+        if _same(request.cookies.get(COOKIE, ""), token):
+            return None
+        refused = problem(401, "this server needs its token: Authorization: Bearer TOKEN, or open /?token=TOKEN once")
+        refused.headers["WWW-Authenticate"] = "Bearer"
+        return refused
 
 
 def _name(address: str) -> str:

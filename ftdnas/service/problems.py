@@ -10,12 +10,13 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from ftdnas.runtime.leases import DatabaseAway
 from ftdnas.service.names import NAME, NAME_SAID
 from ftdnas.service.paths import without_places
-from ftdnas.service.queue import QueueFull
+from ftdnas.service.queue import Conflict, QueueFull
 from ftdnas.service.render import page
 
 MEDIA = "application/problem+json"
@@ -82,10 +83,13 @@ def _translated(request: Request, error: Exception) -> Response:
             answer = _answer(request, error.status_code, str(error.detail))
             answer.headers.update(error.headers or {})
             return answer
-        case RequestValidationError():
+        case RequestValidationError() | ValidationError():
             problems = told_errors(error.errors())
-            first = problems[0] if problems else {"where": "request", "problem": "cannot be read"}
-            return _answer(request, 422, f"{first['where']}: {first['problem']}", errors=problems)
+            return _answer(
+                request, 422, f"{problems[0]['where'] or 'request'}: {problems[0]['problem']}", errors=problems
+            )
+        case Conflict():
+            return _answer(request, 409, str(error))
         case IndexError() | KeyError():
             raise error  # no unknown name: a mistake of ours
         case LookupError():

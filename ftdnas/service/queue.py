@@ -9,20 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
-from sqlalchemy import (
-    Boolean,
-    Column,
-    Connection,
-    Float,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    Text,
-    exc,
-    func,
-    select,
-)
+import sqlalchemy as sql
+from sqlalchemy import Column, Connection, Float, Integer, String, Text, func, select
+from sqlalchemy.dialects import postgresql, sqlite
 
 from ftdnas.runtime.database import JOBS, SCHEMA, Storage
 from ftdnas.runtime.leases import DatabaseAway, Leases, insist, now_of
@@ -38,28 +27,43 @@ MOST_OPEN = 1000  # jobs that wait or run
 USUAL = 10  # jobs of a kind, the last ones, whose durations say what is usual
 Result = TypeVar("Result")
 
-_METADATA = MetaData()
-_JOBS = Table(
+
+class _Json(sql.TypeDecorator[Mapping[str, Any]]):
+    """An object as text, the same on every database."""
+
+    impl, cache_ok = Text, True
+
+    def process_bind_param(self, value: Mapping[str, Any] | None, dialect: Any) -> str | None:  # noqa: ARG002
+        return None if value is None else json.dumps(value, sort_keys=True)
+
+    def process_result_value(self, value: str | None, dialect: Any) -> Mapping[str, Any] | None:  # noqa: ARG002
+        return json.loads(value) if value else None
+
+
+_METADATA = sql.MetaData()
+_JOBS = sql.Table(
     JOBS,
     _METADATA,
     Column("id", String(32), primary_key=True),
     Column("kind", String(20), nullable=False),
-    Column("request", Text, nullable=False),
+    Column("request", _Json, nullable=False),
     Column("state", String(12), nullable=False, index=True),
     Column("created", Float(53), nullable=False, index=True),
     Column("started", Float(53)),
     Column("ended", Float(53)),
     Column("attempts", Integer, nullable=False, default=0),
-    Column("cancel", Boolean, nullable=False, default=False),
-    Column("progress", Text),
+    Column("cancel", sql.Boolean, nullable=False, default=False),
+    Column("progress", _Json),
     Column("log", Text),
     Column("output", Text),
     Column("error", Text),
     Column("worker", String(120)),
     Column("idempotency_key", String(200), unique=True),
 )
-_SHORT = [column for column in _JOBS.c if column.name not in ("log", "output")]  # what a list needs
-_SCHEMA = Table(SCHEMA, _METADATA, Column("name", String(40), primary_key=True), Column("version", Integer))
+_JOB = _JOBS.c  # its columns
+_ALL = [column for column in _JOB if column.name != "idempotency_key"]
+_SHORT = [column for column in _ALL if column.name not in ("log", "output")]  # what a list needs
+_SCHEMA = sql.Table(SCHEMA, _METADATA, Column("name", String(40), primary_key=True), Column("version", Integer))
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ class Job:
     attempts: int = 0
     cancel: bool = False
     progress: Mapping[str, Any] = field(default_factory=dict)
-    log: tuple[str, ...] = ()
+    log: str = ""
     output: str = ""
     error: str | None = None
     worker: str | None = None
@@ -86,8 +90,8 @@ class Job:
         return self.state in OVER
 
 
-class KeyTaken(LookupError):
-    """An idempotency key that belongs to another job."""
+class Conflict(LookupError):
+    """What cannot be done to a job as it is."""
 
 
 class QueueFull(ValueError):
@@ -110,101 +114,79 @@ class Queue:
     def submit(self, kind: str, request: Mapping[str, Any], key: str | None = None) -> tuple[Job, bool]:
         """Queue a job; (it, whether it is new). The same `key` again is the same job.
 
-        Raises KeyTaken where the key was used for another request, QueueFull where too many jobs are open.
+        Raises Conflict where the key was used for another request, QueueFull where too many jobs are open.
         """
-        text = json.dumps(request, sort_keys=True)
-        identity = uuid.uuid4().hex
-        values = {"id": identity, "kind": kind, "request": text, "state": "queued", "created": self._now()}
+        values = {"id": uuid.uuid4().hex, "kind": kind, "request": request, "state": "queued", "created": self._now()}
+        insert = sqlite.insert if self._engine.dialect.name == "sqlite" else postgresql.insert
+        new = insert(_JOBS).values(**values, idempotency_key=key).on_conflict_do_nothing()
+        there = select(*_ALL).where(
+            (_JOB.id == values["id"]) | (_JOB.idempotency_key == (values["id"] if key is None else key))
+        )
 
-        def insert(connection: Connection) -> bool:
-            """Whether the key was free; a repetition finds what it did."""
-            if connection.execute(select(_JOBS.c.id).where(_JOBS.c.id == identity)).first() is not None:
-                return True
-            open_now = select(func.count()).select_from(_JOBS).where(_JOBS.c.state.in_(OPEN))
+        def act(connection: Connection) -> Any:
+            """A repetition finds what it did."""
+            if (row := connection.execute(there).first()) is not None:
+                return row
+            open_now = select(func.count()).select_from(_JOBS).where(_JOB.state.in_(OPEN))
             if connection.execute(open_now).scalar_one() >= MOST_OPEN:
                 raise QueueFull(f"{MOST_OPEN:,} jobs wait already: cancel some, or come back later")
-            new = _JOBS.insert().values(**values, attempts=0, cancel=False, idempotency_key=key)
-            try:
-                with connection.begin_nested():
-                    connection.execute(new)
-            except exc.IntegrityError:
-                return False
-            return True
+            connection.execute(new)
+            return connection.execute(there).one()
 
-        there = self._by_key(key)
-        if there is None and not self._do(insert):
-            there = self._by_key(key)
-        if there is None:
-            return self.get(identity), True
-        if (there.kind, json.dumps(dict(there.request), sort_keys=True)) != (kind, text):
-            raise KeyTaken("this Idempotency-Key was used for another job: give each submission a key of its own")
-        return there, False
+        job = _job(self._do(act))
+        if (job.kind, job.request) != (kind, json.loads(json.dumps(request))):
+            raise Conflict("this Idempotency-Key was used for another job: give each submission a key of its own")
+        return job, job.id == values["id"]
 
     def get(self, identity: str) -> Job:
         """Raises LookupError for an id that nobody has."""
-        row = self._do(lambda connection: connection.execute(select(_JOBS).where(_JOBS.c.id == identity)).first())
-        if row is None:
-            raise LookupError(f"no job {identity!r}")
-        return _job(row)
+        for job in self._read(select(*_ALL).where(_JOB.id == identity)):
+            return job
+        raise LookupError(f"no job {identity!r}")
 
     def page(self, *, states: Sequence[str] = (), limit: int = 50, offset: int = 0) -> tuple[list[Job], int]:
         """(jobs, newest first, without their logs and outputs; how many there are)."""
-        where = _JOBS.c.state.in_(list(states)) if states else _JOBS.c.id.is_not(None)
-        order = (_JOBS.c.created.desc(), _JOBS.c.id)
-
-        def read(connection: Connection) -> tuple[list[Any], int]:
-            rows = connection.execute(select(*_SHORT).where(where).order_by(*order).limit(limit).offset(offset)).all()
-            count = connection.execute(select(func.count()).select_from(_JOBS).where(where)).scalar_one()
-            return list(rows), count
-
-        rows, count = self._do(read)
-        return [_job(row) for row in rows], count
+        where = _JOB.state.in_(states) if states else sql.true()
+        count = select(func.count()).select_from(_JOBS).where(where)
+        query = select(*_SHORT).where(where).order_by(_JOB.created.desc(), _JOB.id).limit(limit).offset(offset)
+        return self._read(query), self._do(lambda connection: connection.execute(count).scalar_one())
 
     def waiting(self) -> list[Job]:
         """Those that are queued or running, the oldest first."""
-        query = select(*_SHORT).where(_JOBS.c.state.in_(OPEN)).order_by(_JOBS.c.created, _JOBS.c.id)
-        return [_job(row) for row in self._do(lambda connection: connection.execute(query).all())]
+        return self._read(select(*_SHORT).where(_JOB.state.in_(OPEN)).order_by(_JOB.created, _JOB.id))
 
     def of_study(self, study: str) -> Job | None:
         """The newest job that makes a study, or made it."""
-        named = _JOBS.c.request.contains(json.dumps(study), autoescape=True)
-        query = select(*_SHORT).where(named & _JOBS.c.kind.in_(["search", "check"])).order_by(_JOBS.c.created.desc())
-        rows = self._do(lambda connection: connection.execute(query).all())
-        return next((job for job in map(_job, rows) if job.request.get("study") == study), None)
+        named = sql.type_coerce(_JOB.request, Text).contains(json.dumps(study), autoescape=True)
+        query = select(*_SHORT).where(named & _JOB.kind.in_(["search", "check"])).order_by(_JOB.created.desc())
+        return next((job for job in self._read(query) if job.request.get("study") == study), None)
 
     def usual_s(self) -> dict[str, float]:
         """Kind -> how many seconds its last jobs took, the median; without kinds that nobody finished yet."""
-        done = (_JOBS.c.state == "succeeded") & _JOBS.c.started.is_not(None)
-        query = select(_JOBS.c.kind, _JOBS.c.started, _JOBS.c.ended).where(done).order_by(_JOBS.c.ended.desc())
+        done = (_JOB.state == "succeeded") & _JOB.started.is_not(None)
+        query = select(_JOB.kind, _JOB.started, _JOB.ended).where(done).order_by(_JOB.ended.desc()).limit(10 * USUAL)
         took: dict[str, list[float]] = {}
-        for kind, started, ended in self._do(lambda connection: connection.execute(query.limit(10 * USUAL)).all()):
+        for kind, started, ended in self._do(lambda connection: connection.execute(query).all()):
             took.setdefault(kind, []).append(ended - started)
         return {kind: statistics.median(seconds[:USUAL]) for kind, seconds in took.items()}
 
     def cancel(self, identity: str) -> Job:
-        """A job that waits ends now; one that runs is asked to. Raises LookupError for one that is over."""
-        of_it = _JOBS.c.id == identity
-        waits = _JOBS.update().where(of_it & (_JOBS.c.state == "queued"))
-        runs = _JOBS.update().where(of_it & (_JOBS.c.state == "running"))
-
-        def act(connection: Connection) -> int:
-            ended = connection.execute(waits.values(state="cancelled", ended=self._now())).rowcount
-            return ended or connection.execute(runs.values(cancel=True)).rowcount
-
-        if not self._do(act):
-            raise LookupError(f"job {identity} is {self.get(identity).state}: there is nothing to cancel")
+        """A job that waits ends now; one that runs is asked to. Raises Conflict for one that is over."""
+        waits = _JOB.state == "queued"
+        state, ended = sql.case((waits, "cancelled"), else_=_JOB.state), sql.case((waits, self._now()))
+        if not self._change((_JOB.id == identity) & _JOB.state.in_(OPEN), state=state, ended=ended, cancel=~waits):
+            raise Conflict(f"job {identity} is {self.get(identity).state}: there is nothing to cancel")
         return self.get(identity)
 
     def retry(self, identity: str) -> Job:
         """Queue a job that failed or was cancelled once more: it goes on from what it left.
 
-        Raises LookupError for any other.
+        Raises Conflict for any other.
         """
-        again = {"state": "queued", "attempts": 0, "cancel": False, "error": None, "ended": None, "started": None}
-        again |= {"progress": None}
-        query = _JOBS.update().where((_JOBS.c.id == identity) & _JOBS.c.state.in_(["failed", "cancelled"]))
-        if not self._do(lambda connection: connection.execute(query.values(**again)).rowcount):
-            raise LookupError(
+        stopped = (_JOB.id == identity) & _JOB.state.in_(["failed", "cancelled"])
+        again = {"state": "queued", "attempts": 0, "cancel": False}
+        if not self._change(stopped, **again, **dict.fromkeys(("error", "ended", "started", "progress"))):
+            raise Conflict(
                 f"job {identity} is {self.get(identity).state}: only what failed or was cancelled begins again"
             )
         return self.get(identity)
@@ -225,39 +207,29 @@ class Queue:
         for job in found:
             if job.id not in free or not can_begin(job, found) or leases.claim(job.id) != "ours":
                 continue
-            begin = {
-                "state": "running",
-                "started": func.coalesce(_JOBS.c.started, self._now()),
-                "attempts": _JOBS.c.attempts + 1,
-                "worker": worker,
-            }
-            query = _JOBS.update().where((_JOBS.c.id == job.id) & _JOBS.c.state.in_(OPEN)).values(**begin)
-            if self._do(lambda connection, query=query: connection.execute(query).rowcount):  # type: ignore[misc]
+            begin = {"state": "running", "started": func.coalesce(_JOB.started, self._now()), "worker": worker}
+            if self._change((_JOB.id == job.id) & _JOB.state.in_(OPEN), **begin, attempts=_JOB.attempts + 1):
                 return self.get(job.id)
             leases.release(job.id)  # it was over before the claim
         return None
 
     def asked(self, taken: Job) -> Literal["go on", "cancel", "lost"]:
         """What is wanted of a job that was taken; "lost": another carries it out now, or nobody."""
-        query = select(_JOBS.c.cancel).where(_held(taken))
-        row = self._do(lambda connection: connection.execute(query).first())
-        return "lost" if row is None else "cancel" if row.cancel else "go on"
+        query = select(_JOB.cancel).where(_held(taken))
+        cancel = self._do(lambda connection: connection.execute(query).scalar())
+        return "lost" if cancel is None else "cancel" if cancel else "go on"
 
     def note(self, taken: Job, progress: Mapping[str, Any], log: Sequence[str]) -> None:
         """Write down where a job that was taken is."""
-        values = {"progress": json.dumps(progress), "log": "\n".join(log[-LOG_LINES:])}
-        self._do(lambda connection: connection.execute(_JOBS.update().where(_held(taken)).values(**values)))
+        self._change(_held(taken), progress=progress, log="\n".join(log[-LOG_LINES:]))
 
     def end(self, taken: Job, state: State, *, output: str = "", error: str | None = None) -> None:
         """Write down what came of a job that was taken."""
-        values = {"state": state, "ended": self._now(), "output": output, "error": error}
-        self._do(lambda connection: connection.execute(_JOBS.update().where(_held(taken)).values(**values)))
+        self._change(_held(taken), state=state, ended=self._now(), output=output, error=error)
 
     def put_back(self, taken: Job, *, counted: bool) -> None:
         """Queue a job that was taken again, where its process or its worker ended before it did."""
-        attempts = _JOBS.c.attempts if counted else _JOBS.c.attempts - 1
-        query = _JOBS.update().where(_held(taken)).values(state="queued", attempts=attempts)
-        self._do(lambda connection: connection.execute(query))
+        self._change(_held(taken), state="queued", attempts=_JOB.attempts if counted else _JOB.attempts - 1)
 
     def hurry(self, patience_s: float) -> None:
         """From now on do not wait longer than this for a database that is away."""
@@ -265,26 +237,13 @@ class Queue:
 
     def answers(self) -> str | None:
         """None where the database answers at once, else what it says."""
-        query = select(_JOBS.c.id).limit(1)
-
-        def ask() -> None:
-            with self._engine.connect() as connection:
-                connection.execute(query).first()
-
         try:
-            insist(ask, self._engine, 0.0)
+            self._do(lambda connection: connection.execute(select(_JOB.id).limit(1)).first(), 0.0)
         except DatabaseAway:
             return "the database does not answer"
         except ValueError as error:
             return str(error)
         return None
-
-    def _by_key(self, key: str | None) -> Job | None:
-        if key is None:
-            return None
-        query = select(_JOBS).where(_JOBS.c.idempotency_key == key)
-        row = self._do(lambda connection: connection.execute(query).first())
-        return None if row is None else _job(row)
 
     def _now(self) -> Any:
         return now_of(self._engine)
@@ -301,29 +260,26 @@ class Queue:
                     f"one needs {VERSION}): run that version, or take another --storage"
                 )
 
-    def _do(self, action: Callable[[Connection], Result]) -> Result:
+    def _read(self, query: sql.Select[Any]) -> list[Job]:
+        return [_job(row) for row in self._do(lambda connection: connection.execute(query).all())]
+
+    def _change(self, where: sql.ColumnElement[bool], **values: Any) -> int:
+        """How many jobs there were to change."""
+        query = _JOBS.update().where(where).values(**values)
+        return self._do(lambda connection: connection.execute(query).rowcount)
+
+    def _do(self, action: Callable[[Connection], Result], patience_s: float | None = None) -> Result:
         def attempt() -> Result:
             with self._engine.begin() as connection:
                 return action(connection)
 
-        return insist(attempt, self._engine, self._patience_s)
+        return insist(attempt, self._engine, self._patience_s if patience_s is None else patience_s)
 
 
-def _held(taken: Job) -> Any:
+def _held(taken: Job) -> sql.ColumnElement[bool]:
     """The row of a job, while it is in the attempt that was taken."""
-    return (_JOBS.c.id == taken.id) & (_JOBS.c.state == "running") & (_JOBS.c.attempts == taken.attempts)
+    return (_JOB.id == taken.id) & (_JOB.state == "running") & (_JOB.attempts == taken.attempts)
 
 
-def _job(row: Any) -> Job:
-    told = dict(row._mapping)
-    told.pop("idempotency_key", None)
-    log = told.pop("log", None)
-    return Job(
-        **{
-            **told,
-            "request": json.loads(told["request"]),
-            "progress": json.loads(told["progress"] or "{}"),
-            "log": tuple((log or "").splitlines()),
-            "output": told.get("output") or "",
-        }
-    )
+def _job(row: sql.Row[Any]) -> Job:
+    return Job(**{name: value for name, value in row._mapping.items() if value is not None})

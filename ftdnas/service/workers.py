@@ -166,7 +166,7 @@ class _Child:
     changed: bool = True
 
     def __post_init__(self) -> None:
-        self.log: deque[str] = deque(self.job.log, maxlen=LOG_LINES)
+        self.log: deque[str] = deque(self.job.log.splitlines(), maxlen=LOG_LINES)
         self.begun = time.time()
         self._before_s = float(self.job.progress.get("spent_s", 0.0))  # in earlier attempts
 
