@@ -24,6 +24,7 @@ from distill.experts import ExpertBuffer
 from distill.files import whole_file
 from distill.images.augment import parse_augment
 from distill.matching import Match, draw_steps, match
+from distill.randomness import generator
 from distill.recipe import MatchingRecipe, Recipe
 from distill.restart import MatchingState, RestartPoints, read_tensors, write_tensors
 from distill.run import Progress, Run
@@ -239,7 +240,7 @@ class _Matching:
     def _step(self, state: MatchingState, derivatives: Derivatives) -> MatchingState | str:
         """The state after one outer step, or why it must not be taken."""
         matching, experts, device = self.recipe.matching, self.experts, self.run.device
-        draws = self.run.generator("matching", state.step)
+        draws = generator(self.run.seed, "matching", state.step)
         expert = int(torch.randint(experts.num_experts, (1,), generator=draws))
         epoch = int(torch.randint(matching.max_start_epoch, (1,), generator=draws))
         image_shape: tuple[int, int, int] = tuple(state.images.shape[1:])  # type: ignore[assignment]

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -166,9 +166,9 @@ class _Training:
         """From where its file ends, or from the beginning, to its last epoch."""
         recipe, path = self.recipe, expert_file(self.folder, expert)
         saved = time.monotonic()
-        try:
+        if path.exists():
             trajectory = _Trajectory.load(path)
-        except FileNotFoundError:
+        else:
             initial = initial_weights(self.network, recipe.seed, "expert", expert)
             derivatives = self._derivatives(None, None)
             made_on = _made_on(self.run) + ", compiled" * derivatives.compiled
@@ -191,14 +191,14 @@ class _Training:
                     f"expert {expert} diverged in epoch {epoch}: "
                     f"use a smaller experts.lr than {recipe.lr} or experts.rho than {recipe.rho}"
                 )
-            trajectory = _Trajectory(
-                [*trajectory.rows, last.to(STORAGES[recipe.storage])],
-                last,
-                [*trajectory.losses, loss],
-                trajectory.seconds + time.perf_counter() - begun,
-                trajectory.made_on,
-                derivatives.compiled,
-                derivatives.chunk_size,
+            trajectory = replace(
+                trajectory,
+                rows=[*trajectory.rows, last.to(STORAGES[recipe.storage])],
+                last=last,
+                losses=[*trajectory.losses, loss],
+                seconds=trajectory.seconds + time.perf_counter() - begun,
+                compiled=derivatives.compiled,
+                chunk_size=derivatives.chunk_size,
             )
             # A file holds all rows, so writing it after every short epoch would cost more than the epochs.
             if epoch == self.epochs or time.monotonic() - saved > SAVE_EVERY_S:
@@ -272,20 +272,14 @@ class _Trajectory:
 
     @classmethod
     def load(cls, path: Path) -> _Trajectory:
-        """Raises FileNotFoundError where there is none and ValueError where the file is damaged."""
-        if not path.exists():
-            raise FileNotFoundError(f"{path} does not exist")
-        facts = _read_facts(path)
+        """Raises ValueError where the file is damaged."""
+        facts = {"made_on": "not recorded", "compiled": False, "chunk_size": None, **_read_facts(path)}
         with safe_open(path, framework="pt") as file:
-            rows, last = list(file.get_tensor("weights")), file.get_tensor("last")
-        made_on = facts.get("made_on", "not recorded")
-        taken = facts.get("compiled", False), facts.get("chunk_size")
-        return cls(rows, last, facts["losses"], facts["seconds"], made_on, *taken)
+            return cls(list(file.get_tensor("weights")), file.get_tensor("last"), **facts)
 
     def save(self, path: Path) -> None:
-        facts = {"losses": self.losses, "seconds": self.seconds, "made_on": self.made_on}
-        facts |= {"compiled": self.compiled, "chunk_size": self.chunk_size}
-        tensors = {"weights": torch.stack(self.rows), "last": self.last}
+        facts = {each.name: getattr(self, each.name) for each in fields(self)}
+        tensors = {"weights": torch.stack(facts.pop("rows")), "last": facts.pop("last")}
         with whole_file(path) as beside:
             save_file(tensors, beside, metadata={"ftdnas": json.dumps(facts, sort_keys=True)})
 

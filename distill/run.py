@@ -65,9 +65,3 @@ class Run:
     listener: Listener = ignore
     compiled: bool | None = None
     memory_bytes: int | None = None
-
-    def generator(self, *path: str | int) -> torch.Generator:
-        """The generator of the draws named by `path`; see `distill.randomness`."""
-        from distill.randomness import generator
-
-        return generator(self.seed, *path)

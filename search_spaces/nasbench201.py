@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import operator
 import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -122,12 +123,9 @@ class CellModule(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         nodes = [images]
         edges = iter(self.edges)
-        for node in range(1, 4):
-            total = next(edges)(nodes[0])
-            for source in range(1, node):
-                total = total + next(edges)(nodes[source])
-            nodes.append(total)
-        return nodes[3]
+        for _ in range(3):
+            nodes.append(functools.reduce(operator.add, [next(edges)(node) for node in nodes]))
+        return nodes[-1]
 
 
 class Reduction(nn.Module):

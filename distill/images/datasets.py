@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.images.downloads import list_published
+from distill.images.downloads import PUBLISHED, list_published
 from distill.images.folders import list_folder
 from distill.images.listing import Listing, ListingRequest, from_arrays
 from distill.images.photos import dimensions
@@ -121,11 +121,7 @@ _FAST_AI = "https://s3.amazonaws.com/fast-ai-imageclas"
 # name -> proper name, loader
 DATASETS: dict[str, tuple[str, Callable[[ListingRequest], Listing]]] = {
     "digits": ("digits", _digits),
-    "cifar10": ("CIFAR-10", list_published),
-    "cifar100": ("CIFAR-100", list_published),
-    "svhn": ("SVHN", list_published),
-    "mnist": ("MNIST", list_published),
-    "fashionmnist": ("Fashion-MNIST", list_published),
+    **{name: (title, list_published) for name, (title, _) in PUBLISHED.items()},
     "tiny-imagenet": (
         "Tiny ImageNet",
         _unpacked("http://cs231n.stanford.edu/tiny-imagenet-200.zip", "tiny-imagenet-200", "tiny-imagenet"),

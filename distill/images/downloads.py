@@ -17,19 +17,19 @@ from distill.files import locked
 from distill.images.listing import Listing, ListingRequest, from_arrays
 from distill.run import Progress
 
-CLASSES = {
-    "cifar10": "CIFAR10",
-    "cifar100": "CIFAR100",
-    "svhn": "SVHN",
-    "mnist": "MNIST",
-    "fashionmnist": "FashionMNIST",
-}  # name -> class in torchvision.datasets
+PUBLISHED = {
+    "cifar10": ("CIFAR-10", "CIFAR10"),
+    "cifar100": ("CIFAR-100", "CIFAR100"),
+    "svhn": ("SVHN", "SVHN"),
+    "mnist": ("MNIST", "MNIST"),
+    "fashionmnist": ("Fashion-MNIST", "FashionMNIST"),
+}  # name -> proper name, class in torchvision.datasets
 _TIMEOUT_S = 30
 _FAILURES = (RuntimeError, ValueError, AssertionError, OSError)  # of torchvision where data are missing or not whole
 
 
 def list_published(request: ListingRequest) -> Listing:
-    """List one of `CLASSES` as torchvision stores it, in `root`, `root`/name or `downloads`/name.
+    """List one of `PUBLISHED` as torchvision stores it, in `root`, `root`/name or `downloads`/name.
 
     What is nowhere is downloaded to `downloads`/name and checked there, by torchvision. Raises FileNotFoundError, with
     what was looked for, where, and how to bring it, if that is not allowed or fails.
@@ -37,7 +37,7 @@ def list_published(request: ListingRequest) -> Listing:
     from torchvision import datasets
 
     name, title, root = request.name, request.title, request.root
-    kind = getattr(datasets, CLASSES[name])
+    kind = getattr(datasets, PUBLISHED[name][1])
     home = request.downloads / name
     places = [home] if root is None else [root / name, root, home]
     for place in places:

@@ -86,9 +86,8 @@ def _complete(listing: Listing, validation: float) -> tuple[NDArray[np.str_], st
     if present == ["train"]:
         raise ValueError(f"{listing.name} has a train split but no test split: add one, or give all images unsplit")
     if "test" not in present:
-        return np.where(
-            given == "validation", "test", given
-        ), "train as given, the given validation images are the test"
+        tested = np.where(given == "validation", "test", given)
+        return tested, "train as given, the given validation images are the test"
     return given, "train and test as given"
 
 

@@ -225,12 +225,10 @@ def derivatives_for(
     what the caller will make besides. Raises ValueError for a budget that even one image at a time exceeds, or that
     batch norm does not allow to keep to.
     """
+    eager = Derivatives(network, precision=precision, chunk_size=chunk_size, say=say)
     if budget_bytes is not None:
         free = budget_bytes - beside_bytes - taken_bytes(images.device)
-        chunk_size = _within(
-            free, Derivatives(network, precision=precision), weights, images, labels, chunk_size, second=second, say=say
-        )
-    eager = Derivatives(network, precision=precision, chunk_size=chunk_size, say=say)
+        eager.chunk_size = _within(free, eager, weights, images, labels, second=second)
     if compiled is False:
         return eager
 
@@ -263,18 +261,10 @@ def derivatives_for(
 
 
 def _within(
-    free_bytes: int,
-    derivatives: Derivatives,
-    weights: Tensor,
-    images: Tensor,
-    labels: Tensor,
-    chunk_size: int | None,
-    *,
-    second: bool,
-    say: Say,
+    free_bytes: int, derivatives: Derivatives, weights: Tensor, images: Tensor, labels: Tensor, *, second: bool
 ) -> int | None:
-    """The chunk that keeps to what is free; `chunk_size` where that is small enough."""
-    whole = min(chunk_size or len(images), len(images))
+    """The size of chunks that keeps to what is free; the derivatives' own where that is small enough."""
+    whole = min(derivatives.chunk_size or len(images), len(images))
 
     def compute(count: int) -> object:
         _, gradient = derivatives.loss_and_gradient(weights, images[:count], labels[:count])
@@ -282,7 +272,7 @@ def _within(
 
     size = fitting(compute, whole, free_bytes)
     if size == whole:
-        return chunk_size
+        return derivatives.chunk_size
     if derivatives.network.mixes_batch:
         raise ValueError("the memory does not hold a minibatch, and batch norm does not allow to cut it: allow more")
     needed = held(compute, 1)
@@ -291,7 +281,7 @@ def _within(
             f"the memory is too little: one image alone takes {needed / 2**20:,.0f} MB, and of what was allowed "
             f"{max(0, free_bytes) / 2**20:,.0f} MB are free: allow more, or take a narrower backbone"
         )
-    say(f"minibatches of {len(images)} images are taken in chunks of at most {size}, to keep to the memory")
+    derivatives.say(f"minibatches of {len(images)} images are taken in chunks of at most {size}, to keep to the memory")
     return size
 
 

@@ -30,18 +30,13 @@ class PeakBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Sequence[Any], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         out = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(out):
-            if isinstance(tensor, Tensor):
-                self._hold(tensor.untyped_storage())
+        for storage in (leaf.untyped_storage() for leaf in tree_leaves(out) if isinstance(leaf, Tensor)):
+            if storage._cdata not in self._held:
+                self._held[storage._cdata] = storage.nbytes()
+                self.now += storage.nbytes()
+                self.peak = max(self.peak, self.now)
+                weakref.finalize(storage, self._release, storage._cdata)
         return out
-
-    def _hold(self, storage: torch.UntypedStorage) -> None:
-        address = storage._cdata
-        if address not in self._held:
-            self._held[address] = storage.nbytes()
-            self.now += storage.nbytes()
-            self.peak = max(self.peak, self.now)
-            weakref.finalize(storage, self._release, address)
 
     def _release(self, address: int) -> None:
         self.now -= self._held.pop(address, 0)

@@ -77,9 +77,8 @@ class ModelSpaceDefinition(Definition):
         space.validate(sample)
         try:
             return space.freeze(sample)  # type: ignore[no-any-return]
-        except (
-            NotImplementedError
-        ):  # a choice added by add_mutable: nni.nas says to make it again in the sample's context
+        except NotImplementedError:
+            # A choice added by add_mutable: nni.nas says to make it again in the sample's context.
             with model_context(sample):
                 return type(space)(*space.trace_args, **space.trace_kwargs)  # type: ignore[no-any-return]
 
@@ -131,9 +130,8 @@ def _one_at_a_time() -> Iterator[None]:
     if file is None or not file.is_file():
         yield
         return
-    with file.open(
-        "rb"
-    ) as held:  # the file that writes is there for all, and can be locked where nothing can be written
+    # The file that writes is there for all, and can be locked where nothing can be written.
+    with file.open("rb") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         yield
 
