@@ -126,11 +126,11 @@ class Card:
 
 def told(card: Card) -> str:
     """The card as Markdown."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=False,  # it is Markdown
-        keep_trailing_newline=True,
-    )
-    return environment.get_template("card.md").render(
-        card=card, data=card.data, recipe=card.recipe, rival=card.pretrained
-    )
+    return text_of("card.md", card=card, data=card.data, recipe=card.recipe, rival=card.pretrained)
+
+
+def text_of(template: str, **values: Any) -> str:
+    """What a template of this folder makes of the values, which are no HTML and so are not escaped."""
+    folder = FileSystemLoader(Path(__file__).parent / "templates")
+    environment = Environment(loader=folder, autoescape=False, keep_trailing_newline=True)
+    return environment.get_template(template).render(values)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from ftdnas.candidates.layers import INDENT, Call, construct, is_layer, laid_out, literal, repeated
+from ftdnas.finishing.card import text_of
 
 IN_PLACE = {operator.iadd: operator.add, operator.isub: operator.sub, operator.imul: operator.mul}  # as it is printed
 OURS = {"self", "torch", "nn", "F"}  # names that no class may take
@@ -48,7 +49,18 @@ def plain_code(
         raise ValueError(f"{name} cannot be written as plain code: {said}") from None
     facts = [f"{sum(weights.numel() for weights in original.parameters()):,} weights."]
     facts += [] if writer.classes == training.classes else ["What only happens in training (dropout) is left out."]
-    code = _file(name, image_shape, num_classes, writer.classes, expression, standardized, " ".join(facts))
+    channels, height, width = image_shape
+    code = text_of(
+        "network.py.txt",
+        title=name.replace("\\", "\\\\").replace('"""', "'''"),
+        shape=f"(N, {channels}, {height}, {width})",
+        num_classes=num_classes,
+        facts=" ".join(facts),
+        classes=writer.classes,
+        expression=expression,
+        functional=any("F." in body for body in [*writer.classes.values(), expression]),
+        standardized=standardized and [literal([float(value) for value in values]) for values in standardized],
+    )
     _check_equal(original, code, name, image_shape)
     return code
 
@@ -224,60 +236,6 @@ def _zeros(tensor: Tensor) -> Call:
     shape = ", ".join(map(str, tensor.shape))
     kind = "" if tensor.dtype == torch.float32 else f", dtype={tensor.dtype}"
     return Call("torch.zeros", [("", f"({shape}{',' if tensor.ndim == 1 else ''}){kind}")])
-
-
-def _file(
-    name: str,
-    image_shape: tuple[int, int, int],
-    num_classes: int,
-    classes: Mapping[str, str],
-    expression: str,
-    standardized: tuple[Sequence[float], Sequence[float]] | None,
-    facts: str,
-) -> str:
-    channels, height, width = image_shape
-    shape = f"(N, {channels}, {height}, {width})"
-    bodies = [*classes.values(), expression]
-    imports = ["from collections import OrderedDict"] if "OrderedDict(" in expression else []
-    imports += ["", "import torch"] if imports else ["import torch"]
-    imports += ["import torch.nn.functional as F"] if any("F." in body for body in bodies) else []
-    title = name.replace("\\", "\\\\").replace('"""', "'''")
-    parts = [
-        f'"""{title}\n\nFor float32 images {shape} and {num_classes} classes: {facts}\n'
-        f'It needs PyTorch alone, and safetensors to load weights.\n"""\n',
-        "\n".join([*imports, "from torch import nn"]),
-    ]
-    parts += [f"\n\nclass {called}(nn.Module):\n{body}" for called, body in classes.items()]
-    parts.append(
-        f'\n\ndef build_network():\n{INDENT}"""The network with fresh weights: images {shape} to scores '
-        f'(N, {num_classes})."""\n{INDENT}return {expression}'
-    )
-    parts.append(_LOAD)
-    if standardized is not None:
-        mean, deviation = (literal([float(value) for value in values]) for values in standardized)
-        parts.append(_PREPARE.format(mean=mean, deviation=deviation, shape=shape))
-    return "\n".join(parts) + "\n"
-
-
-_LOAD = '''
-
-def load_network(file):
-    """The network with the weights of a .safetensors file, ready to be used."""
-    from safetensors.torch import load_file
-
-    network = build_network()
-    network.load_state_dict(load_file(file))
-    return network.eval()'''
-_PREPARE = '''
-
-MEAN = {mean}
-DEVIATION = {deviation}
-
-
-def prepare(pixels):
-    """Pixels {shape} between 0 and 1 as the network was trained on."""
-    mean, deviation = (torch.tensor(values).view(1, -1, 1, 1) for values in (MEAN, DEVIATION))
-    return (pixels - mean) / deviation'''
 
 
 def _check_unshared(network: nn.Module) -> None:

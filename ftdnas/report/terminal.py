@@ -82,12 +82,6 @@ def _cells(line: Line, k: int) -> tuple[str, ...]:
     top = next(top for top in line.tops if top.k == k)
     ahead = "" if line.ahead is None else str(line.ahead)
     cost = seconds_told(line.seconds) + (f" + {seconds_told(line.overhead_s)}" if line.overhead_s else "")
-    lost = f"{line.failed}" + (f", {line.dead} dead" if line.dead else "")
-    return (
-        str(line.headline.spearman),
-        str(line.better_half.spearman),
-        points(top.regret),
-        ahead,
-        cost,
-        lost if line.failed or line.dead else "",
-    )
+    dead = f"{line.failed}, {line.dead} dead" if line.dead else ""
+    lost = dead or (str(line.failed) if line.failed else "")
+    return str(line.headline.spearman), str(line.better_half.spearman), points(top.regret), ahead, cost, lost

@@ -219,35 +219,35 @@ def fronts(table: Table) -> list[Chart]:
 def _front(table: Table, name: str, label: str, costs: Sequence[float | None]) -> Chart | None:
     real = bool(table.truth)
     values: Values = table.truth if real else table.columns[0].values
-    known = [
-        row
+    scale = 100.0 if real else 1.0
+    known = {
+        row: (float(cost), scale * value)
         for row, (cost, value) in enumerate(zip(costs, values, strict=True))
         if cost is not None and cost > 0 and value is not None and math.isfinite(value)
         if not real or value > table.chance_bound
-    ]
-    left = sum(value is not None for value in values) - len(known)
+    }
     if len(known) < 2:
         return None
-    scale = 100.0 if real else 1.0
-    front = {known[place] for place in pareto([costs[row] for row in known], [values[row] for row in known])}
-    told = "accuracy in truth, percent" if real else f"score: {table.columns[0].title}"
+    rows = list(known)
+    best = [rows[place] for place in pareto([known[row][0] for row in rows], [known[row][1] for row in rows])]
     dots = []
-    for row in known:
-        x, y = float(costs[row] or 0.0), scale * (values[row] or 0.0)
+    for row, (x, y) in known.items():
         shown = percent(values[row]) if real else f"score {values[row]:.4g}"
-        title = f"{table.candidates[row]}\n{shown}\n{number(x)} {name}" + ("\non the front" if row in front else "")
-        dots.append(Dot(x, y, title, MARKED if row in front else FAINT))
-    edge = sorted((float(costs[row] or 0.0), scale * (values[row] or 0.0)) for row in front)
-    line = Curve(tuple(x for x, _ in edge), tuple(y for _, y in edge), "", MARKED)
+        title = f"{table.candidates[row]}\n{shown}\n{number(x)} {name}" + ("\non the front" if row in best else "")
+        dots.append(Dot(x, y, title, MARKED if row in best else FAINT))
+    left = sum(value is not None for value in values) - len(known)
     return Chart(
         name=f"front-{name}",
         heading=f"{'Accuracy' if real else 'Score'} against {'FLOPs' if name == 'flops' else name}",
-        caption=f"Orange: the Pareto front, {len(front)} candidates that no other beats in both."
+        caption=f"Orange: the Pareto front, {len(best)} candidates that no other beats in both."
         + (f" {left} at chance are not drawn." if real and left else ""),
-        x=around([dot.x for dot in dots], label, log=True),
-        y=around([dot.y for dot in dots], told),
+        x=around([x for x, _ in known.values()], label, log=True),
+        y=around(
+            [y for _, y in known.values()],
+            "accuracy in truth, percent" if real else f"score: {table.columns[0].title}",
+        ),
         dots=tuple(dots),
-        curves=(line,),
+        curves=(Curve(tuple(known[row][0] for row in best), tuple(known[row][1] for row in best), "", MARKED),),
     )
 
 
