@@ -59,12 +59,9 @@ def find_space(spec: str) -> SearchSpace:
         return SPACES[spec]
     from search_spaces.outside.load import installed_spaces, is_file_space, load_space
 
-    if is_file_space(spec):
+    if is_file_space(spec) or spec in installed_spaces():
         return load_space(spec)
-    installed = installed_spaces()
-    if spec in installed:
-        return installed[spec]()
-    known = [*SPACES, *installed]
+    known = [*SPACES, *installed_spaces()]
     raise LookupError(f"unknown search space {spec!r}: {hint(spec, known)}, or give file.py:function")
 
 

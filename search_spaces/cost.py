@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 
 import torch
@@ -9,6 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from search_spaces.architecture import Architecture, ImageShape
+from search_spaces.messages import one_line
 
 
 def parameter_count(architecture: Architecture, image_shape: ImageShape, num_classes: int) -> int:
@@ -50,14 +52,12 @@ def _parameter_count(case: _Case) -> int:
 
 @functools.lru_cache(maxsize=100_000)
 def _flops(case: _Case) -> int:
-    try:
+    with contextlib.suppress(Exception):  # a network that looks at its numbers, as by .item(), must really run
         return _counted(case, "meta")
-    except Exception:  # a network that looks at its numbers, as by .item(), must really run
-        try:
-            return _counted(case, "cpu")
-        except Exception as error:
-            text = str(error).strip().partition("\n")[0]
-            raise ValueError(f"{case.architecture.name} cannot be run: {type(error).__name__}: {text}") from None
+    try:
+        return _counted(case, "cpu")
+    except Exception as error:
+        raise ValueError(f"{case.architecture.name} cannot be run: {one_line(error)}") from None
 
 
 def _counted(case: _Case, device: str) -> int:

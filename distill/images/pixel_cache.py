@@ -131,31 +131,28 @@ def _decode(
     place = np.argsort(order)
     shape = (len(order), channels, size, size)
     row_bytes = channels * size * size
-    sides = np.zeros(len(order), np.int64)
+    sides: list[int] = []
     encodings: Counter[str] = Counter()
-    done = 0
     file.truncate(len(order) * row_bytes)
     threads = min(len(os.sched_getaffinity(0)), 16)
     with warnings.catch_warnings(), ThreadPoolExecutor(threads) as pool:
         warnings.filterwarnings("ignore", module=r"PIL(\..*)?")  # of odd metadata in images that it reads well
 
-        def work(batch: Sequence[tuple[int, Encoded]]) -> list[tuple[int, int, str]]:
+        def work(batch: Sequence[tuple[int, Encoded]]) -> list[tuple[int, str]]:
             facts = []
             for row, encoded in batch:
                 image = decode(encoded, size, channels, listing.describe(row))
                 # Written by position instead of through a mapping, whose dirty pages would count as our memory.
                 os.pwrite(file.fileno(), image.pixels.tobytes(), int(place[row]) * row_bytes)
-                facts.append((row, image.short_side, image.encoding))
+                facts.append((image.short_side, image.encoding))
             return facts
 
         fetched = listing.fetch()
         while group := list(itertools.islice(fetched, 4 * threads)):  # so many encoded batches wait in memory
             for facts in pool.map(work, group):
-                for row, short_side, encoding in facts:
-                    sides[row] = short_side
-                    encodings[encoding] += 1
-                done += len(facts)
-                listener(Progress("images", done, len(order)))
+                sides += [short_side for short_side, _ in facts]
+                encodings.update(encoding for _, encoding in facts)
+                listener(Progress("images", len(sides), len(order)))
     encodings.pop("", None)
     return shape, int(np.median(sides)), dict(sorted(encodings.items()))
 

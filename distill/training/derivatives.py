@@ -136,16 +136,14 @@ class CompiledDerivatives(Derivatives):
     compiled = True
 
     @cached_property
-    def _shapes(self) -> dict[str, list[tuple[int, ...]]]:
-        return {"first": [], "second": []}
-
-    @cached_property
-    def _static(self) -> dict[str, Callable[..., tuple[Tensor, ...]]]:
+    def _static(self) -> dict[str, tuple[Callable[..., tuple[Tensor, ...]], list[tuple[int, ...]]]]:
+        """Either function, compiled, and the shapes of images that it was compiled for."""
         mode = "reduce-overhead" if next(self.network.module.parameters()).is_cuda else "default"
-        return {
-            "first": torch.compile(self._first_static, dynamic=False, mode=mode),
-            "second": torch.compile(self._second_static, dynamic=False, mode=mode),
+        functions: dict[str, Callable[..., tuple[Tensor, ...]]] = {
+            "first": self._first_static,
+            "second": self._second_static,
         }
+        return {which: (torch.compile(each, dynamic=False, mode=mode), []) for which, each in functions.items()}
 
     def _first(self, weights: Tensor, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         return self._call("first", super()._first, weights, images, labels)  # type: ignore[return-value]
@@ -154,18 +152,18 @@ class CompiledDerivatives(Derivatives):
         return self._call("second", super()._second, weights, images, labels, vector)  # type: ignore[return-value]
 
     def _call(self, which: str, eager: Callable[..., tuple[Tensor, ...]], *inputs: Tensor) -> tuple[Tensor, ...]:
-        shape, known = tuple(inputs[1].shape), self._shapes[which]
+        shape, (static, known) = tuple(inputs[1].shape), self._static[which]
         if shape not in known:
             if len(known) == MOST_SHAPES:
                 return eager(*inputs)
             with _quiet():
-                self._static[which](*inputs)
+                static(*inputs)
             known.append(shape)
         if not inputs[0].is_cuda:
-            return tuple(self._static[which](*inputs))
+            return tuple(static(*inputs))
         torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         # A replay overwrites what the one before returned.
-        return tuple(output.clone() for output in self._static[which](*inputs))
+        return tuple(output.clone() for output in static(*inputs))
 
     def _first_static(self, weights: Tensor, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         gradient, loss = grad_and_value(self._loss)(self._named(weights), images, labels)
