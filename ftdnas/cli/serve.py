@@ -11,18 +11,17 @@ import click
 if TYPE_CHECKING:
     from ftdnas.service.bounds import Bounds
 
-MOST = ("ipc", "epochs", "experts", "outer-steps", "candidates")
+MOST = ("ipc", "epochs", "experts", "outer_steps", "candidates")
+MOST_HELP = "The most that a job may ask for."
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
 def service_options(command: Any) -> Any:
     """What a server and its workers must agree on."""
     root = "Folder with NAME/train.parquet of known data sets; also FTDNAS_DATA."
+    most = [click.option(f"--most-{name.replace('_', '-')}", type=click.IntRange(1), help=MOST_HELP) for name in MOST]
     for option in (
-        *(
-            click.option(f"--most-{name}", type=click.IntRange(1), help="The most that a job may ask for.")
-            for name in MOST[::-1]
-        ),
+        *most[::-1],
         click.option("--ray-address", metavar="ADDRESS", help="Of a running cluster."),
         click.option("--executor", type=click.Choice(["local", "ray"]), default="local", show_default=True),
         click.option("--data-root", type=FOLDER, envvar="FTDNAS_DATA", help=root),
@@ -49,12 +48,9 @@ def serve(
     Jobs run in processes of their own and survive a restart. It listens to this machine alone; with another --host
     everybody who connects needs the token.
     """
-    from ftdnas.service.run import default_workers
     from ftdnas.service.run import serve as run
 
-    bounds = bounds_of(asked)
-    count = default_workers() if workers is None else workers
-    run(host, port, asked["storage"], bounds, count, token_file=token_file, hosts=hosts, say=click.echo)
+    run(host, port, asked["storage"], bounds_of(asked), workers, token_file=token_file, hosts=hosts, say=click.echo)
 
 
 @click.command()
@@ -64,8 +60,7 @@ def worker(workers: int, **asked: Any) -> None:
     """Carry out the jobs of a service that shares the --storage and the home folder, here or on another machine."""
     from ftdnas.service.run import work
 
-    bounds = bounds_of(asked)
-    work(asked["storage"], bounds, workers, click.echo)
+    work(asked["storage"], bounds_of(asked), workers, click.echo)
 
 
 def bounds_of(asked: dict[str, Any]) -> Bounds:
@@ -80,12 +75,12 @@ def bounds_of(asked: dict[str, Any]) -> Bounds:
         if not equals or not name.isidentifier() or not Path(path).exists():
             raise click.UsageError(f"--data {text}: write NAME=PATH, PATH being a folder of images or a parquet file")
         folders[name] = Path(path).resolve()
-    most = {name.replace("-", "_"): asked[f"most_{name.replace('-', '_')}"] for name in MOST}
+    most = {name: asked[f"most_{name}"] for name in MOST if asked[f"most_{name}"] is not None}
     root = asked["data_root"]
     return Bounds(
         folders=folders,
         root=None if root is None else root.resolve(),
         executor=asked["executor"],
         ray_address=asked["ray_address"],
-        **{name: value for name, value in most.items() if value is not None},
+        **most,
     )

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Body, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Body, Depends, Header, HTTPException, Query, Request, Response
 from fastapi import Path as InPath
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse
@@ -20,8 +20,7 @@ from ftdnas.runtime.leases import DatabaseAway
 from ftdnas.service import studies
 from ftdnas.service.bounds import known_spaces
 from ftdnas.service.names import NAME
-from ftdnas.service.problems import Problem
-from ftdnas.service.queue import OVER, Job
+from ftdnas.service.queue import OVER
 from ftdnas.service.requests import KINDS, Kind, coming
 from ftdnas.service.server import SPARE_BYTES, Server
 from ftdnas.service.uploads import receive_set
@@ -94,7 +93,7 @@ def submit(
     try:
         request.check(replace(server.bounds, coming=coming(server.board.waiting())))
     except LookupError as error:
-        raise Problem(422, str(error.args[0])) from None
+        raise HTTPException(422, str(error.args[0])) from None
     kept = request.named().model_dump(exclude_unset=True)
     job, new = server.queue.submit(kind, kept, idempotency_key)
     server.board.forget()
@@ -127,16 +126,15 @@ def log(server: ThisServer, job: Identity) -> str:
     return server.queue.get(job).log
 
 
-@router.post("/jobs/{job}/cancel", tags=["jobs"], responses={409: {"description": "It is over"}})
-def cancel(server: ThisServer, job: Identity) -> dict[str, Any]:
-    """End a job: at once where it waits, within 5 seconds where it runs. What it made stays, for a retry."""
-    return _changed(server, server.queue.cancel(job))
+@router.post("/jobs/{job}/{change}", tags=["jobs"], responses={409: {"description": "It is over, or did not fail"}})
+def change_job(server: ThisServer, job: Identity, change: Literal["cancel", "retry"]) -> dict[str, Any]:
+    """`cancel` ends a job: at once where it waits, within 5 seconds where it runs. What it made stays, for a retry.
 
-
-@router.post("/jobs/{job}/retry", tags=["jobs"], responses={409: {"description": "It did not fail"}})
-def retry(server: ThisServer, job: Identity) -> dict[str, Any]:
-    """Queue a job that failed or was cancelled again; it goes on from what it left."""
-    return _changed(server, server.queue.retry(job))
+    `retry` queues one that failed or was cancelled again; it goes on from what it left.
+    """
+    changed = server.queue.cancel(job) if change == "cancel" else server.queue.retry(job)
+    server.board.forget()
+    return server.board.told(changed)
 
 
 def _job_now(server: ThisServer, job: Identity) -> dict[str, Any]:
@@ -206,16 +204,13 @@ def download_set(name: Name) -> FileResponse:
     return FileResponse(path, media_type="application/octet-stream", filename=path.name)
 
 
-@router.get("/sets/{name}/sheet", tags=["synthetic sets"], response_class=FileResponse)
-def contact_sheet(name: Name) -> FileResponse:
-    """The images in true colours, as PNG."""
-    return _picture(sheet_of(_own_set(name)))
-
-
-@router.get("/sets/{name}/curve", tags=["synthetic sets"], response_class=FileResponse)
-def curve(name: Name) -> FileResponse:
-    """The course of losses and accuracies, as PNG, where the set was distilled."""
-    return _picture(curve_of(_own_set(name)))
+@router.get("/sets/{name}/{figure}", tags=["synthetic sets"], response_class=FileResponse)
+def show_figure(name: Name, figure: Literal["sheet", "curve"]) -> FileResponse:
+    """PNG: the images in true colours, or the course of losses and accuracies where the set was distilled."""
+    path = (sheet_of if figure == "sheet" else curve_of)(_own_set(name))
+    if not path.is_file():
+        raise LookupError("this set has no such figure")
+    return FileResponse(path, media_type="image/png", headers={"Cache-Control": "no-cache"})
 
 
 @router.put(
@@ -242,10 +237,10 @@ def delete_set(server: ThisServer, name: Name, force: bool = False) -> None:
     library = Library()
     identity = library.entry(name).facts.get("identity")  # None: damaged
     copies = [one for one in library.list() if one.name != name and one.facts.get("identity") == identity]
-    users = [] if identity is None or copies else [view.name for view in studies.with_set(identity)]
+    users = [] if identity is None or copies else [view.folder.name for view in studies.with_set(identity)]
     users += [f"job {job.id}" for job in server.board.waiting() if job.request.get("set") == name]
     if users and not force:
-        raise Problem(
+        raise HTTPException(
             409, f"{', '.join(users[:5])} need the set {name} for their reports: force=true deletes it anyway"
         )
     library.remove(name)
@@ -284,7 +279,9 @@ def front(name: Name, cost: Literal["parameters", "flops", "latency_ms"] = "para
 @router.get("/studies/{name}/csv", tags=["studies"], response_class=PlainTextResponse)
 def study_csv(name: Name) -> PlainTextResponse:
     """The candidates as a table."""
-    return PlainTextResponse(studies.csv_of(studies.study(name).trials()), media_type="text/csv")
+    import pandas as pd
+
+    return PlainTextResponse(pd.DataFrame(studies.study(name).trials()).to_csv(index=False), media_type="text/csv")
 
 
 @router.get("/studies/{name}/report", tags=["reports"], response_class=HTMLResponse)
@@ -347,11 +344,6 @@ def recipes() -> dict[str, Any]:
     return {"recipes": [asdict(load_recipe(name)) for name in recipe_names()]}
 
 
-def _changed(server: Server, job: Job) -> dict[str, Any]:
-    server.board.forget()
-    return server.board.told(job)
-
-
 def _reported(study: str) -> Path:
     path = studies.study(study).report_page()
     if path is None:
@@ -374,9 +366,3 @@ def _set(library: Library, name: str) -> dict[str, Any]:
     told["problem"] = "its file is damaged" if entry.problem else None
     told["has_curve"] = curve_of(entry.path).is_file()
     return told
-
-
-def _picture(path: Path) -> FileResponse:
-    if not path.is_file():
-        raise LookupError("this set has no such figure")
-    return FileResponse(path, media_type="image/png", headers={"Cache-Control": "no-cache"})

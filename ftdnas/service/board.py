@@ -20,12 +20,10 @@ SHOWN = 100  # open jobs that are told at once
 
 @dataclass(frozen=True)
 class Seen:
-    """All open jobs, the oldest first, as they were at one moment."""
+    """All open jobs by their ids, the oldest first, as they were at one moment."""
 
-    jobs: tuple[Job, ...] = ()
-    by_id: Mapping[str, Job] = field(default_factory=dict)
+    jobs: Mapping[str, Job] = field(default_factory=dict)
     starts: Mapping[str, float | None] = field(default_factory=dict)  # of those that wait, in so many seconds
-    before: Mapping[str, int] = field(default_factory=dict)
     told: list[dict[str, Any]] = field(default_factory=list)  # the first ones as JSON; the same list while it is equal
 
 
@@ -48,7 +46,7 @@ class Board:
 
     def job(self, identity: str) -> Job:
         """As it was at most half a second ago. Raises LookupError for an id that nobody has."""
-        found = self.seen().by_id.get(identity) or self._over.get(identity)
+        found = self.seen().jobs.get(identity) or self._over.get(identity)
         if found is None:
             found = self._queue.get(identity)
             if found.over:
@@ -64,7 +62,7 @@ class Board:
 
     def waiting(self) -> tuple[Job, ...]:
         """Those queued or running, oldest first."""
-        return self.seen().jobs
+        return tuple(self.seen().jobs.values())
 
     def all_told(self) -> list[dict[str, Any]]:
         """The first hundred open jobs as JSON: the same list, itself, until something changes."""
@@ -85,17 +83,15 @@ class Board:
 
     def _look(self) -> None:
         try:
-            jobs = tuple(self._queue.waiting())
+            jobs = self._queue.waiting()
             if time.monotonic() - self._usual_at > USUAL_S:
                 self._usual, self._usual_at = self._queue.usual_s(), time.monotonic()
         except DatabaseAway as error:
             self._away = error
         else:
-            queued = [job for job in jobs if job.state == "queued"]
-            before = {job.id: len(jobs) - len(queued) + place for place, job in enumerate(queued)}
             starts = expected_starts(jobs, self._usual, self._workers)
             last = self._seen.told if self._seen else []
-            self._seen = Seen(jobs, {job.id: job for job in jobs}, starts, before)
+            self._seen = Seen({job.id: job for job in jobs}, starts)
             told = [self.told(job) for job in jobs[:SHOWN]]
             self._seen = replace(self._seen, told=last if told == last else told)
             self._away = None
@@ -108,8 +104,9 @@ class Board:
         del found["worker"]
         output, log = found.pop("output"), found.pop("log")
         if job.state == "queued" and self._seen is not None:
-            seen = self._seen
-            found |= {"before": seen.before.get(job.id, len(seen.jobs)), "starts_in_s": seen.starts.get(job.id)}
+            jobs, starts = self._seen.jobs, self._seen.starts
+            before = len(jobs) - len(starts) + list(starts).index(job.id) if job.id in starts else len(jobs)
+            found |= {"before": before, "starts_in_s": starts.get(job.id)}
         return {**found, "output": output, "log": log.splitlines()} if whole else found
 
 
@@ -141,6 +138,5 @@ def _left(job: Job, usual: Mapping[str, float]) -> float:
 
 def told_progress(progress: Mapping[str, Any]) -> dict[str, Any]:
     """With the fraction of the stage that is done."""
-    if not progress.get("total"):
-        return dict(progress)
-    return {**progress, "fraction": min(1.0, progress["done"] / progress["total"])}
+    total = progress.get("total")
+    return {**progress, "fraction": min(1.0, progress["done"] / total)} if total else dict(progress)

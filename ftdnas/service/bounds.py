@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import astuple, dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,16 @@ from ftdnas.sets.request import METHODS, DistilRequest, setting_texts
 
 if TYPE_CHECKING:
     from distill.recipe import Recipe
+
+LIMITS = {  # setting of a recipe -> the bound that it keeps to
+    "ipc": "ipc",
+    "data.image_size": "pixels",
+    "experts.num_experts": "experts",
+    "teachers": "experts",
+    "matching.outer_steps": "outer_steps",
+    **dict.fromkeys(("matching.syn_steps", "matching.max_start_epoch", "matching.expert_epochs"), "epochs"),
+    **{f"evaluation.{training}.epochs": "epochs" for training in ("train", "validation", "full")},
+}
 
 
 @dataclass(frozen=True)
@@ -156,26 +167,10 @@ def _check_distillation(request: DistilRequest, bounds: Bounds) -> None:
 
 
 def _check_recipe(recipe: Recipe, bounds: Bounds) -> None:
-    matching, evaluation = recipe.matching, recipe.evaluation
-    for what, value, most in (
-        ("ipc", recipe.ipc, bounds.ipc),
-        ("data.image_size", recipe.data.image_size or 1, bounds.pixels),
-        ("experts.num_experts", recipe.experts.num_experts, bounds.experts),
-        ("teachers", recipe.teachers or 0, bounds.experts),
-        ("matching.outer_steps", matching.outer_steps, bounds.outer_steps),
-        ("matching.syn_steps", matching.syn_steps, bounds.epochs),
-        (
-            "the steps of matching.lr_images_grid",
-            len(matching.lr_images_grid) * matching.grid_steps,
-            bounds.outer_steps,
-        ),
-        ("matching.max_start_epoch", matching.max_start_epoch, bounds.epochs),
-        ("matching.expert_epochs", matching.expert_epochs, bounds.epochs),
-        ("the epochs of evaluation.train", evaluation.train.epochs, bounds.epochs),
-        ("the epochs of evaluation.validation", evaluation.validation.epochs, bounds.epochs),
-        ("the epochs of evaluation.full", evaluation.full.epochs, bounds.epochs),
-    ):
-        _check_within(what, value, most)
+    for name, limit in LIMITS.items():
+        _check_within(name, attrgetter(name)(recipe) or 0, getattr(bounds, limit))
+    grid = len(recipe.matching.lr_images_grid) * recipe.matching.grid_steps
+    _check_within("the steps of matching.lr_images_grid", grid, bounds.outer_steps)
     if len(str(astuple(recipe))) > 5000:
         raise ValueError("these settings are too long for a recipe")
     check_architecture(recipe.backbone)

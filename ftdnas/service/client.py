@@ -6,8 +6,8 @@ import json
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import httpx
@@ -25,7 +25,7 @@ class ServerError(ValueError):
         self.status = status
 
 
-class Client:
+class Client(AbstractContextManager["Client"]):
     """A running `ftdnas serve` at `url`; use it in a with block, or call `close`.
 
     Every method raises ServerError, one line, where the server refuses or does not answer.
@@ -41,12 +41,7 @@ class Client:
             raise ServerError(0, f"{url} is no address of a server: write http://HOST:PORT ({error})") from None
         self.url = url
 
-    def __enter__(self) -> Client:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *ended: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -95,7 +90,7 @@ class Client:
                                 return
             except httpx.TransportError as error:
                 why = error
-            lost_at = time.monotonic() if lost_at is None else lost_at
+            lost_at = lost_at or time.monotonic()
             if time.monotonic() - lost_at > RECONNECT_S:
                 raise self._silent(why)
             time.sleep(PAUSE_S)
@@ -125,10 +120,9 @@ class Client:
 
     def upload(self, path: Path, name: str) -> dict[str, Any]:
         """Take the file of a synthetic set into the server's library."""
+        headers = {"Content-Type": "application/octet-stream"}
         with path.open("rb") as file:
-            return self._json(
-                "PUT", f"/sets/{name}", content=file, headers={"Content-Type": "application/octet-stream"}
-            )
+            return self._json("PUT", f"/sets/{name}", content=file, headers=headers)
 
     def studies(self) -> list[dict[str, Any]]:
         return list(self._all("/studies", "studies"))
@@ -142,13 +136,11 @@ class Client:
         return self._json("GET", f"/studies/{study}/report.json")
 
     def _all(self, path: str, key: str) -> Iterator[dict[str, Any]]:
-        offset = 0
-        while True:
+        offset, total = 0, 1
+        while offset < total:
             page = self._json("GET", path, params={"offset": offset, "limit": 500})
             yield from page[key]
-            offset += len(page[key])
-            if not page[key] or offset >= page["total"]:
-                return
+            offset, total = offset + len(page[key]), page["total"] if page[key] else 0
 
     def _json(self, method: str, path: str, **given: Any) -> dict[str, Any]:
         found: dict[str, Any] = self._answer(method, path, **given).json()

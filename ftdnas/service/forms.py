@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ftdnas.runtime.options import Asked, asked_of
 
-FIRST = [
+FIRST = (
     "dataset",
     "space",
     "set",
@@ -20,7 +20,7 @@ FIRST = [
     "name",
     "proxy",
     "compare",
-]
+)
 FEW = 6  # so many are all in sight
 
 
@@ -37,17 +37,12 @@ class Field:
     main: bool
     default: str
 
-    @property
-    def title(self) -> str:
-        return self.name.replace("_", " ")
-
 
 def fields_of(request: type, choices: Mapping[str, Sequence[str]], given: Mapping[str, str]) -> list[Field]:
     """The inputs of a command's request, the usual ones first; `choices` by name, `given` fills them in."""
     shown = [asked for asked in asked_of(request) if not asked.option.local and not asked.is_mapping]
     fields = [_field(asked, choices.get(asked.name, ()), given, len(shown) <= FEW) for asked in shown]
-    order = {name: place for place, name in enumerate(FIRST)}
-    return sorted(fields, key=lambda field: order.get(field.name, len(order)))
+    return sorted(fields, key=lambda field: [*FIRST, field.name].index(field.name))
 
 
 def _field(asked: Asked, known: Sequence[str], given: Mapping[str, str], few: bool) -> Field:

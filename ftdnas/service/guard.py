@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from fastapi import Request
+from fastapi import HTTPException, Request
 from fastapi.responses import RedirectResponse, Response
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ftdnas.report.style import policy
-from ftdnas.service.problems import Problem, problem
+from ftdnas.service.problems import problem
 
 COOKIE = "ftdnas_token"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -79,7 +79,7 @@ class Guard:
             message = await receive()
             taken += len(message.get("body", b""))
             if taken > most:
-                raise Problem(413, f"the body is larger than {most:,} bytes")
+                raise HTTPException(413, f"the body is larger than {most:,} bytes")
             return message
 
         async def answer(message: Message) -> None:

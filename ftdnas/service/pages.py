@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
 
 from fastapi import APIRouter, Request
-from fastapi import Path as InPath
 from fastapi.responses import HTMLResponse
 
 from ftdnas.candidates.screening import SCORES
 from ftdnas.service import studies
-from ftdnas.service.api import Identity, ThisServer, list_sets, show_set
-from ftdnas.service.bounds import known_spaces
+from ftdnas.service.api import Identity, Name, ThisServer, list_sets, show_set
 from ftdnas.service.forms import fields_of
 from ftdnas.service.names import NAME
 from ftdnas.service.queue import OVER
@@ -23,7 +20,6 @@ from ftdnas.sets.library import Library
 SHOWN = 20  # of each list on the overview
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
-Name = Annotated[str, InPath(pattern=NAME)]
 
 
 @router.get("/")
@@ -48,16 +44,8 @@ def new(server: ThisServer, kind: str, request: Request) -> HTMLResponse:
     """A form for a job; the query fills fields in."""
     if kind not in KINDS:
         raise LookupError(f"no kind of job {kind!r}: choose from {', '.join(KINDS)}")
-    from ftdnas.sets.recipes import recipe_names
-
-    choices = {
-        "dataset": list(server.bounds.datasets()),
-        "set": Library().names(),
-        "space": known_spaces(),
-        "recipe": recipe_names(),
-        "study": studies.study_names() if kind in ("truth", "report", "finish") else [],
-        "truth": studies.truths(),
-    }
+    choices = {name: list(known) for name, (_, known) in server.bounds.names().items()}
+    choices["study"] = studies.study_names() if kind in ("truth", "report", "finish") else []
     fields = fields_of(KINDS[kind].request, choices, dict(request.query_params))
     return page("new.html", kind=kind, what=(KINDS[kind].__doc__ or "").strip(), fields=fields, choices=choices)
 

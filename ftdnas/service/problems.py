@@ -24,14 +24,6 @@ AWAY = "the database does not answer: what runs goes on, and is told of when it 
 log = logging.getLogger(__name__)
 
 
-class Problem(Exception):
-    """An answer that is not what was asked for."""
-
-    def __init__(self, status: int, detail: str, **more: Any) -> None:
-        super().__init__(detail)
-        self.status, self.detail, self.more = status, detail, more
-
-
 def _answer(request: Request, status: int, detail: str, **more: Any) -> Response:
     """A problem, or for somebody who looks at a page, a page."""
     if request.method == "GET" and not request.url.path.startswith("/api/"):
@@ -64,21 +56,16 @@ def _said(error: Mapping[str, Any]) -> str:
 def install(app: FastAPI) -> None:
     """Translate what the core raises: unknown names 404, wrong values 422, a database or disk that is away 503."""
 
-    async def translated(request: Request, error: Exception) -> Response:
-        return _translated(request, error)
-
     async def unforeseen(request: Request, error: Exception) -> Response:  # its traceback is in the server's log
         return _answer(request, 500, f"an error of the server itself ({type(error).__name__}): see its log")
 
     app.add_exception_handler(Exception, unforeseen)
-    for kind in (Problem, HTTPException, RequestValidationError, LookupError, ValueError, DatabaseAway, OSError):
-        app.add_exception_handler(kind, translated)
+    for kind in (HTTPException, RequestValidationError, LookupError, ValueError, DatabaseAway, OSError):
+        app.add_exception_handler(kind, _translated)
 
 
-def _translated(request: Request, error: Exception) -> Response:
+async def _translated(request: Request, error: Exception) -> Response:
     match error:
-        case Problem():
-            return _answer(request, error.status, error.detail, **error.more)
         case HTTPException():
             answer = _answer(request, error.status_code, str(error.detail))
             answer.headers.update(error.headers or {})

@@ -9,7 +9,6 @@ from typing import Any
 
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader
-from markupsafe import Markup, escape
 
 from distill.run import duration
 
@@ -28,16 +27,6 @@ def shown(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def figure(value: float, name: str) -> str:
-    """A figure of a running job."""
-    return percent(value) if name.endswith("accuracy") else shown(value)
-
-
-def breakable(architecture: str) -> Markup:
-    """May go on in the next line after each of its choices."""
-    return escape(architecture).replace(",", Markup(",<wbr>"))
-
-
 def moment(seconds: float | None) -> str:
     return "" if seconds is None else time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(seconds)) + " UTC"
 
@@ -53,8 +42,6 @@ _PAGES.filters |= {
     "duration": lambda seconds: "" if seconds is None else duration(seconds),
     "moment": moment,
     "shown": shown,
-    "figure": figure,
-    "breakable": breakable,
 }
 
 

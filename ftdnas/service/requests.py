@@ -117,10 +117,7 @@ def _model(request: type) -> type[JobRequest]:
 
 
 def _annotation(asked: Asked) -> Any:
-    if asked.is_mapping:
-        annotation: Any = Settings
-    else:
-        annotation = _bounded(asked.kind, asked.option)
+    annotation: Any = Settings if asked.is_mapping else _bounded(asked.kind, asked.option)
     if asked.many:
         annotation = Annotated[list[annotation], BeforeValidator(_listed), Field(max_length=40)]
     return annotation | None if asked.may_be_none else annotation

@@ -28,26 +28,23 @@ from ftdnas.service.workers import Workers
 ANSWER_S = 2.0  # a request waits so long for the database: then it is told that it is away
 
 
-def default_workers() -> int:
-    """One job for each GPU, or one that has all cores."""
-    return max(1, len(visible_gpus()))
-
-
 def serve(
     host: str,
     port: int,
     storage_url: str | None,
     bounds: Bounds,
-    workers: int,
+    workers: int | None,
     *,
     token_file: Path | None = None,
     hosts: tuple[str, ...] = (),
     say: Callable[[str], None] = print,
 ) -> None:
-    """Run until SIGINT or SIGTERM. With 0 workers jobs only queue here: `work` carries them out elsewhere.
+    """Run until SIGINT or SIGTERM. With 0 workers jobs only queue here: `work` carries them out elsewhere. By
+    default it is one job for each GPU, or one that has all cores.
 
     Raises ValueError for a storage that cannot be used, and for a port that is taken.
     """
+    workers = max(1, len(visible_gpus())) if workers is None else workers
     listener = _bound(host, port)  # before any job is taken
     open_to_all = not is_loopback(host)
     token = make_token(token_file) if open_to_all or token_file else None
@@ -67,8 +64,16 @@ def serve(
             server_header=False,
             timeout_graceful_shutdown=2,
         )
-        running = _Announced(config, server, lambda bound: _announce(say, host, bound, token, token_file, workers))
-        running.run([listener])
+
+        def announce(bound: int) -> None:
+            address = f"http://[{host}]:{bound}/" if ":" in host else f"http://{host}:{bound}/"
+            new_token = token if token_file is None else None
+            jobs = f"{workers} job{'s' * (workers != 1)} at once; Ctrl-C ends it, jobs go on later"
+            say(f"ftdnas is at {address}{f'?token={new_token}' if new_token else ''}  ({jobs})")
+            if new_token:
+                say(f"other machines may connect: the token is {new_token}")
+
+        _Announced(config, server, announce).run([listener])
 
 
 def work(storage_url: str | None, bounds: Bounds, workers: int, say: Callable[[str], None] = print) -> None:
@@ -90,10 +95,8 @@ def _bound(host: str, port: int) -> socket.socket:
 
 
 def is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
     with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
     return False
 
 
@@ -102,17 +105,6 @@ def _names(host: str, more: tuple[str, ...]) -> tuple[str, ...]:
     if host in ("0.0.0.0", "::") and not more:
         return ()
     return tuple(dict.fromkeys([*LOOPBACK, host.lower(), *(name.lower() for name in more)]))
-
-
-def _announce(
-    say: Callable[[str], None], host: str, port: int, token: str | None, token_file: Path | None, workers: int
-) -> None:
-    shown = f"[{host}]" if ":" in host else host
-    secret = f"/?token={token}" if token and token_file is None else ""
-    jobs = f"{workers} job{'s' * (workers != 1)} at once"
-    say(f"ftdnas is at http://{shown}:{port}{secret or '/'}  ({jobs}; Ctrl-C ends it, jobs go on later)")
-    if token and token_file is None:
-        say(f"other machines may connect: the token is {token}")
 
 
 class _Announced(uvicorn.Server):

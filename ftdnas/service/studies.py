@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -39,10 +39,6 @@ class StudyView:
     job: str | None = None
 
     @property
-    def name(self) -> str:
-        return self.folder.name
-
-    @property
     def state(self) -> str:
         return "ranked" if self.ranking is not None else "running" if self.stopped is None else "stopped"
 
@@ -59,7 +55,7 @@ class StudyView:
         """What a list shows."""
         best = self.ranking.best(1) if self.ranking is not None else []
         return {
-            "name": self.name,
+            "name": self.folder.name,
             "state": self.state,
             "stopped": self.stopped,
             "job": self.job,
@@ -70,7 +66,7 @@ class StudyView:
             "images": self.settings.get("title"),
             "planned": self.planned,
             "best": best[0] if best else None,
-            "verdict": self.verdict(),
+            "verdict": (self.report() or {}).get("verdict"),
             "has_report": self.report_page() is not None,
         }
 
@@ -97,9 +93,6 @@ class StudyView:
     def report(self) -> dict[str, Any] | None:
         """What the report says, where there is one."""
         return read_json(self.folder.path / "report" / "report.json", "make it again") or None
-
-    def verdict(self) -> str | None:
-        return (self.report() or {}).get("verdict")
 
     def report_page(self) -> Path | None:
         path = self.folder.path / "report" / "report.html"
@@ -146,12 +139,6 @@ def with_set(identity: str) -> list[StudyView]:
         if view.settings.get("set") == identity:
             found.append(view)
     return found
-
-
-def csv_of(trials: Sequence[Mapping[str, Any]]) -> str:
-    import pandas as pd
-
-    return str(pd.DataFrame(list(trials)).to_csv(index=False))
 
 
 def _place(row: Mapping[str, Any]) -> str:

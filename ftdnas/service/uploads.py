@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fastapi import HTTPException
 from fastapi.concurrency import run_in_threadpool
 
 from distill.files import locked
 from ftdnas.runtime.home import home
 from ftdnas.service.bounds import check_architecture
-from ftdnas.service.problems import Problem
 from ftdnas.sets.images import KEY
 from ftdnas.sets.library import SUFFIX, Library
 
@@ -33,37 +32,33 @@ async def receive_set(name: str, body: AsyncIterator[bytes], specs: Collection[s
     """Take a .safetensors file in as the set `name`; (its identity, whether it is new).
 
     `specs`: of the data sets that this server can see; a set that names others, or files, loses what it says of its
-    origin, so that no path comes over the network. `spare`: bytes of disk that must stay free. Raises Problem for a
-    body that is no synthetic set, or a name that another set has. Nothing of a refused upload is kept.
+    origin, so that no path comes over the network. `spare`: bytes of disk that must stay free. Raises HTTPException for
+    a body that is no synthetic set, or a name that another set has. Nothing of a refused upload is kept.
     """
-    library = Library()
     folder = home() / "uploads"
     folder.mkdir(parents=True, exist_ok=True)
     if shutil.disk_usage(folder).free < spare:
-        raise Problem(507, "there is too little disk left for a set: tell whoever runs this server")
-    handle, path_text = tempfile.mkstemp(suffix=SUFFIX, dir=folder)
-    path = Path(path_text)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            async for chunk in body:
-                await run_in_threadpool(file.write, chunk)
-        return await run_in_threadpool(_add, library, path, name, specs)
-    finally:
-        path.unlink(missing_ok=True)
+        raise HTTPException(507, "there is too little disk left for a set: tell whoever runs this server")
+    with tempfile.NamedTemporaryFile(suffix=SUFFIX, dir=folder) as file:
+        async for chunk in body:
+            await run_in_threadpool(file.write, chunk)
+        file.flush()
+        return await run_in_threadpool(_add, Path(file.name), name, specs)
 
 
-def _add(library: Library, path: Path, name: str, specs: Collection[str]) -> tuple[str, bool]:
+def _add(path: Path, name: str, specs: Collection[str]) -> tuple[str, bool]:
     from distill.synthetic import SyntheticSet
 
     try:
         synthetic = SyntheticSet.load(path)
         check_architecture(synthetic.backbone)
     except (LookupError, ValueError, TypeError, OSError) as error:
-        raise Problem(422, f"this is no synthetic set: {str(error).replace(str(path), 'the file')}") from None
+        raise HTTPException(422, f"this is no synthetic set: {str(error).replace(str(path), 'the file')}") from None
+    library = Library()
     with locked(path.parent / ".lock"):
         known = name in library.names()
         if known and library.load(name).identity != synthetic.identity:
-            raise Problem(409, f"the library has another set {name}: choose another name, or delete it")
+            raise HTTPException(409, f"the library has another set {name}: choose another name, or delete it")
         library.add(_of_known_origin(synthetic, specs), name)
     return synthetic.identity, not known
 

@@ -16,7 +16,6 @@ import traceback
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import IO, Any
 
 from ftdnas.runtime.database import Storage
@@ -71,16 +70,14 @@ class Workers:
             slot.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *ended: Any) -> None:
         """End the children; their jobs go back to the queue, uncounted."""
         self._over.set()
         self._queue.hurry(PARTING_S)
         for slot in self._slots:
             slot.join()
         with contextlib.suppress(ValueError):
-            self._leases.__exit__(kind, error, trace)
+            self._leases.__exit__(*ended)
 
     @property
     def problem(self) -> str | None:
@@ -163,6 +160,7 @@ class _Child:
     ended_by_itself: bool = False
     code: int = 0
     progress: dict[str, Any] = field(default_factory=dict)
+    stage_began: tuple[float, int] = (0.0, 0)  # when, and what was done then
     changed: bool = True
 
     def __post_init__(self) -> None:
@@ -241,20 +239,18 @@ class _Child:
             self.log.append(without_places(told["message"])[:LINE])
         if not told["total"]:
             return
-        now = time.time()
         if told["stage"] != self.progress.get("stage") or told["done"] < self.progress["done"]:
-            self.progress = {"stage": told["stage"], "since": now, "from": told["done"], "values": {}}
+            self.progress, self.stage_began = {"values": {}}, (time.time(), told["done"])
         values = {**self.progress["values"], **told["values"]}
-        self.progress = {**self.progress, "done": told["done"], "total": told["total"], "values": values}
+        self.progress = {"stage": told["stage"], "done": told["done"], "total": told["total"], "values": values}
 
     def _place(self) -> dict[str, Any]:
         """Where it is: stage, done of total, values, seconds left in this stage, seconds so far in all attempts."""
-        place = dict(self.progress)
-        since, first = place.pop("since", 0.0), place.pop("from", 0)
-        gone = place.get("done", 0) - first
-        if gone > 0:
+        place = {**self.progress, "spent_s": self._before_s + time.time() - self.begun}
+        since, first = self.stage_began
+        if (gone := place.get("done", 0) - first) > 0:
             place["left_s"] = (time.time() - since) / gone * (place["total"] - place["done"])
-        return {**place, "spent_s": self._before_s + time.time() - self.begun}
+        return place
 
 
 def _end_all(session: int) -> None:
