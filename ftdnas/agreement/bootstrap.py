@@ -20,7 +20,6 @@ CHUNK = 4_000_000  # counts held at once
 SHORTEST, LONGEST = 100, 1_000  # resamples held at once; of matrices with fewer rows the product is slower
 MOST_UNDEFINED = 0.05  # of the resamples; with more there is no interval
 MOST_SCENARIOS = 30  # ways to draw the seeds that are enumerated; above, as many are drawn
-PAIRS = 2e10  # of architectures, over all resamples, that tau-b may cost
 
 
 @dataclass(frozen=True)
@@ -43,10 +42,6 @@ class Bootstrap:
             raise ValueError(f"level {self.level} is not between 0 and 1")
         if self.resamples < 100:
             raise ValueError(f"{self.resamples} resamples are too few for an interval: take at least 100")
-
-    def affordable(self, n: int) -> int:
-        """How many resamples a figure takes whose cost grows with n^2."""
-        return max(100, min(self.resamples, int(PAIRS / max(1, n) ** 2)))
 
     def describe(self) -> str:
         return f"bootstrap, {self.resamples} resamples"

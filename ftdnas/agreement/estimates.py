@@ -23,6 +23,8 @@ from numpy.typing import NDArray
 from ftdnas.agreement.bootstrap import SMALL, Bootstrap, Draws, bonett_wright, fisher, zou
 from ftdnas.agreement.ranks import Floats, Pair, Statistic, partial
 
+PAIRS = 2e10  # of architectures, over all resamples, that tau-b may cost
+
 Values = Sequence[float | None]
 Interval = tuple[float, float]
 Normal = Callable[[float, int, float], Interval | None]  # (value, n, level) -> its interval where n is small
@@ -91,7 +93,8 @@ def spearman(scores: Variable, truth: Variable, bootstrap: Bootstrap, among: Amo
 
 def kendall(scores: Variable, truth: Variable, bootstrap: Bootstrap, among: Among | None = None) -> Estimate:
     """Kendall's tau-b. Its resamples cost n^2 each: above n = 1,400 there are fewer of them, as `method` says."""
-    affordable = replace(bootstrap, resamples=bootstrap.affordable(len(_values(truth))))
+    resamples = max(100, min(bootstrap.resamples, int(PAIRS / max(1, len(_values(truth))) ** 2)))
+    affordable = replace(bootstrap, resamples=resamples)
     return _rank_correlation(Pair.kendall, _fieller, "Fieller", scores, truth, affordable, among)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata, spearmanr
+from scipy.stats import rankdata
 
 Floats = NDArray[np.float64]
 
@@ -24,15 +24,13 @@ class Calibration:
     """What was fitted.
 
     `scores`: one for each candidate, larger is better, None where a column has none. `weights`: of each column's ranks,
-    which all have variance 1. `trained`: how many architectures it was fitted on. `spearman`: of their truth with what
-    fits without them predict; None where that is undefined.
+    which all have variance 1. `trained`: how many architectures it was fitted on.
     """
 
     scores: tuple[float | None, ...]
     weights: tuple[float, ...]
     penalty: float
     trained: int
-    spearman: float | None
 
 
 def calibrate(columns: Sequence[Sequence[float | None]], truth: Sequence[float | None]) -> Calibration:
@@ -56,8 +54,6 @@ def calibrate(columns: Sequence[Sequence[float | None]], truth: Sequence[float |
     for row in rows:
         others = rows[rows != row]
         predicted[row] = table[row] @ _fit(table[others], target[others])[1]
-    left_out = predicted[rows]
-    undefined = np.ptp(left_out) == 0 or np.ptp(target[rows]) == 0
     scores: list[float | None] = [None] * len(whole)
     for place, score in zip(np.flatnonzero(whole), predicted, strict=True):
         scores[place] = float(score)
@@ -66,7 +62,6 @@ def calibrate(columns: Sequence[Sequence[float | None]], truth: Sequence[float |
         tuple(float(weight) for weight in weights),
         penalty,
         len(rows),
-        None if undefined else float(spearmanr(left_out, target[rows]).statistic),
     )
 
 

@@ -161,26 +161,18 @@ def _ledger(extras: Extras) -> Cells:
 def _candidates(table: Table) -> Cells:
     proxy, others = table.columns[0], table.columns[1:]
     by_proxy = views.ranks(proxy.values)
-    by_truth = views.ranks(table.truth) if table.truth else []
+    columns = {"rank": [_number(rank, f"{rank:g}") for rank in by_proxy]}
+    columns["architecture"] = [Cell(name, "head") for name in table.candidates]
+    columns[proxy.name] = [_value(value) for value in proxy.values]
+    if table.truth:
+        columns["truth, %"] = [Cell("failed") if v is None else _number(v, f"{100 * v:.2f}") for v in table.truth]
+        columns["real rank"] = [_number(rank, f"{rank:g}") for rank in views.ranks(table.truth)]
+    columns["parameters"] = [_number(count) for count in table.parameters]
+    columns |= {"FLOPs": [_number(count, number(count)) for count in table.flops]} if table.flops else {}
+    columns |= {"latency, ms": [_value(latency) for latency in table.latency_ms]} if table.latency_ms else {}
+    columns |= {column.name: [_value(value) for value in column.values] for column in others}
     order = sorted(range(len(table.candidates)), key=lambda row: (by_proxy[row], table.candidates[row]))
-    heads = ["rank", "architecture", proxy.name, *(["truth, %", "real rank"] if table.truth else []), "parameters"]
-    heads += ["FLOPs"] * bool(table.flops) + ["latency, ms"] * bool(table.latency_ms)
-    heads += [column.name for column in others]
-    rows = []
-    for row in order:
-        cells = [_number(by_proxy[row], f"{by_proxy[row]:g}"), Cell(table.candidates[row], "head")]
-        cells.append(_value(proxy.values[row]))
-        if table.truth:
-            true = table.truth[row]
-            cells.append(Cell("failed") if true is None else _number(true, f"{100 * true:.2f}"))
-            cells.append(_number(by_truth[row], f"{by_truth[row]:g}"))
-        cells.append(_number(table.parameters[row]))
-        if table.flops:
-            cells.append(_number(table.flops[row], number(table.flops[row])))
-        if table.latency_ms:
-            cells.append(_value(table.latency_ms[row]))
-        rows.append([*cells, *(_value(column.values[row]) for column in others)])
-    return Cells(heads, rows)
+    return Cells(list(columns), [[cells[row] for cells in columns.values()] for row in order])
 
 
 def _failures(table: Table, comparison: Comparison | None, extras: Extras) -> Cells:
