@@ -24,7 +24,6 @@ from ftdnas.agreement.bootstrap import SMALL, Bootstrap, Draws, bonett_wright, f
 from ftdnas.agreement.ranks import Floats, Pair, Statistic, partial
 
 PAIRS = 2e10  # of architectures, over all resamples, that tau-b may cost
-
 Values = Sequence[float | None]
 Interval = tuple[float, float]
 Normal = Callable[[float, int, float], Interval | None]  # (value, n, level) -> its interval where n is small
@@ -93,7 +92,7 @@ def spearman(scores: Variable, truth: Variable, bootstrap: Bootstrap, among: Amo
 
 def kendall(scores: Variable, truth: Variable, bootstrap: Bootstrap, among: Among | None = None) -> Estimate:
     """Kendall's tau-b. Its resamples cost n^2 each: above n = 1,400 there are fewer of them, as `method` says."""
-    resamples = max(100, min(bootstrap.resamples, int(PAIRS / max(1, len(_values(truth))) ** 2)))
+    resamples = max(100, min(bootstrap.resamples, int(PAIRS / max(1, len(_repeated(truth).values)) ** 2)))
     affordable = replace(bootstrap, resamples=resamples)
     return _rank_correlation(Pair.kendall, _fieller, "Fieller", scores, truth, affordable, among)
 
@@ -226,12 +225,13 @@ class _Sample:
     """The architectures that have every value, and their resamples."""
 
     def __init__(self, variables: dict[str, Variable], bootstrap: Bootstrap) -> None:
-        table = _table([_values(variable) for variable in variables.values()])
+        repeated = [_repeated(variable) for variable in variables.values()]
+        table = _table([variable.values for variable in repeated])
         kept = np.logical_not(np.isnan(table).any(axis=0))
         self.names = list(variables)
         self.bootstrap = bootstrap
         self.failed = int((~kept).sum())
-        self.draws = Draws.of(bootstrap, table, [_by_seed(v, table.shape[1]) for v in variables.values()], kept)
+        self.draws = Draws.of(bootstrap, table, [_by_seed(variable) for variable in repeated], kept)
         self.chosen = self.draws.table
         self.effective = self.draws.classes
 
@@ -294,10 +294,10 @@ def _choice(
 ) -> Estimate:
     if k < 1:
         raise ValueError(f"k = {k}: choose at least 1 architecture")
-    x, y = _table([_values(scores), _values(truth)])
+    x, y = _table([_repeated(scores).values, _repeated(truth).values])
     if np.isinf(y).any():
         raise ValueError("the truth holds an infinite value: an accuracy is finite, a failed training is None")
-    last = Repeated([-np.inf if np.isnan(value) else float(value) for value in x], _seeds(scores))
+    last = Repeated([-np.inf if np.isnan(value) else float(value) for value in x], _repeated(scores).by_seed)
     sample = _Sample({"scores": last, "truth": truth}, bootstrap)
     sample.failed = int((np.isnan(x) | np.isnan(y)).sum())
     undefined = sample.undefined
@@ -314,19 +314,14 @@ def _choice(
     return sample.with_interval(sample.value(statistic), interval, bootstrap.describe())
 
 
-def _values(variable: Variable) -> Values:
-    return variable.values if isinstance(variable, Repeated) else variable
+def _repeated(variable: Variable) -> Repeated:
+    return variable if isinstance(variable, Repeated) else Repeated(variable)
 
 
-def _seeds(variable: Variable) -> Sequence[Values]:
-    return variable.by_seed if isinstance(variable, Repeated) else ()
-
-
-def _by_seed(variable: Variable, n: int) -> NDArray[np.float64]:
-    """(seeds, n)"""
-    seeds = _seeds(variable)
-    table = _table([_values(variable), *seeds])[1:]
-    return table if len(seeds) > 1 else np.empty((0, n))
+def _by_seed(variable: Repeated) -> NDArray[np.float64]:
+    """(seeds, n); no rows where there is one seed."""
+    table = _table([variable.values, *variable.by_seed])[1:]
+    return table if len(table) > 1 else table[:0]
 
 
 def _table(columns: Sequence[Values]) -> NDArray[np.float64]:

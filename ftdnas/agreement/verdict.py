@@ -66,14 +66,15 @@ def verdict_of(title: str, own: Estimate, rivals: Sequence[Rival]) -> Verdict:
     unbeaten = [rival for rival in compared if rival.ahead.low is None or rival.ahead.low <= 0]
     drop = None if own.low is None else droppable(own.low)
     drop = drop if drop is not None and drop >= LEAST_DROP else None
-    mine = f"its own Spearman is {own} over {own.n} candidates{_failed(own)}"
+    mine = f"its own Spearman is {own} over {own.n} candidates" + (f" ({own.failed} more failed)" if own.failed else "")
     if worse:
         names = tuple(rival.title for rival in worse)
         text = f"Do not use it: {_each(worse)} rank{'s' * (len(worse) == 1)} better beyond doubt than {title}; {mine}."
         return Verdict(AVOID, text, drop, names, None)
     if compared and not unbeaten:
-        nearest = min(compared, key=lambda rival: rival.ahead.low or 0.0)
-        text = f"Use it: {title} ranks better than {_count(compared)}, the nearest being {_each([nearest])}; {mine}."
+        nearest = _each([min(compared, key=lambda rival: rival.ahead.low or 0.0)])
+        beaten = "the only baseline" if len(compared) == 1 else f"all {len(compared)} baselines"
+        text = f"Use it: {title} ranks better than {beaten} of equal cost, the nearest being {nearest}; {mine}."
         return Verdict(USE, text, drop, (), None)
     needed = needed_candidates(compared)
     names = tuple(rival.title for rival in unbeaten)
@@ -156,14 +157,6 @@ def _each(rivals: Sequence[Rival]) -> str:
 
 def _of(estimate: Estimate) -> str:
     return "undefined" if estimate.value is None else f"{estimate.value:.2f}"
-
-
-def _count(rivals: Sequence[Rival]) -> str:
-    return "the only baseline of equal cost" if len(rivals) == 1 else f"all {len(rivals)} baselines of equal cost"
-
-
-def _failed(own: Estimate) -> str:
-    return f" ({own.failed} more failed)" if own.failed else ""
 
 
 def _percent(share: float) -> str:

@@ -192,13 +192,9 @@ def _write(
     best = finalists[_chosen(list(finalists))]
     row = prepared.with_weights(best, rows[best.key])
     architecture = parse_architecture(best.architecture)
-    std = prepared.preprocess.tensors["std"].tolist()
-    constants = {"mean": prepared.preprocess.tensors["mean"].tolist(), "deviation": std}
-    network = best.network(data.image_shape)
-    standardized = (constants["mean"], std)
-    files, not_done = deliver(
-        network, best.architecture, prepared.probe(best), place, standardized, not request.no_onnx
-    )
+    mean, deviation = (prepared.preprocess.tensors[name].tolist() for name in ("mean", "std"))
+    network, probe = best.network(data.image_shape), prepared.probe(best)
+    files, not_done = deliver(network, best.architecture, probe, place, (mean, deviation), not request.no_onnx)
     test = prepared.read_test(best)
     tuning = next((work for work in works if isinstance(work, FineTuning)), None)
     rival = None if tuning is None else _rival(prepared, not request.no_onnx, tuning, rows[tuning.key], row["score"])
@@ -234,7 +230,7 @@ def _write(
         left_out=left_out,
         standing=standing,
         pretrained=rival,
-        preprocess={"kind": PREPROCESS, "input": INPUT, **constants},
+        preprocess={"kind": PREPROCESS, "input": INPUT, "mean": mean, "deviation": deviation},
         files=files,
         versions=versions(),
         test_note=(

@@ -1,1 +1,1 @@
-"""What people read: figures of synthetic sets."""
+"""What people read: how far a ranking can be trusted, as a page, figures and lines of text."""
