@@ -48,19 +48,19 @@ class PlainLines:
         if progress.stage != self.stage:
             self.stage, self.begun = progress.stage, (now, progress.done)
         if progress.message:
-            self._print(progress.message)
+            line = progress.message
         elif now - self.printed >= max(INTERVAL_S, min(60.0, (now - self.started) / 20)):
             self.printed = now
-            self._print("  ".join(filter(None, [position(progress), figures(progress), self._left(progress, now)])))
+            line = "  ".join(filter(None, [position(progress), figures(progress), self._left(progress, now)]))
+        else:
+            return
+        print(line, file=self.stream, flush=True)
 
     def _left(self, progress: Progress, now: float) -> str:
         begun, before = self.begun
         if progress.done <= before or progress.done >= progress.total:
             return ""
         return f"{duration((now - begun) / (progress.done - before) * (progress.total - progress.done))} left"
-
-    def _print(self, line: str) -> None:
-        print(line, file=self.stream, flush=True)
 
 
 def position(progress: Progress) -> str:

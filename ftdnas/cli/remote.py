@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ftdnas.service.client import Client
 
 JOBS = ("distill", "search", "truth", "check", "report", "finish")
+COMMAND = rf"\bftdnas (?=(?:{'|'.join(JOBS)}) )"
 LATER = "the job goes on at the server"
 INTERRUPTED = 130  # exit code, as of any command that Ctrl-C ended
 
@@ -41,16 +42,12 @@ def run_remotely(url: str, token_file: Path | None, command: click.Command, ctx:
             click.echo(f"{LATER}: {url.rstrip('/')}/jobs/{job['id']}", err=True)
             return INTERRUPTED
         ended = client.job(job["id"])
-    click.echo(_from_here(ended["output"], url), nl=False)
+    # The commands in what it printed, as they are given here.
+    click.echo(re.sub(COMMAND, f"ftdnas --server {url} ", ended["output"]), nl=False)
     if ended["state"] != "succeeded":
         click.echo(f"ftdnas: {ended['error'] or 'the job was ' + ended['state']}", err=True)
         return 2
     return 0
-
-
-def _from_here(output: str, url: str) -> str:
-    """The commands in it, as they are given here."""
-    return re.sub(rf"\bftdnas (?=(?:{'|'.join(JOBS)}) )", f"ftdnas --server {url} ", output)
 
 
 def asked(command: RequestCommand, ctx: click.Context) -> dict[str, Any]:

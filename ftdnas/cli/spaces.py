@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from ftdnas.cli.options import json_option, tell
 from ftdnas.cli.progress import progress
-
-if TYPE_CHECKING:
-    from search_spaces.base import SearchSpace
 
 SHOWN = 12  # values of a choice
 
@@ -29,10 +26,10 @@ def spaces() -> None:
 @json_option
 def list_spaces(as_json: bool) -> None:
     """Every space that is known here, and how many architectures it has."""
-    from search_spaces.base import SPACES, find_space
+    from search_spaces.base import SPACES
     from search_spaces.outside.load import installed_spaces
 
-    found = [facts(find_space(name), name in SPACES) for name in dict.fromkeys([*SPACES, *installed_spaces()])]
+    found = [facts(name) for name in dict.fromkeys([*SPACES, *installed_spaces()])]
     installed = {True: "", False: "  (installed)"}
     lines = [
         f"{known['name']:<13}{size(known):>10}  {', '.join(known['choices'])}{installed[known['built_in']]}"
@@ -46,9 +43,7 @@ def list_spaces(as_json: bool) -> None:
 @json_option
 def show(name: str, as_json: bool) -> None:
     """What a space decides, and one architecture of it."""
-    from search_spaces.base import SPACES, find_space
-
-    known = facts(find_space(name), name in SPACES)
+    known = facts(name)
     lines = [f"{known['name']}: {size(known)} architectures"]
     for key, values in known["choices"].items():
         more = f", ... ({len(values)} seen)" if len(values) > SHOWN else ""
@@ -82,13 +77,14 @@ def export(
     tell(as_json, {"table": str(table), "folder": str(folder)}, [said])
 
 
-def facts(space: SearchSpace, built_in: bool) -> dict[str, Any]:
+def facts(name: str) -> dict[str, Any]:
     """What a space is, as JSON."""
-    from search_spaces.base import known_choices, random_architectures
+    from search_spaces.base import SPACES, find_space, known_choices, random_architectures
 
+    space = find_space(name)
     return {
         "name": space.name,
-        "built_in": built_in,
+        "built_in": name in SPACES,
         "size": space.size,
         "code": space.code,
         "choices": {key: list(values) for key, values in known_choices(space).items()},

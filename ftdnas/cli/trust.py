@@ -27,7 +27,9 @@ def truth(request: TruthRequest, listener: Listener) -> tuple[Any, list[str]]:
     from ftdnas.report.run import run_truth
 
     name, made = run_truth(request, listener)
-    return {"name": name, **facts(made)}, describe(name, made)
+    by_seed = [dict(accuracies) for accuracies in made.by_seed]
+    told = {"title": made.title, "by_seed": by_seed, "errors": dict(made.errors), "seconds": dict(made.seconds)}
+    return {"name": name, **told}, describe(name, made)
 
 
 @command(ReportRequest)
@@ -69,12 +71,6 @@ def advise(request: AdviseRequest, listener: Listener) -> tuple[Any, list[str]]:
 
     given = run_advice(request, listener)
     return given.to_json(), describe_advice(given)
-
-
-def facts(made: Truth) -> dict[str, object]:
-    """A truth as JSON."""
-    by_seed = [dict(accuracies) for accuracies in made.by_seed]
-    return {"title": made.title, "by_seed": by_seed, "errors": dict(made.errors), "seconds": dict(made.seconds)}
 
 
 def describe(name: str, made: Truth) -> list[str]:

@@ -91,7 +91,7 @@ def submit(
     """Queue a job. The same Idempotency-Key again is the same job."""
     request = KINDS[kind].model_validate(asked)
     try:
-        request.check(replace(server.bounds, coming=coming(server.board.waiting())))
+        request.check(replace(server.bounds, coming=coming(server.board.seen().jobs.values())))
     except LookupError as error:
         raise HTTPException(422, str(error.args[0])) from None
     kept = request.named().model_dump(exclude_unset=True)
@@ -142,7 +142,7 @@ def _job_now(server: ThisServer, job: Identity) -> dict[str, Any]:
 
 
 def _jobs_now(server: ThisServer) -> list[dict[str, Any]]:
-    return server.board.all_told()
+    return server.board.seen().told
 
 
 @router.get("/jobs/{job}/events", tags=["jobs"], response_class=EventSourceResponse)
@@ -238,7 +238,7 @@ def delete_set(server: ThisServer, name: Name, force: bool = False) -> None:
     identity = library.entry(name).facts.get("identity")  # None: damaged
     copies = [one for one in library.list() if one.name != name and one.facts.get("identity") == identity]
     users = [] if identity is None or copies else [view.folder.name for view in studies.with_set(identity)]
-    users += [f"job {job.id}" for job in server.board.waiting() if job.request.get("set") == name]
+    users += [f"job {job.id}" for job in server.board.seen().jobs.values() if job.request.get("set") == name]
     if users and not force:
         raise HTTPException(
             409, f"{', '.join(users[:5])} need the set {name} for their reports: force=true deletes it anyway"

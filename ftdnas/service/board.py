@@ -60,15 +60,8 @@ class Board:
         self._read_at = 0.0
         self._over.clear()
 
-    def waiting(self) -> tuple[Job, ...]:
-        """Those queued or running, oldest first."""
-        return tuple(self.seen().jobs.values())
-
-    def all_told(self) -> list[dict[str, Any]]:
-        """The first hundred open jobs as JSON: the same list, itself, until something changes."""
-        return self.seen().told
-
     def seen(self) -> Seen:
+        """The open jobs, as they were at most half a second ago."""
         fresh = time.monotonic() - self._read_at < FRESH_S
         if not fresh and self._asking.acquire(blocking=self._seen is None):
             try:
@@ -100,7 +93,9 @@ class Board:
     def told(self, job: Job, *, whole: bool = False) -> dict[str, Any]:
         """A job as JSON, with its place and expected start where it waits."""
         found = asdict(job)
-        found |= {"cancelling": found.pop("cancel") and not job.over, "progress": told_progress(job.progress)}
+        found["cancelling"] = found.pop("cancel") and not job.over
+        if total := job.progress.get("total"):
+            found["progress"]["fraction"] = min(1.0, job.progress["done"] / total)
         del found["worker"]
         output, log = found.pop("output"), found.pop("log")
         if job.state == "queued" and self._seen is not None:
@@ -134,9 +129,3 @@ def _left(job: Job, usual: Mapping[str, float]) -> float:
         return float("inf")
     spent = float(job.progress.get("spent_s", 0.0))
     return max(usual[job.kind] - spent, float(job.progress.get("left_s", 0.0)))
-
-
-def told_progress(progress: Mapping[str, Any]) -> dict[str, Any]:
-    """With the fraction of the stage that is done."""
-    total = progress.get("total")
-    return {**progress, "fraction": min(1.0, progress["done"] / total)} if total else dict(progress)

@@ -21,15 +21,8 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 SAFE = ("GET", "HEAD", "OPTIONS")
 OPEN_PATHS = ("/api/v1/health", "/static/")  # they tell nothing
 BODY_BYTES = 1 << 20  # of a request that is no upload
-POLICY = policy(
-    script_src="'self'",
-    style_src="'self'",
-    img_src="'self' data:",
-    connect_src="'self'",
-    form_action="'self'",
-    frame_src="'self'",
-    frame_ancestors="'self'",
-)
+OWN = ("script_src", "style_src", "connect_src", "form_action", "frame_src", "frame_ancestors")
+POLICY = policy(**dict.fromkeys(OWN, "'self'"), img_src="'self' data:")
 HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",

@@ -25,13 +25,13 @@ router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 @router.get("/")
 def overview(server: ThisServer) -> HTMLResponse:
     """The open jobs, and the newest of the others."""
-    opened = server.board.all_told()
+    opened = server.board.seen().told
     over, older = server.queue.page(states=OVER, limit=SHOWN)
     found = [studies.listed(name) for name in studies.study_names()[:SHOWN]]
     return page(
         "overview.html",
         jobs=[*reversed(opened), *(server.board.told(job) for job in over)],
-        older=older - len(over) + len(server.board.waiting()) - len(opened),
+        older=older - len(over) + len(server.board.seen().jobs) - len(opened),
         sets=list_sets(SHOWN, 0),
         studies=found,
         problems=server.problems(),
@@ -73,7 +73,7 @@ def show_study(server: ThisServer, name: Name) -> HTMLResponse:
     try:
         view = server.study(name)
     except LookupError:
-        jobs = [job for job in server.board.waiting() if job.request.get("study") == name]
+        jobs = [job for job in server.board.seen().jobs.values() if job.request.get("study") == name]
         if not jobs:
             raise
         return page("waiting.html", name=name, job=server.board.told(jobs[0]))

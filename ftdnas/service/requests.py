@@ -6,7 +6,7 @@ Nothing that comes from the network names a file or brings code: data sets, sets
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
 
 from pydantic import (
@@ -69,9 +69,14 @@ class JobRequest(BaseModel):
     def here(self, bounds: Bounds, threads: int, storage: str | None) -> dict[str, Any]:
         """The command's request as JSON, with what this server decides."""
         given = self._given()
-        decided: dict[str, Any] = {"offline": True, "threads": threads, "storage": storage}
-        decided |= {"data_root": None if bounds.root is None else str(bounds.root)}
-        decided |= {"executor": bounds.executor, "ray_address": bounds.ray_address}
+        decided = {
+            "offline": True,
+            "threads": threads,
+            "storage": storage,
+            "data_root": bounds.root and str(bounds.root),
+            "executor": bounds.executor,
+            "ray_address": bounds.ray_address,
+        }
         if given.get("dataset") is not None:
             decided["dataset"] = bounds.datasets()[given["dataset"]]
         names = {asked.name for asked in asked_of(self.request)}
@@ -97,7 +102,7 @@ def can_begin(job: Job, open_jobs: Sequence[Job]) -> bool:
     return wanted is None or wanted not in coming(open_jobs) or wanted in Library().names()
 
 
-def coming(open_jobs: Sequence[Job]) -> list[str]:
+def coming(open_jobs: Iterable[Job]) -> list[str]:
     """The names of the sets that open jobs are to make."""
     return [job.request["name"] for job in open_jobs if job.kind == "distill" and job.request.get("name")]
 

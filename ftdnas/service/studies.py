@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 from collections import Counter
@@ -45,11 +46,9 @@ class StudyView:
     @property
     def guide(self) -> str:
         """The score that orders what is scored so far: of the proxy's first part, where it is one of a training."""
-        try:
-            score = read_proxy(str(self.settings.get("proxy", ""))).leaves[0].score
-        except (ValueError, LookupError):  # settings that are damaged
-            score = None
-        return score or "late_loss"
+        with contextlib.suppress(ValueError, LookupError):  # settings that are damaged
+            return read_proxy(str(self.settings.get("proxy", ""))).leaves[0].score or "late_loss"
+        return "late_loss"
 
     def summary(self) -> dict[str, Any]:
         """What a list shows."""
@@ -132,12 +131,10 @@ def with_set(identity: str) -> list[StudyView]:
     """The studies that a set was used in."""
     found: list[StudyView] = []
     for name in study_names():
-        try:
+        with contextlib.suppress(ValueError, LookupError):  # damaged: its own page says how
             view = study(name)
-        except (ValueError, LookupError):  # damaged: its own page says how
-            continue
-        if view.settings.get("set") == identity:
-            found.append(view)
+            if view.settings.get("set") == identity:
+                found.append(view)
     return found
 
 

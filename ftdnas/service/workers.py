@@ -99,10 +99,8 @@ class Workers:
                     self._carry_out(job, slot)
                 finally:
                     with self._taking:  # nobody takes it in between and then loses it to this release
-                        try:
-                            self._leases.release(job.id)
-                        finally:
-                            self._ours.discard(job.id)
+                        self._ours.discard(job.id)
+                        self._leases.release(job.id)
             except Exception as error:  # the database, the disk, a bug: jobs wait, the readiness says why
                 if not isinstance(error, ValueError | OSError):
                     traceback.print_exc()
@@ -227,18 +225,14 @@ class _Child:
     def _read(self, stream: IO[bytes]) -> None:
         for raw in stream:
             line = raw.decode("utf-8", "replace").rstrip("\n")
-            told = read_line(line)
-            if told is None:
-                self.log.append(without_places(line)[:LINE])
-            else:
-                self._hear(told)
+            told = read_line(line) or {"message": line, "total": 0}
+            if told["message"]:
+                self.log.append(without_places(told["message"])[:LINE])
+            if told["total"]:
+                self._reach(told)
             self.changed = True
 
-    def _hear(self, told: Mapping[str, Any]) -> None:
-        if told["message"]:
-            self.log.append(without_places(told["message"])[:LINE])
-        if not told["total"]:
-            return
+    def _reach(self, told: Mapping[str, Any]) -> None:
         if told["stage"] != self.progress.get("stage") or told["done"] < self.progress["done"]:
             self.progress, self.stage_began = {"values": {}}, (time.time(), told["done"])
         values = {**self.progress["values"], **told["values"]}
