@@ -15,6 +15,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
+from ftdnas.agreement.bias import pareto
 from ftdnas.report.style import stated_policy
 from ftdnas.runtime.leases import DatabaseAway
 from ftdnas.service import studies
@@ -273,7 +274,9 @@ def trials(server: ThisServer, name: Name, limit: Limit = 50, offset: Offset = 0
 @router.get("/studies/{name}/front", tags=["studies"])
 def front(name: Name, cost: Literal["parameters", "flops", "latency_ms"] = "parameters") -> dict[str, Any]:
     """The Pareto front: candidates that no cheaper one beats in score."""
-    return {"cost": cost, "trials": studies.study(name).front(cost)}
+    found = studies.study(name).trials()
+    rows = pareto([trial.get(cost) for trial in found], [trial["score"] for trial in found])
+    return {"cost": cost, "trials": [found[row] for row in rows]}
 
 
 @router.get("/studies/{name}/csv", tags=["studies"], response_class=PlainTextResponse)

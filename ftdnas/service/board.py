@@ -84,22 +84,23 @@ class Board:
         else:
             starts = expected_starts(jobs, self._usual, self._workers)
             last = self._seen.told if self._seen else []
-            self._seen = Seen({job.id: job for job in jobs}, starts)
-            told = [self.told(job) for job in jobs[:SHOWN]]
-            self._seen = replace(self._seen, told=last if told == last else told)
+            seen = Seen({job.id: job for job in jobs}, starts)
+            told = [self.told(job, seen=seen) for job in jobs[:SHOWN]]
+            self._seen = replace(seen, told=last if told == last else told)
             self._away = None
         self._read_at = time.monotonic()
 
-    def told(self, job: Job, *, whole: bool = False) -> dict[str, Any]:
-        """A job as JSON, with its place and expected start where it waits."""
+    def told(self, job: Job, *, whole: bool = False, seen: Seen | None = None) -> dict[str, Any]:
+        """A job as JSON, with its place and expected start where it waits; by what was seen last, unless `seen`."""
+        seen = seen or self._seen
         found = asdict(job)
         found["cancelling"] = found.pop("cancel") and not job.over
         if total := job.progress.get("total"):
             found["progress"]["fraction"] = min(1.0, job.progress["done"] / total)
         del found["worker"]
         output, log = found.pop("output"), found.pop("log")
-        if job.state == "queued" and self._seen is not None:
-            jobs, starts = self._seen.jobs, self._seen.starts
+        if job.state == "queued" and seen is not None:
+            jobs, starts = seen.jobs, seen.starts
             before = len(jobs) - len(starts) + list(starts).index(job.id) if job.id in starts else len(jobs)
             found |= {"before": before, "starts_in_s": starts.get(job.id)}
         return {**found, "output": output, "log": log.splitlines()} if whole else found

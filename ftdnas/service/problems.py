@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -37,12 +37,8 @@ def problem(status: int, detail: str, **more: Any) -> Response:
     return JSONResponse(told, status, media_type=MEDIA)
 
 
-def told_errors(errors: Sequence[Any]) -> list[dict[str, str]]:
-    """What pydantic found, the first ones, in the words of somebody who filled in a form."""
-    return [{"where": ".".join(map(str, one["loc"])), "problem": _said(one)} for one in errors[:20]]
-
-
 def _said(error: Mapping[str, Any]) -> str:
+    """What pydantic found, in the words of somebody who filled in a form."""
     if error["type"] == "extra_forbidden":
         return "a server takes no such option"
     if error["type"] == "missing":
@@ -71,7 +67,7 @@ async def _translated(request: Request, error: Exception) -> Response:
             answer.headers.update(error.headers or {})
             return answer
         case RequestValidationError() | ValidationError():
-            problems = told_errors(error.errors())
+            problems = [{"where": ".".join(map(str, one["loc"])), "problem": _said(one)} for one in error.errors()[:20]]
             return _answer(
                 request, 422, f"{problems[0]['where'] or 'request'}: {problems[0]['problem']}", errors=problems
             )

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ftdnas.agreement.bias import pareto
 from ftdnas.candidates.reading import score_value
 from ftdnas.proxies.names import read_proxy
 from ftdnas.ranking.study import StudyFolder, study_folder
@@ -82,12 +81,6 @@ class StudyView:
         scored = [row for row in rows if _place(row) == (of_set[0] if of_set else main)]
         found = {str(row["architecture"]): _trial(row, self.guide) for row in scored}
         return sorted(found.values(), key=lambda one: (one["score"] is None, -(one["score"] or 0.0)))
-
-    def front(self, cost: str) -> list[dict[str, Any]]:
-        """The trials that no other beats in score without costing more."""
-        trials = self.trials()
-        rows = pareto([trial.get(cost) for trial in trials], [trial["score"] for trial in trials])
-        return [trials[row] for row in rows]
 
     def report(self) -> dict[str, Any] | None:
         """What the report says, where there is one."""
