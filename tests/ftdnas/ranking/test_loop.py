@@ -244,7 +244,7 @@ def test_a_whole_space_by_a_count_starts_no_process(digits: ImageDataset, monkey
     def never(*given: object) -> None:
         raise AssertionError(f"a process was started for {given}")
 
-    monkeypatch.setattr(LocalProcesses, "_free", never)
+    monkeypatch.setattr(LocalProcesses, "_started", never)
     request = SearchRequest(proxy="params", sampler="exhaustive", study="all", where=("depth=1,2", "width=32,64"))
     ranking = search(request, None, "", digits)
     assert len(ranking.candidates) == 180
