@@ -36,7 +36,8 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(MAKE) check
 
-PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal $(if $(RANDOM_ORDER),-p randomly --randomly-dont-reset-seed)
+# Three on two cores: tests of servers and of killed processes wait as long as they work.
+PYTEST := $(BIN)/python -m pytest -n 3 --dist worksteal $(if $(RANDOM_ORDER),-p randomly --randomly-dont-reset-seed)
 check:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -25,7 +25,7 @@ from ftdnas.candidates.materials import Shelf
 from ftdnas.candidates.screening import Screening, default_screening
 from ftdnas.candidates.truth import RealTrainings, truth_recipe
 from ftdnas.candidates.truth_table import Columns, read_table, stratified_by_truth
-from ftdnas.proxies.base import Proxy, settle
+from ftdnas.proxies.base import Proxy
 from ftdnas.proxies.bench import Workbench
 from ftdnas.proxies.names import find_proxy
 from ftdnas.proxies.rank_sum import mean_ranks
@@ -159,7 +159,8 @@ def settled(proxies: list[Proxy], names: list[str], bench: Workbench, file: RowF
             with LocalProcesses(lay_out, jobs) as processes:
                 return carry_out(todo.values(), Record(file), processes, said)
 
-    settle(proxies, names, rows, a_round)
+    while todo := {work.key: work for proxy in proxies for work in proxy.todo(names, rows)}:
+        rows |= a_round(todo)
     return rows
 
 

@@ -325,10 +325,7 @@ class _Matching:
 def _taken_by(derivatives: Derivatives, state: MatchingState, seconds: float) -> MatchingState:
     """The state with how its derivatives are taken, and so many more seconds."""
     return dataclasses.replace(
-        state,
-        compiled=derivatives.compiled,
-        chunk_size=derivatives.chunk_size,
-        seconds=state.seconds + seconds,
+        state, compiled=derivatives.compiled, chunk_size=derivatives.chunk_size, seconds=state.seconds + seconds
     )
 
 

@@ -139,11 +139,7 @@ def alexnet(image_shape: ImageShape, num_classes: int) -> nn.Module:
     return nn.Sequential(layers)
 
 
-BUILDERS: dict[str, Callable[[ImageShape, int], nn.Module]] = {
-    "resnet18": resnet18,
-    "vgg11": vgg11,
-    "alexnet": alexnet,
-}
+BUILDERS: dict[str, Callable[[ImageShape, int], nn.Module]] = {"resnet18": resnet18, "vgg11": vgg11, "alexnet": alexnet}
 
 
 def _instance_norm(channels: int) -> nn.Module:

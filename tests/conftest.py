@@ -23,7 +23,14 @@ from distill.images.datasets import ImageDataset, load_dataset
 from ftdnas.runtime.processes import TRAINING
 
 # What takes too long for `make test`, each with its reason; `make slow` runs them. At most ten.
-SLOW: dict[str, str] = {}
+SLOW: dict[str, str] = {
+    "tests/ftdnas/service/test_survival.py::test_killed_and_started_again_jobs_end_as_if_undisturbed": (
+        "a server, its jobs and their processes are killed and begun again: a minute, mostly of starts"
+    ),
+    "tests/ftdnas/service/test_survival.py::test_a_search_through_ray": (
+        "a Ray cluster starts for a job of the service: half a minute; test_ray.py has the cluster itself"
+    ),
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -67,7 +74,8 @@ class Apart:
 
 # Built-ins alone: what is forked does not know the modules of the tests.
 _APART = """
-import os, sys
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs without one
 os.environ.clear()
 os.environ.update(environment)
 for number, path in enumerate(streams, 1):

@@ -37,11 +37,7 @@ ONLY_IN = {
     # package: where it may be imported
     "click": {"ftdnas.cli"},
     "rich": {"ftdnas.cli"},
-    "optuna": {
-        "ftdnas.ranking.trials",
-        "ftdnas.ranking.optuna_brain",
-        "search_spaces.outside.optuna",
-    },
+    "optuna": {"ftdnas.ranking.trials", "ftdnas.ranking.optuna_brain", "search_spaces.outside.optuna"},
     "sqlalchemy": {"ftdnas.runtime.database", "ftdnas.runtime.leases", "ftdnas.service.queue"},
     "psycopg": set(),
     "nni": {"search_spaces.outside.nni_json", "search_spaces.outside.nni_nas", "ftdnas.ranking.nni_brain"},

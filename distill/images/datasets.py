@@ -187,12 +187,7 @@ def load_dataset(
 
 
 def _listing(
-    spec: str,
-    root: Path | None,
-    downloads: Path,
-    split_file: Path | None,
-    offline: bool,
-    listener: Listener,
+    spec: str, root: Path | None, downloads: Path, split_file: Path | None, offline: bool, listener: Listener
 ) -> Listing:
     kind, colon, rest = spec.partition(":")
     if split_file is not None and kind != "folder":

@@ -46,12 +46,7 @@ class CacheEntry:
 
 
 def cached_pixels(
-    listing: Listing,
-    order: NDArray[np.int64],
-    skipped: int,
-    size: int,
-    cache: Path,
-    listener: Listener,
+    listing: Listing, order: NDArray[np.int64], skipped: int, size: int, cache: Path, listener: Listener
 ) -> tuple[NDArray[np.uint8], CacheEntry]:
     """The images in the given order of rows, (N, C, size, size) uint8, read-only, with what is known of them.
 
@@ -120,12 +115,7 @@ Facts = tuple[tuple[int, int, int, int], int, dict[str, int]]
 
 
 def _decode(
-    listing: Listing,
-    order: NDArray[np.int64],
-    size: int,
-    channels: int,
-    file: BinaryIO,
-    listener: Listener,
+    listing: Listing, order: NDArray[np.int64], size: int, channels: int, file: BinaryIO, listener: Listener
 ) -> Facts:
     """Decode every row to its place in the file, in as many threads as there are cores."""
     place = np.argsort(order)

@@ -44,12 +44,7 @@ class Derivatives:
     compiled = False
 
     def __init__(
-        self,
-        network: FlatNetwork,
-        *,
-        precision: str = "float32",
-        chunk_size: int | None = None,
-        say: Say = silent,
+        self, network: FlatNetwork, *, precision: str = "float32", chunk_size: int | None = None, say: Say = silent
     ):
         if chunk_size is not None and network.mixes_batch:
             raise ValueError(f"chunk_size {chunk_size}: batch norm does not allow to cut a minibatch: leave it out")

@@ -256,11 +256,7 @@ class _Sample:
         return ""
 
     def correlation(
-        self,
-        statistic: Callable[[Floats], Statistic],
-        normal: Normal,
-        normal_method: str,
-        bound: float = 1.0,
+        self, statistic: Callable[[Floats], Statistic], normal: Normal, normal_method: str, bound: float = 1.0
     ) -> Estimate:
         if self.undefined:
             return Estimate(None, None, None, self.n, self.undefined, self.failed)
@@ -286,11 +282,7 @@ class _Sample:
 
 
 def _choice(
-    k: int,
-    scores: Variable,
-    truth: Variable,
-    bootstrap: Bootstrap,
-    figure: Callable[[Pair, Floats], Floats],
+    k: int, scores: Variable, truth: Variable, bootstrap: Bootstrap, figure: Callable[[Pair, Floats], Floats]
 ) -> Estimate:
     if k < 1:
         raise ValueError(f"k = {k}: choose at least 1 architecture")

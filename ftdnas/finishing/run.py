@@ -143,11 +143,7 @@ def _feasible(finalists: Sequence[str], data: ImageDataset) -> tuple[tuple[str, 
 
 
 def _place_name(
-    request: FinishRequest,
-    recipe: TrainingRecipe,
-    data: ImageDataset,
-    names: Sequence[str],
-    rival: Pretrained | None,
+    request: FinishRequest, recipe: TrainingRecipe, data: ImageDataset, names: Sequence[str], rival: Pretrained | None
 ) -> str:
     identity = [
         sorted(names),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Generic, TypeVar
 
 from ftdnas.candidates.materials import Shelf
@@ -69,14 +69,3 @@ class ProxyOf(ABC, Generic[Asked]):
 
 
 Proxy = ProxyOf[Work[Shelf]]
-
-
-def settle(
-    proxies: Sequence[Proxy],
-    candidates: Sequence[str],
-    rows: dict[str, Row],
-    carry_out: Callable[[Mapping[str, Work[Shelf]]], Mapping[str, Row]],
-) -> None:
-    """Round after round until no proxy asks for more; `rows` gains what `carry_out` makes of each round's works."""
-    while todo := {work.key: work for proxy in proxies for work in proxy.todo(candidates, rows)}:
-        rows |= carry_out(todo)

@@ -57,12 +57,7 @@ def calibrate(columns: Sequence[Sequence[float | None]], truth: Sequence[float |
     scores: list[float | None] = [None] * len(whole)
     for place, score in zip(np.flatnonzero(whole), predicted, strict=True):
         scores[place] = float(score)
-    return Calibration(
-        tuple(scores),
-        tuple(float(weight) for weight in weights),
-        penalty,
-        len(rows),
-    )
+    return Calibration(tuple(scores), tuple(float(weight) for weight in weights), penalty, len(rows))
 
 
 def fewest(columns: int) -> int:
@@ -72,19 +67,10 @@ def fewest(columns: int) -> int:
 
 def _fit(table: Floats, truth: Floats) -> tuple[float, Floats]:
     """The penalty whose leave-one-out error is least, and the weights (V,) at it. `table` (n, V)."""
-    target = _ranks(truth)
-    values, axes = np.linalg.eigh(table.T @ table)
-    scores = table @ axes
-    best: tuple[float, float, Floats] | None = None
-    for penalty in PENALTIES:
-        shrunk = 1 / (np.maximum(values, 0) + penalty * len(target))
-        weights = axes @ (shrunk * (scores.T @ target))
-        own = (scores**2 * shrunk).sum(1)  # how far a target draws its own prediction
-        error = float((((target - table @ weights) / (1 - own)) ** 2).mean())
-        if best is None or error < best[0] - 1e-12:
-            best = error, penalty, weights
-    assert best is not None
-    return best[1], best[2]
+    from sklearn.linear_model import RidgeCV  # late, for it takes a second
+
+    fitted = RidgeCV(np.array(PENALTIES) * len(truth), fit_intercept=False).fit(table, _ranks(truth))
+    return min(PENALTIES, key=lambda penalty: abs(penalty * len(truth) - fitted.alpha_)), fitted.coef_
 
 
 def _ranks(values: Sequence[float | None] | Floats) -> Floats:

@@ -35,11 +35,7 @@ from ftdnas.runtime.home import digest
 from ftdnas.runtime.processes import Executor, LocalProcesses
 from ftdnas.sets.making import choose_recipe
 from ftdnas.sets.recipes import recipe_from_dict
-from search_spaces.base import (
-    Restriction,
-    SearchSpace,
-    find_space,
-)
+from search_spaces.base import Restriction, SearchSpace, find_space
 from search_spaces.messages import hint
 
 TYPICAL = 24  # architectures that stand for all when costs are estimated

@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from distill.images.datasets import ImageDataset
@@ -17,7 +18,7 @@ from distill.run import Listener, Progress, duration, ignore
 from distill.synthetic import SyntheticSet
 from ftdnas.candidates.cost import CostModel
 from ftdnas.candidates.materials import Shelf
-from ftdnas.proxies.base import Proxy, settle
+from ftdnas.proxies.base import Proxy
 from ftdnas.proxies.rank_sum import guide_of
 from ftdnas.ranking.advice import Advice
 from ftdnas.ranking.job import (
@@ -40,11 +41,7 @@ from ftdnas.runtime.leases import Leases
 from ftdnas.runtime.processes import Executor
 from ftdnas.runtime.rows import Row
 from ftdnas.runtime.shared import Record, Work, carry_out
-from search_spaces.base import (
-    flops,
-    parameter_count,
-    parse_architecture,
-)
+from search_spaces.base import flops, parameter_count, parse_architecture
 
 
 def search(
@@ -113,16 +110,15 @@ def _run(job: PreparedSearch, leases: Leases | None, study: Study, processes: Ex
     for line in known_limits(job):
         job.say(line)
     plan, cost, names = plan_of(job, processes)
-    record = Record(job.folder.rows, leases)
-    record.exchange()
-    rows: dict[str, Row] = {}
+    evaluations = Evaluations(job, Record(job.folder.rows, leases), processes)
+    rows = evaluations.rows
     if names is None:
-        names = _adaptive(job, plan, record, rows, study, processes)
+        names = evaluations.adapt(len(plan.candidates), study)
         plan = Plan(**{**plan.__dict__, "candidates": tuple(names)})
         job.folder.keep_plan(job.settings, plan, cost)
     facts = facts_of(names, job)
-    _settle(job, [job.proxy], names, record, rows, cost, "screening", processes)
-    _settle(job, job.compared, names, record, rows, cost, "baselines", processes)
+    evaluations.settle([job.proxy], names, cost, "screening")
+    evaluations.settle(job.compared, names, cost, "baselines")
     ranking = Ranking(
         study=job.folder.name,
         folder=job.folder.path,
@@ -155,93 +151,92 @@ def facts_of(names: Sequence[str], job: PreparedSearch) -> dict[str, dict[str, A
     return facts
 
 
-def _settle(
-    job: PreparedSearch,
-    proxies: Sequence[Proxy],
-    names: Sequence[str],
-    record: Record,
-    rows: dict[str, Row],
-    cost: CostModel,
-    stage: str,
-    processes: Executor[Shelf],
-) -> None:
-    """Do what the proxies ask for, round after round; `rows` collects it."""
-    rows |= {key: row for key, row in record.file.settled().items() if key not in rows}
+@dataclass(frozen=True, eq=False)
+class Evaluations:
+    """What was evaluated for a search, in this run or before, and the processes that do the rest."""
 
-    def a_round(todo: Mapping[str, Work[Shelf]]) -> Mapping[str, Row]:
-        # The dearest first: the last process then has not long to go when the others are done.
-        priced = sorted(((price(work, cost, job), key) for key, work in todo.items()), reverse=True)
-        seconds = max(priced[0][0], sum(price for price, _ in priced) / job.jobs)
-        about = f", about {duration(seconds)}" if seconds > 1 else ""
-        job.say(f"{len(todo)} evaluations to do{about}; Ctrl-C is safe, the same command goes on")
-        job.listener(Progress(stage, 0, len(todo)))  # the first may take long
-        done = 0
+    job: PreparedSearch
+    record: Record
+    processes: Executor[Shelf]
+    rows: dict[str, Row] = field(default_factory=dict)
 
-        def finished(row: Row) -> None:
-            nonlocal done
-            done += 1
+    def __post_init__(self) -> None:
+        self.record.exchange()
+        self.rows.update(self.record.file.settled())
+
+    def carry_out(
+        self, works: Iterable[Work[Shelf] | None], total: int, stage: str, finished: Callable[[Row], int]
+    ) -> None:
+        """Do them, and say how many of `total` are done, which `finished` counts."""
+
+        def arrived(row: Row) -> None:
+            self.rows[row["key"]] = row
             values = {} if row.get("score") is None else {"validation_accuracy": float(row["score"])}
-            job.listener(Progress(stage, done, len(todo), values))
+            self.job.listener(Progress(stage, finished(row), total, values))
 
-        works = [todo[key] for _, key in priced]
-        return carry_out(works, record, processes, finished, limit_s=job.request.limit_s)
+        self.job.listener(Progress(stage, 0, total))  # the first may take long
+        carry_out(works, self.record, self.processes, arrived, limit_s=self.job.request.limit_s)
 
-    settle(proxies, names, rows, a_round)
+    def settle(self, proxies: Sequence[Proxy], names: Sequence[str], cost: CostModel, stage: str) -> None:
+        """Do what the proxies ask for, round after round, until none asks for more."""
+        job = self.job
+        while todo := {work.key: work for proxy in proxies for work in proxy.todo(names, self.rows)}:
+            # The dearest first: the last process then has not long to go when the others are done.
+            priced = sorted(((price(work, cost, job), key) for key, work in todo.items()), reverse=True)
+            seconds = max(priced[0][0], sum(price for price, _ in priced) / job.jobs)
+            about = f", about {duration(seconds)}" if seconds > 1 else ""
+            job.say(f"{len(todo)} evaluations to do{about}; Ctrl-C is safe, the same command goes on")
+            count = itertools.count(1)
+            self.carry_out([todo[key] for _, key in priced], len(todo), stage, lambda row: next(count))  # noqa: ARG005, B023
 
+    def adapt(self, wanted: int, study: Study) -> list[str]:
+        """Candidates of a sampler that learns: proposed while others are evaluated, and told of each that is done.
 
-def _adaptive(
-    job: PreparedSearch, plan: Plan, record: Record, rows: dict[str, Row], study: Study, processes: Executor[Shelf]
-) -> list[str]:
-    """Candidates of a sampler that learns: proposed while others are evaluated, and told of each that is done.
+        It is told of the proxy's first part alone, for a sum of ranks changes with every candidate.
+        """
+        job, rows = self.job, self.rows
+        sampler, guide = sampler_of(job, job.request.sampler), guide_of(job.proxy)
+        names: list[str] = []
+        waiting: dict[str, str] = {}  # key of a work -> candidate
+        missing: dict[str, set[str]] = {}
 
-    It is told of the proxy's first part alone, for a sum of ranks changes with every candidate.
-    """
-    request, wanted = job.request, len(plan.candidates)
-    sampler, guide = sampler_of(job, request.sampler), guide_of(job.proxy)
-    names: list[str] = []
-    waiting: dict[str, str] = {}  # key of a work -> candidate
-    missing: dict[str, set[str]] = {}
-    rows |= record.file.settled()
+        def tell(name: str) -> None:
+            value = guide.column([name], rows)[0]
+            costs = facts_of([name], job)[name]
+            others = [costs[FACTS[objective]] for objective in job.request.objectives]
+            failed = value is None or not math.isfinite(value) or None in others
+            sampler.tell(parse_architecture(name), None if failed else [value, *others])  # type: ignore[list-item]
 
-    def tell(name: str) -> None:
-        value = guide.column([name], rows)[0]
-        costs = facts_of([name], job)[name]
-        others = [costs[FACTS[one]] for one in request.objectives]
-        failed = value is None or not math.isfinite(value) or None in others
-        sampler.tell(parse_architecture(name), None if failed else [value, *others])  # type: ignore[list-item]
+        for name in study.evaluated():
+            if not guide.todo([name], rows):
+                names.append(name)
+                tell(name)
 
-    for name in study.evaluated():
-        if not guide.todo([name], rows):
-            names.append(name)
-            tell(name)
+        def ask() -> Iterator[Work[Shelf] | None]:
+            while len(names) < wanted:
+                architecture = sampler.ask()
+                if architecture is None:
+                    job.say(sampler.reason)
+                    return
+                names.append(architecture.name)
+                works = list(job.proxy.todo([architecture.name], rows))
+                if not works:
+                    tell(architecture.name)
+                    continue
+                missing[architecture.name] = {work.key for work in works}
+                for work in works:
+                    waiting[work.key] = architecture.name
+                    yield work
 
-    def ask() -> Iterator[Work[Shelf] | None]:
-        while len(names) < wanted:
-            architecture = sampler.ask()
-            if architecture is None:
-                job.say(sampler.reason)
-                return
-            names.append(architecture.name)
-            works = list(job.proxy.todo([architecture.name], rows))
-            if not works:
-                tell(architecture.name)
-                continue
-            missing[architecture.name] = {work.key for work in works}
-            for work in works:
-                waiting[work.key] = architecture.name
-                yield work
+        def finished(row: Row) -> int:
+            name = waiting[row["key"]]
+            missing[name].discard(row["key"])
+            if not missing[name]:
+                tell(name)
+            return sum(not left for left in missing.values())
 
-    def finished(row: Row) -> None:
-        rows[row["key"]] = row
-        name = waiting[row["key"]]
-        missing[name].discard(row["key"])
-        job.listener(Progress("screening", sum(not left for left in missing.values()), wanted))
-        if not missing[name]:
-            tell(name)
-
-    job.listener(Progress("screening", 0, wanted))
-    carry_out(ask(), record, processes, finished, limit_s=request.limit_s)
-    return names
+        self.carry_out(ask(), wanted, "screening", finished)
+        return names
 
 
 def _evaluated(ranking: Ranking, request: SearchRequest) -> list[Evaluated]:

@@ -11,15 +11,7 @@ from distill.recipe import TrainingRecipe
 from ftdnas.candidates.cost import CostModel, TimedStep, fit_cost
 from ftdnas.candidates.materials import Material, Shelf
 from ftdnas.runtime.processes import Executor, Failure
-from search_spaces.base import (
-    Architecture,
-    Choice,
-    Restriction,
-    SearchSpace,
-    flops,
-    known_choices,
-    stratified_sample,
-)
+from search_spaces.base import Architecture, Choice, Restriction, SearchSpace, flops, known_choices, stratified_sample
 
 TIMED = 6  # architectures that are timed, the cheapest and the dearest of those that are looked at among them
 LOOKED_AT = 24

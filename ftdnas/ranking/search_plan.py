@@ -15,10 +15,7 @@ from ftdnas.ranking.job import ADAPTIVE, MINUTES, PreparedSearch, precision_note
 from ftdnas.ranking.plan import Plan, make_plan, measure_cost
 from ftdnas.runtime.processes import Executor
 from ftdnas.runtime.shared import Work
-from search_spaces.base import (
-    flops,
-    parse_architecture,
-)
+from search_spaces.base import flops, parse_architecture
 
 
 def plan_of(job: PreparedSearch, processes: Executor[Shelf]) -> tuple[Plan, CostModel, list[str] | None]:

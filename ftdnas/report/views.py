@@ -243,8 +243,7 @@ def _front(table: Table, name: str, label: str, costs: Sequence[float | None]) -
         + (f" {left} at chance are not drawn." if real and left else ""),
         x=around([x for x, _ in known.values()], label, log=True),
         y=around(
-            [y for _, y in known.values()],
-            "accuracy in truth, percent" if real else f"score: {table.columns[0].title}",
+            [y for _, y in known.values()], "accuracy in truth, percent" if real else f"score: {table.columns[0].title}"
         ),
         dots=tuple(dots),
         curves=(Curve(tuple(known[row][0] for row in best), tuple(known[row][1] for row in best), "", MARKED),),

@@ -135,10 +135,5 @@ def _asked(field: dataclasses.Field[Any], owner: type) -> Asked:
     kind = Union[tuple(known)]  # noqa: UP007  # of however many there are
     many = get_origin(kind) is tuple and field.metadata[_KEY].parse is None
     return Asked(
-        field.name,
-        get_args(kind)[0] if many else kind,
-        many,
-        type(None) in parts,
-        field.default,
-        field.metadata[_KEY],
+        field.name, get_args(kind)[0] if many else kind, many, type(None) in parts, field.default, field.metadata[_KEY]
     )

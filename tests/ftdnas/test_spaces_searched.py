@@ -59,10 +59,7 @@ JSON = {
     "width": {"_type": "choice", "_value": [8, 16, 24, 32]},
     "block": {
         "_type": "choice",
-        "_value": [
-            {"_name": "plain"},
-            {"_name": "normed", "eps": {"_type": "choice", "_value": [1e-5, 1e-3]}},
-        ],
+        "_value": [{"_name": "plain"}, {"_name": "normed", "eps": {"_type": "choice", "_value": [1e-5, 1e-3]}}],
     },
 }
 

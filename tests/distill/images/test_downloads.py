@@ -126,12 +126,7 @@ def svhn(server: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def load(
-    name: str,
-    tmp_path: Path,
-    *,
-    root: Path | None = None,
-    offline: bool = False,
-    listener: Listener = ignore,
+    name: str, tmp_path: Path, *, root: Path | None = None, offline: bool = False, listener: Listener = ignore
 ) -> ImageDataset:
     cache, downloads = tmp_path / "cache", tmp_path / "downloads"
     return load_dataset(

@@ -45,10 +45,7 @@ def test_a_study_of_64_pixels_is_finished_at_224(
 
 
 def test_killed_it_goes_on_with_the_finalists_that_are_missing(
-    tmp_path: Path,
-    begin: Callable[..., Any],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path, begin: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("FTDNAS_HOME", str(tmp_path))
     named = [part for one in FINALISTS for part in ("--architecture", one)]

@@ -38,10 +38,7 @@ epochs = 20
 
 
 def test_killed_at_random_moments_it_ends_in_the_same_set(
-    tmp_path: Path,
-    begin: Callable[..., Any],
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, begin: Callable[..., Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = tmp_path / "tiny.toml"
     recipe.write_text(TINY)

@@ -381,11 +381,7 @@ def test_a_search_that_is_killed_goes_on_to_the_same_ranking(
 
 
 def test_processes_that_join_share_the_work(
-    searched: Searched,
-    digits: ImageDataset,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    begin: Callable[..., Any],
+    searched: Searched, digits: ImageDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begin: Callable[..., Any]
 ) -> None:
     monkeypatch.setenv("FTDNAS_HOME", str(tmp_path / "home"))
     stored = tmp_path / "set.safetensors"

@@ -86,10 +86,7 @@ def search_command(study: str, *more: str) -> list[str]:
 
 
 def test_killed_and_started_again_jobs_end_as_if_undisturbed(
-    start: Start,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """On SQLite; what is killed on PostgreSQL is below."""
     serve = ["serve", "--port=0", "--workers=2"]  # each with its share of the cores

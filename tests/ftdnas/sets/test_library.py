@@ -162,12 +162,7 @@ def test_damaged_sets_are_listed_refused_and_removable(library: Library, make_se
     assert first.problem is not None
     assert "broken.safetensors" in first.problem
     assert second.problem is None
-    assert second.to_json() == {
-        "name": "sound",
-        "path": str(sound),
-        "problem": None,
-        **facts(make_set()),
-    }
+    assert second.to_json() == {"name": "sound", "path": str(sound), "problem": None, **facts(make_set())}
     with pytest.raises(ValueError, match=r"broken\.safetensors: "):
         library.verify("broken")
     library.remove("broken")

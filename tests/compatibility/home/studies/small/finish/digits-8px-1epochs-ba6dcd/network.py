@@ -20,8 +20,8 @@ def build_network():
                 ("activation1", nn.LeakyReLU()),
                 ("flatten", nn.Flatten()),
                 ("linear", nn.Linear(2048, 10)),
-            ],
-        ),
+            ]
+        )
     )
 
 
