@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from distill.files import digest
 from distill.images.datasets import Split
 from distill.randomness import generator, seeded
 from distill.recipe import TrainingRecipe
@@ -27,7 +28,6 @@ from ftdnas.candidates.materials import Label, Material, Shelf, Taught
 from ftdnas.candidates.reading import LATE, is_dead, late_loss, score_value
 from ftdnas.candidates.screening import Screening, norm_family
 from ftdnas.runtime.device import device_name, one_thread
-from ftdnas.runtime.home import digest
 from ftdnas.runtime.processes import Failure
 from ftdnas.runtime.records import from_json, to_json
 from ftdnas.runtime.rows import Row

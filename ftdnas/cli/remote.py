@@ -62,7 +62,7 @@ def asked(command: RequestCommand, ctx: click.Context) -> dict[str, Any]:
         if not given & {field.name, AS_OPTION + field.name} or field.name == "offline":
             continue
         if field.option.local:
-            flag = f"--{field.name.replace('_', '-')}"
+            flag = field.option.flags.partition("/")[0] or f"--{field.name.replace('_', '-')}"
             what = "names a file of this machine" if field.kind is Path else "is for this machine"
             raise click.UsageError(f"{flag} {what}, and the server has its own")
         value = values[field.name]

@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from distill.files import digest
 from distill.images.datasets import ImageDataset, Split
 from distill.images.preprocess import Preprocess
 from distill.randomness import generator, seeded
@@ -25,7 +26,6 @@ from distill.training.loop import fit
 from ftdnas.candidates.materials import Label, Material, Shelf
 from ftdnas.finishing.finalist import save_weights
 from ftdnas.runtime.device import device_name
-from ftdnas.runtime.home import digest
 from ftdnas.runtime.processes import Failure
 from ftdnas.runtime.rows import Row
 from ftdnas.sets.published import read_torch

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from distill.files import locked, whole_file
+from distill.files import digest, locked, whole_file
 from distill.images.datasets import ImageDataset
 from distill.methods import versions
 from distill.recipe import TrainingRecipe
@@ -25,7 +25,7 @@ from ftdnas.finishing.trainings import PreparedFinish
 from ftdnas.ranking.study import ranked_study
 from ftdnas.ranking.table import Ranking
 from ftdnas.runtime.device import pick_device, use_threads
-from ftdnas.runtime.home import digest, home, read_json, write_json
+from ftdnas.runtime.home import home, read_json, write_json
 from ftdnas.runtime.records import from_json, to_json
 from ftdnas.runtime.rows import Row
 from ftdnas.sets.images import Source

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from distill.files import digest
 from distill.randomness import generator, seeded
 from ftdnas.candidates.materials import Label, Shelf
 from ftdnas.proxies.az_nas import az_nas
 from ftdnas.proxies.naswot import jacob_cov, naswot
 from ftdnas.proxies.synflow import synflow
 from ftdnas.runtime.device import device_name, one_thread
-from ftdnas.runtime.home import digest
 from ftdnas.runtime.processes import Failure
 from ftdnas.runtime.rows import Row
 from search_spaces.base import ImageShape, parse_architecture

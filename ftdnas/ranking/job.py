@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from distill.files import digest
 from distill.images.datasets import ImageDataset
 from distill.recipe import Recipe, TrainingRecipe
 from distill.recipe import facts as recipe_facts
@@ -28,10 +29,9 @@ from ftdnas.ranking.ask_tell import Sampler, Settings
 from ftdnas.ranking.evidence import limits
 from ftdnas.ranking.plan import parse_restriction
 from ftdnas.ranking.request import SearchRequest
-from ftdnas.ranking.samplers import SAMPLERS, make_sampler
+from ftdnas.ranking.samplers import ADAPTIVE, SAMPLERS, make_sampler
 from ftdnas.ranking.study import StudyFolder, study_folder
 from ftdnas.runtime.device import pick_device, use_processes, visible_gpus
-from ftdnas.runtime.home import digest
 from ftdnas.runtime.processes import Executor, LocalProcesses
 from ftdnas.sets.making import choose_recipe
 from ftdnas.sets.recipes import recipe_from_dict
@@ -41,7 +41,6 @@ from search_spaces.messages import hint
 TYPICAL = 24  # architectures that stand for all when costs are estimated
 MINUTES = 30.0  # of a search without a GPU
 DRAWS = {"cpu": 2, "cuda": 5}  # of random subsets
-ADAPTIVE = ("tpe", "nsga2", "gp", "nni-tpe", "nni-evolution")  # samplers that learn from the scores
 OBJECTIVES = {"params": "minimize", "flops": "minimize", "latency": "minimize"}
 FACTS = {"params": "parameters", "flops": "flops", "latency": "latency_ms"}  # of a candidate, by objective
 

@@ -102,7 +102,7 @@ def measure_cost(
     seed: int,
     processes: Executor[Shelf],
 ) -> CostModel:
-    """Time a few steps of a few architectures of different FLOPs. Raises RuntimeError where none could be timed."""
+    """Time a few steps of a few architectures of different FLOPs. Raises ValueError where none could be timed."""
     shape, classes = material.image_shape, material.label.classes
     sample = stratified_sample(space, LOOKED_AT, shape, seed, restrict, classes)
     counted = sorted((flops(architecture, shape, classes), architecture.name) for architecture in sample)

@@ -92,9 +92,12 @@ class Screened(Seeded, InProcesses, OnImages, OnSpace):
 
     @property
     def compared(self) -> tuple[str, ...]:
-        """The proxies beside the one that ranks, each once."""
+        """The proxies beside the one that ranks, each once, however they are spelled."""
+        from ftdnas.proxies.names import read_proxy
+
         named = [name for text in getattr(self, "compare", ()) for name in (BASELINES if text == "all" else (text,))]
-        return tuple(name for name in dict.fromkeys(named) if name != self.proxy)
+        own = {self.proxy and read_proxy(self.proxy)}
+        return tuple({read: name for name in reversed(named) if (read := read_proxy(name)) not in own}.values())[::-1]
 
     def screened(self) -> Screening:
         """The space's own screening, with what was asked for. Raises ValueError for what `Screening` refuses."""

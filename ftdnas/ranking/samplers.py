@@ -91,3 +91,4 @@ SAMPLERS: dict[str, Callable[[SearchSpace, Settings], Sampler]] = {
     "nni-tpe": _nni("nni-tpe"),
     "nni-evolution": _nni("nni-evolution"),
 }
+ADAPTIVE = ("tpe", "nsga2", "gp", "nni-tpe", "nni-evolution")  # samplers that learn from the scores

@@ -11,8 +11,9 @@ from ftdnas.candidates.training import Training
 from ftdnas.proxies.promotion import asked_of
 from ftdnas.proxies.trained import known_once_s
 from ftdnas.ranking.advice import Advice, advise, describe_advice
-from ftdnas.ranking.job import ADAPTIVE, MINUTES, PreparedSearch, precision_notes, sampler_of, set_recipe
+from ftdnas.ranking.job import MINUTES, PreparedSearch, precision_notes, sampler_of, set_recipe
 from ftdnas.ranking.plan import Plan, make_plan, measure_cost
+from ftdnas.ranking.samplers import ADAPTIVE
 from ftdnas.runtime.processes import Executor
 from ftdnas.runtime.shared import Work
 from search_spaces.base import flops, parse_architecture

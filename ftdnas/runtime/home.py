@@ -1,8 +1,7 @@
-"""Where ftdnas keeps its files, and what all that lies there shares: JSON files, digests, names."""
+"""Where ftdnas keeps its files, and what all that lies there shares: JSON files, names."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -61,8 +60,3 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Put the object in the place of what was there, whole or not at all."""
     with whole_file(path) as beside:
         beside.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def digest(identity: Any, length: int = 64) -> str:
-    """The first `length` hex digits of the SHA-256 of a JSON value, its keys sorted."""
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:length]

@@ -111,7 +111,7 @@ def check(request: Any, bounds: Bounds) -> None:
     elif request.study is not None:
         from ftdnas.ranking.study import ranked_study
 
-        ranked_study(request.study, to_finish=True)
+        ranked_study(request.study, to_finish=isinstance(request, FinishRequest))
     if isinstance(request, FinishRequest):
         for architecture in request.architectures:
             check_architecture(architecture)

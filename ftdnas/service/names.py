@@ -2,4 +2,4 @@
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._+\-]{0,99}$"
 NAME_SAID = "a name has letters, digits, . _ + - and at most 100 of them, the first a letter or digit"
-WORD = r"^[A-Za-z0-9_.,:=()+ -]{1,200}$"  # a proxy, a choice of a space, an architecture, an augmentation
+WORD = r"""^[A-Za-z0-9_.,:=()+|~{}" -]{1,400}$"""  # a proxy, a choice of a space, an architecture, an augmentation

@@ -20,10 +20,10 @@ from pydantic import (
     model_validator,
 )
 
+from distill.files import digest
 from ftdnas.finishing.request import FinishRequest
 from ftdnas.ranking.request import Screened, SearchRequest
 from ftdnas.report.request import CheckRequest, ReportRequest, TruthRequest
-from ftdnas.runtime.home import digest
 from ftdnas.runtime.options import Asked, Option, asked_of, request_of
 from ftdnas.service.bounds import Bounds, check
 from ftdnas.service.names import NAME, WORD

@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from distill.files import digest
 from distill.recipe import Recipe
 from distill.recipe import identity as recipe_identity
 from distill.run import Listener, Run, ignore
 from ftdnas.runtime.device import pick_device, use_threads
-from ftdnas.runtime.home import digest, home
+from ftdnas.runtime.home import home
 from ftdnas.runtime.records import from_json, to_json
 from ftdnas.runtime.rows import RowFile
 from ftdnas.sets.images import images_of

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from distill.files import digest
 from distill.recipe import Recipe
 from distill.recipe import identity as recipe_identity
 from distill.run import Listener, Progress, Run, duration, ignore
 from ftdnas.runtime.device import pick_device, use_threads
-from ftdnas.runtime.home import digest, home
+from ftdnas.runtime.home import home
 from ftdnas.sets.images import KEY, Source
 from ftdnas.sets.library import Library
 from ftdnas.sets.recipes import load_recipe, override, recipe_names

@@ -79,7 +79,7 @@ def experts_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> Callable[..., Run]:
-    """make_run("name", seed=0, shared="shared", report=...) -> a Run with its folder below the test's own."""
+    """make_run("name", seed=0, shared="shared", listener=...) -> a Run with its folder below the test's own."""
 
     def make(name: str = "run", seed: int = 0, shared: str = "shared", listener: Listener | None = None) -> Run:
         run = Run(seed, tmp_path / name, tmp_path / shared)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,10 @@ from ftdnas.report.request import CheckRequest, TruthRequest
 from ftdnas.runtime.home import home
 from ftdnas.runtime.options import asked_of, request_of, seconds, shared, size
 from ftdnas.service.bounds import Bounds, check
+from ftdnas.service.names import WORD
 from ftdnas.service.requests import KINDS, read_job
 from ftdnas.sets.request import DistilRequest
+from search_spaces.base import SPACES, stratified_sample
 
 TYPES = {click.IntRange: "integer", click.FloatRange: "number", click.types.IntParamType: "integer"}
 
@@ -202,3 +205,9 @@ def test_requests_from_json_and_from_each_other() -> None:
 def test_what_no_request_can_be(kind: type, given: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         kind(**given)
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_a_server_takes_the_names_of_every_space(space: str) -> None:
+    name = next(iter(stratified_sample(SPACES[space], 1, (3, 32, 32), 0))).name
+    assert re.fullmatch(WORD, name), name

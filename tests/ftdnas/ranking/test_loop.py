@@ -6,6 +6,7 @@ import csv
 import fcntl
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -173,9 +174,13 @@ def test_the_same_search_again_trains_nothing(searched: Searched, digits: ImageD
         assert len(study.optuna.get_trials()) == 5
 
 
-def test_a_lost_study_and_a_torn_row_are_made_up_for(searched: Searched, digits: ImageDataset) -> None:
+def test_a_lost_study_and_a_torn_row_are_made_up_for(
+    searched: Searched, digits: ImageDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What a kill between a row and its trial, and one in the middle of a row, leave behind."""
-    rows = RowFile(searched.home / "studies" / "first" / "scores.jsonl")
+    home = Path(shutil.copytree(searched.home, tmp_path / "home"))
+    monkeypatch.setenv("FTDNAS_HOME", str(home))
+    rows = RowFile(home / "studies" / "first" / "scores.jsonl")
     lines = rows.path.read_bytes().splitlines(keepends=True)
     rows.path.write_bytes(b"".join(lines[1:]) + lines[0][:50])
     with open_storage() as storage:

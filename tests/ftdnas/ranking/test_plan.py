@@ -6,6 +6,7 @@ import pytest
 
 from ftdnas.candidates.cost import CostModel
 from ftdnas.ranking.plan import FEWEST, Plan, make_plan, parse_restriction
+from ftdnas.ranking.request import BASELINES, SearchRequest
 from search_spaces.base import SPACES, flops, parse_architecture, stratified_sample
 
 SPACE = SPACES["convnet"]
@@ -71,3 +72,9 @@ def test_restrictions_are_read_with_their_types_and_wrong_ones_named() -> None:
     ):
         with pytest.raises(ValueError, match=said):
             parse_restriction(SPACE, [text])
+
+
+def test_a_proxy_is_not_its_own_rival_however_it_is_spelled() -> None:
+    request = SearchRequest(proxy="set.late_loss + params", compare=("all", "set.late_loss+params", " flops "))
+    assert "set.late_loss+params" not in request.compared
+    assert len(request.compared) == len(BASELINES)  # flops is one of them

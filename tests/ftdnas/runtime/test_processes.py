@@ -132,11 +132,13 @@ def test_processes_that_cannot_begin_are_an_error() -> None:
 
 
 PARENT = """
+import signal
 import time
 from functools import partial
 from ftdnas.runtime.processes import LocalProcesses
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs without one
     with LocalProcesses(lambda: partial(float, 60), 1, preload=()) as processes:
         outcomes = processes.map([partial(max, 3), time.sleep])
         print(next(outcomes), flush=True)
