@@ -60,8 +60,8 @@ class Searched:
 
 
 @pytest.fixture(scope="module")
-def searched(digits: ImageDataset, set_of: SetOf, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Searched]:
-    """One search, which all tests of this file look at."""
+def search_once(digits: ImageDataset, set_of: SetOf, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Searched]:
+    """One search, of which every test of this file gets a copy."""
     home = tmp_path_factory.mktemp("searched")
     listener: list[Progress] = []
     with pytest.MonkeyPatch.context() as patch:
@@ -72,8 +72,10 @@ def searched(digits: ImageDataset, set_of: SetOf, tmp_path_factory: pytest.TempP
 
 
 @pytest.fixture(autouse=True)
-def _same_home(searched: Searched, monkeypatch: pytest.MonkeyPatch, _own_home: None) -> None:
-    monkeypatch.setenv("FTDNAS_HOME", str(searched.home))
+def searched(search_once: Searched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, _own_home: None) -> Searched:
+    home = Path(shutil.copytree(search_once.home, tmp_path / "home"))
+    monkeypatch.setenv("FTDNAS_HOME", str(home))
+    return replace(search_once, home=home, ranking=replace(search_once.ranking, folder=home / "studies" / "first"))
 
 
 def test_candidates_are_ranked_best_first(searched: Searched) -> None:
@@ -147,7 +149,8 @@ def test_candidates_are_screened_in_the_precision_that_is_asked_for(searched: Se
 
 def test_files_hold_the_same_ranking(searched: Searched) -> None:
     folder = searched.home / "studies" / "first"
-    assert json.loads((folder / "ranking.json").read_text()) == json.loads(json.dumps(searched.ranking.to_json()))
+    stored = json.loads((folder / "ranking.json").read_text()) | {"folder": str(folder)}  # it was copied
+    assert stored == json.loads(json.dumps(searched.ranking.to_json()))
     with (folder / "ranking.csv").open() as file:
         table = list(csv.DictReader(file))
     assert [row["architecture"] for row in table] == [one.architecture for one in searched.ranking.candidates]
@@ -174,13 +177,9 @@ def test_the_same_search_again_trains_nothing(searched: Searched, digits: ImageD
         assert len(study.optuna.get_trials()) == 5
 
 
-def test_a_lost_study_and_a_torn_row_are_made_up_for(
-    searched: Searched, digits: ImageDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lost_study_and_a_torn_row_are_made_up_for(searched: Searched, digits: ImageDataset) -> None:
     """What a kill between a row and its trial, and one in the middle of a row, leave behind."""
-    home = Path(shutil.copytree(searched.home, tmp_path / "home"))
-    monkeypatch.setenv("FTDNAS_HOME", str(home))
-    rows = RowFile(home / "studies" / "first" / "scores.jsonl")
+    rows = RowFile(searched.home / "studies" / "first" / "scores.jsonl")
     lines = rows.path.read_bytes().splitlines(keepends=True)
     rows.path.write_bytes(b"".join(lines[1:]) + lines[0][:50])
     with open_storage() as storage:
