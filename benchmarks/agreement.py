@@ -107,7 +107,7 @@ def main() -> None:
         columns[-2:] = [replace(one, role=REFERENCE) for one in columns[-2:]]
         truth: dict[str, Any] = {"truth_name": table.source, "truth": tuple(table.accuracy[name] for name in names)}
     else:
-        real = RealTrainings.of(data, recipe, len(TRUTH_SEEDS)).truth(data, names)
+        real = RealTrainings.of(data, recipe, len(TRUTH_SEEDS)).truth(names)
         spent = sum(real.seconds.values())
         truth = {
             "truth_name": real.title,

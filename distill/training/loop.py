@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -36,11 +37,15 @@ REFRESHED = 5000  # images that averages of batch norm are taken anew over
 
 @dataclass(frozen=True)
 class Reading:
-    """What a network is worth on held-out images: a fraction and the mean loss, when `done` of its training was."""
+    """What a network is worth on held-out images: a fraction and the mean loss, when `done` of its training was.
+
+    `right`: a bit for each image, as numpy packs them; two networks read on the same images are compared by them.
+    """
 
     done: float
     accuracy: float
     loss: float
+    right: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -141,7 +146,7 @@ def fit(
             pending[number] = loss.detach() if targets is None else loss.detach() - entropy(labels)
             step += 1
             if held_out is not None and step in due:
-                readings.append(Reading(step / total, *read(network, held_out, recipe.batch_norm, examples)))
+                readings.append(_reading(step / total, network, held_out, recipe.batch_norm, examples))
                 network.train()
         losses += pending.tolist()
         means.append(math.fsum(loss * size for loss, size in zip(losses[-length:], sizes, strict=True)) / len(examples))
@@ -150,7 +155,7 @@ def fit(
             break
     diverged = not all(map(math.isfinite, means))
     if held_out is not None and not diverged:
-        readings.append(Reading(1.0, *read(network, held_out, recipe.batch_norm, examples)))
+        readings.append(_reading(1.0, network, held_out, recipe.batch_norm, examples))
     network.to(memory_format=torch.contiguous_format)
     return Fitted(tuple(losses), tuple(means), diverged, tuple(readings))
 
@@ -185,11 +190,19 @@ def entropy(probabilities: Tensor) -> Tensor:
     return -(probabilities * probabilities.clamp_min(1e-12).log()).sum(1).mean()
 
 
-@torch.no_grad()
 def read(
     network: nn.Module, examples: Examples, batch_norm: str = "running", trained_on: Examples | None = None
 ) -> tuple[float, float]:
-    """(accuracy, mean loss) on the examples; the network is left in evaluation mode. Accuracy is of hard labels.
+    """(accuracy, mean loss) on the examples, as `read_each` has them. Accuracy is of hard labels."""
+    right, loss = read_each(network, examples, batch_norm, trained_on)
+    return int(right.sum()) / len(right), loss
+
+
+@torch.no_grad()
+def read_each(
+    network: nn.Module, examples: Examples, batch_norm: str = "running", trained_on: Examples | None = None
+) -> tuple[Tensor, float]:
+    """(whether each image is right, bool (N,) on the CPU; mean loss); the network is left in evaluation mode.
 
     `batch_norm` says whose statistics count: "running", those the network kept; "batch", those of each batch that is
     read, at most 1,000 images in a fixed random order; "refresh", averages taken anew over `trained_on` (up to 5,000 of
@@ -203,7 +216,7 @@ def read(
         _refresh(network, trained_on)
     # Files of one class follow each other in a folder: a batch must not be all of one.
     order = torch.arange(len(examples)) if batch_norm != "batch" else _order(len(examples))
-    right = torch.zeros((), device=examples.device, dtype=torch.int64)
+    right = torch.zeros(len(examples), device=examples.device, dtype=torch.bool)
     loss = torch.zeros((), device=examples.device)
     if batch_norm == "batch":
         network = copy.deepcopy(network)  # whose own averages stay as they are
@@ -214,8 +227,13 @@ def read(
         logits = network(images)
         loss += F.cross_entropy(logits, labels, reduction="sum")
         hard = labels if labels.ndim == 1 else labels.argmax(1)
-        right += (logits.argmax(dim=1) == hard).sum()
-    return int(right) / len(examples), float(loss) / len(examples)
+        right[rows.to(examples.device)] = logits.argmax(dim=1) == hard
+    return right.cpu(), float(loss) / len(examples)
+
+
+def _reading(done: float, network: nn.Module, held_out: Examples, batch_norm: str, trained_on: Examples) -> Reading:
+    right, loss = read_each(network, held_out, batch_norm, trained_on)
+    return Reading(done, int(right.sum()) / len(right), loss, np.packbits(right.numpy()).tobytes())
 
 
 @dataclass(frozen=True)

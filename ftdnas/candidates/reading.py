@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ftdnas.agreement.fractions import chance_bound
 from ftdnas.runtime.rows import Row
@@ -45,6 +47,14 @@ def is_dead(row: Row) -> bool:
     if row["score"] is None or not images:
         return False
     return bool(row["score"] <= chance_bound(images, classes))
+
+
+def right_of(row: Row) -> NDArray[np.bool_] | None:
+    """Which of the images that scored a training were right at its end; None where the row does not say."""
+    if not row.get("right"):
+        return None
+    bits = np.frombuffer(base64.b64decode(row["right"]), np.uint8)
+    return np.unpackbits(bits, count=row["scored_on"]["images"]).astype(bool)
 
 
 def late_loss(losses: Sequence[float]) -> float:

@@ -6,6 +6,7 @@ does one training of anybody's network: what an Optuna objective, a Ray task or 
 
 from __future__ import annotations
 
+import base64
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -140,7 +141,7 @@ class Score:
     mean loss there. `held_out`: both whenever they were read, as (fraction of training done, accuracy, loss). `losses`:
     mean training loss of up to 200 equal parts of the steps, each taken before its update, None where not finite;
     `late_loss`: of the last tenth. `seconds`: of one thread (or of `device`). `crashed`: the process ended, so another
-    attempt may succeed.
+    attempt may succeed. `right`: which images were right at the end, see `right_of`; "" in rows of older versions.
     """
 
     key: str
@@ -162,6 +163,7 @@ class Score:
     code: str = ""
     part: int | None = None
     shared: bool = False
+    right: str = ""
 
     def value(self, kind: str = "late_loss", window: float = LATE) -> float | None:
         """One of `ftdnas.candidates.screening.SCORES`; larger is better; None where it failed or was not read.
@@ -279,6 +281,7 @@ def _outcome(
     return {
         "score": last and last.accuracy,
         "held_out_loss": last and _finite(last.loss),
+        "right": base64.b64encode(last.right).decode() if last else "",
         "held_out": tuple(_rounded(reading) for reading in fitted.readings if math.isfinite(reading.loss)),
         "error": error,
         "losses": tuple(_curve(fitted.losses)),

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from distill.images.datasets import ImageDataset
 from distill.images.preprocess import fit_preprocess
 from distill.recipe import TrainingRecipe
 from distill.recipe import facts as recipe_facts
+from distill.recipe import identity as recipe_identity
 from distill.run import Listener, Progress, ignore
 from distill.training.examples import Examples
+from ftdnas.agreement.winner import Readings
 from ftdnas.candidates.handover import hand_over
 from ftdnas.candidates.materials import Label, Material, held_out_material
-from ftdnas.candidates.training import Score, Training
+from ftdnas.candidates.reading import right_of
+from ftdnas.candidates.training import Training
 from ftdnas.candidates.truth_table import Columns, is_table, read_table
 from ftdnas.runtime.database import open_storage
 from ftdnas.runtime.device import visible_gpus
@@ -49,8 +54,7 @@ def truth_materials(data: ImageDataset) -> tuple[Material, Material]:
     Raises ValueError where no validation images were held back.
     """
     preprocess = fit_preprocess(PREPROCESS, data.train.images)
-    identity = f"train/{data.fingerprint}/{PREPROCESS}"
-    label = Label("real training images", identity, len(data.train), data.num_classes)
+    label = Label("real training images", _whole(data.fingerprint), len(data.train), data.num_classes)
     return Material(label, partial(Examples.from_split, data.train, preprocess)), held_out_material(data, preprocess)
 
 
@@ -73,6 +77,7 @@ class Truth:
 
     `by_seed`: one mapping to accuracies, fractions, per seed; of a table one of means, and `means` is True. `others`:
     further columns of a table. `seconds`: of all trainings of each architecture; `images`: how many it was read on.
+    `readings`: of each, every training by the same recipe that there is: some may have more seeds than were asked for.
     """
 
     title: str
@@ -82,6 +87,7 @@ class Truth:
     errors: Mapping[str, str] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     others: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    readings: Mapping[str, Readings] = field(default_factory=dict)
 
     def accuracy(self, name: str) -> float | None:
         """The mean over the seeds; None where one of them has none."""
@@ -93,6 +99,12 @@ class Truth:
     def known(self) -> set[str]:
         """Architectures with a row for every seed, failed or not."""
         return set.intersection(*(set(several) for several in self.by_seed))
+
+    def first(self, names: Sequence[str]) -> list[str]:
+        """These architectures in another order: those with a real accuracy first, best first, the rest as they were."""
+        real = [name for name in names if name in self.readings]
+        real.sort(key=lambda name: -self.readings[name].accuracy)
+        return [*real, *(name for name in names if name not in self.readings)]
 
 
 @dataclass(frozen=True)
@@ -124,22 +136,38 @@ class RealTrainings:
                 works[name, seed] = Training(one.name, images.label, held_out.label, self.recipe, seed, code=one.code)
         return works
 
-    def truth(self, data: ImageDataset, candidates: Sequence[str]) -> Truth:
+    def truth(self, candidates: Sequence[str]) -> Truth:
         """What the pool has of these candidates."""
-        rows = truth_rows(self.data).settled()
+        rows: dict[tuple[str, str], dict[int, Row]] = {}
+        for row in self._rows():
+            rows.setdefault((row["architecture"], row.get("code", "")), {})[row["seed"]] = row
         by_seed: list[dict[str, float | None]] = [{} for _ in range(self.seeds)]
         errors: dict[str, str] = {}
         seconds: dict[str, float] = {}
-        for (name, seed), work in self.works(data, candidates).items():
-            row = rows.get(work.key)
-            if row is None:
-                continue
-            score = Score.from_row(row)
-            by_seed[seed][name] = score.score
-            seconds[name] = seconds.get(name, 0.0) + score.seconds
-            if score.error:
-                errors[name] = score.error
-        return Truth(self.title, tuple(by_seed), images=self.images, errors=errors, seconds=seconds)
+        readings: dict[str, Readings] = {}
+        for name in candidates:
+            one = parse_architecture(name).representative()
+            trained = rows.get((one.name, one.code), {})
+            for seed in trained.keys() & set(range(self.seeds)):
+                row = trained[seed]
+                by_seed[seed][name] = row["score"]
+                seconds[name] = seconds.get(name, 0.0) + row["seconds"]
+                if row["error"]:
+                    errors[name] = row["error"]
+            scored = [trained[seed] for seed in sorted(trained) if trained[seed]["score"] is not None]
+            if scored and name not in errors:
+                right = [marks for row in scored if (marks := right_of(row)) is not None]
+                accuracies = tuple(float(row["score"]) for row in scored)
+                readings[name] = Readings(accuracies, np.stack(right) if len(right) == len(scored) else None)
+        return Truth(self.title, tuple(by_seed), images=self.images, errors=errors, seconds=seconds, readings=readings)
+
+    def _rows(self) -> Iterator[Row]:
+        """The pool's trainings by this recipe on all of the images."""
+        wanted = recipe_identity(self.recipe)
+        for row in truth_rows(self.data).settled().values():
+            whole = row["trained_on"]["fingerprint"] == _whole(self.data) and row.get("part") is None
+            if whole and not row.get("shared") and recipe_identity(from_json(TrainingRecipe, row["recipe"])) == wanted:
+                yield row
 
 
 def train(
@@ -168,7 +196,7 @@ def train(
     total = done + len(order)
     listener(Progress("truth", done, total, message=f"{trainings.title}: {len(order)} of {total} trainings to do"))
     if not order:
-        return trainings.truth(data, candidates)
+        return trainings.truth(candidates)
     folder = truth_folder() / f"materials-{trainings.data[:8]}-{id(order):x}"
 
     def finished(row: Row) -> None:
@@ -188,7 +216,7 @@ def train(
             carry_out(order, Record(file, leases), processes, finished, limit_s=limit_s)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return trainings.truth(data, candidates)
+    return trainings.truth(candidates)
 
 
 def remember(name: str, trainings: RealTrainings) -> None:
@@ -201,6 +229,24 @@ def remember(name: str, trainings: RealTrainings) -> None:
     write_json(path, facts)
 
 
+def known_truth(data_fingerprint: str, candidates: Sequence[str]) -> tuple[str, Truth] | None:
+    """(its name, the truth) of these candidates that counts, of those with a name on these images.
+
+    The longest training, then the newest, of those that know at least half as many as any does: one that was only begun
+    does not take the place of one that is whole.
+    """
+    found = []
+    for path in truth_folder().glob("*.json"):
+        trainings = _stored(path)
+        if trainings.data == data_fingerprint:
+            truth = trainings.truth(candidates)
+            known = len(truth.known & truth.readings.keys())
+            found.append((trainings.recipe.epochs, path.stat().st_mtime_ns, known, path.stem, truth))
+    most = max((known for *_, known, _, _ in found), default=0)
+    able = [one for one in found if one[2] and 2 * one[2] >= most]
+    return max(able, key=lambda one: one[:2])[3:] if able else None
+
+
 def find_truth(text: str, space: str, data: ImageDataset | None, candidates: Sequence[str], columns: Columns) -> Truth:
     """The truth of a name, or of a table file.
 
@@ -208,17 +254,28 @@ def find_truth(text: str, space: str, data: ImageDataset | None, candidates: Seq
     """
     if is_table(text):
         table = read_table(Path(text), find_space(space), columns)
-        return Truth(table.source, (table.accuracy,), means=True, others=table.others)
+        readings = {name: Readings((accuracy,)) for name, accuracy in table.accuracy.items()}
+        return Truth(table.source, (table.accuracy,), means=True, others=table.others, readings=readings)
     path = _named(text)
     facts = read_json(path, "remove it, the trainings are kept")
     if not facts:
         known = sorted(path.stem for path in truth_folder().glob("*.json"))
         way_out = hint(text, known) if known else "ftdnas truth makes one; a table is a .csv or .parquet file"
         raise LookupError(f"there is no truth {text!r}: {way_out}")
-    trainings: RealTrainings = from_json(RealTrainings, facts)
+    trainings = _stored(path)
     if data is None or trainings.data != data.fingerprint:
         raise ValueError(f"truth {text} is of other images than this study: train one with the study's data")
-    return trainings.truth(data, candidates)
+    return trainings.truth(candidates)
+
+
+def _stored(path: Path) -> RealTrainings:
+    trainings: RealTrainings = from_json(RealTrainings, read_json(path, "remove it, the trainings are kept"))
+    return trainings
+
+
+def _whole(data_fingerprint: str) -> str:
+    """The identity of all real training images as they are trained on."""
+    return f"train/{data_fingerprint}/{PREPROCESS}"
 
 
 def _named(name: str) -> Path:

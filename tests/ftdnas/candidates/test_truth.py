@@ -10,9 +10,12 @@ import torch
 
 from distill.images.datasets import ImageDataset
 from distill.recipe import EvaluationRecipe
+from ftdnas.candidates.reading import right_of
 from ftdnas.candidates.training import Score, Training
-from ftdnas.candidates.truth import truth_materials, truth_recipe, truth_rows
+from ftdnas.candidates.truth import RealTrainings, known_truth, remember, truth_materials, truth_recipe, truth_rows
+from ftdnas.runtime.processes import Failure
 
+OTHER = "convnet:width=64,depth=1,norm=instance,activation=relu,pooling=avg"
 NAME = "convnet:width=32,depth=1,norm=instance,activation=relu,pooling=avg"
 
 
@@ -26,6 +29,9 @@ def test_a_real_training_is_kept_for_whoever_asks_for_the_same(
     training = Training(NAME, train.label, held_out.label, recipe, seed=0)
     row = training(shelf)
     assert row["score"] > 0.15  # one epoch; chance is 0.1
+    right = right_of(row)
+    assert right is not None
+    assert (len(right), right.mean()) == (len(digits.score()), row["score"])
     truth_rows(digits.fingerprint).append(row)
 
     assert truth_rows("another fingerprint").read() == {}
@@ -54,3 +60,44 @@ def test_truth_needs_epochs_and_a_rate() -> None:
         truth_recipe(full, 0)
     with pytest.raises(ValueError, match="no learning rate"):
         truth_recipe(replace(full, lr=None), 5)
+
+
+def keep(digits: ImageDataset, epochs: int, accuracies: dict[str, list[float]], name: str | None = None) -> None:
+    """Trainings of these accuracies, seed by seed, as the pool has them; `name`: of a truth of one seed."""
+    trainings = RealTrainings.of(digits, truth_recipe(EvaluationRecipe().full, epochs), 1)
+    for seeds in range(1, 1 + max(map(len, accuracies.values()))):
+        works = replace(trainings, seeds=seeds).works(
+            digits, [one for one in accuracies if len(accuracies[one]) >= seeds]
+        )
+        for (architecture, seed), work in works.items():
+            failed = work.failed(Failure("", False, 1.0))
+            truth_rows(digits.fingerprint).append({**failed, "error": None, "score": accuracies[architecture][seed]})
+    if name:
+        remember(name, trainings)
+
+
+def test_of_several_truths_the_longest_counts_and_further_seeds_with_it(digits: ImageDataset) -> None:
+    names = [NAME, OTHER]
+    assert known_truth(digits.fingerprint, names) is None
+    keep(digits, 3, {NAME: [0.8], OTHER: [0.9]}, "short")
+    keep(digits, 9, {NAME: [0.95]})  # of another recipe, and nobody's truth
+    found = known_truth(digits.fingerprint, names)
+    assert found is not None
+    assert (found[0], found[1].first(names)) == ("short", [OTHER, NAME])
+    keep(digits, 5, {NAME: [0.9], OTHER: [0.85, 0.99]}, "long")
+    found = known_truth(digits.fingerprint, names)
+    assert found is not None
+    name, truth = found
+    assert (name, truth.accuracy(OTHER)) == ("long", 0.85)
+    assert truth.readings[OTHER].accuracies == (0.85, 0.99)
+    assert truth.first(["convnet:unknown", NAME, OTHER]) == [OTHER, NAME, "convnet:unknown"]
+    assert known_truth("other images", names) is None
+
+
+def test_a_truth_that_was_only_begun_does_not_take_the_place_of_a_whole_one(digits: ImageDataset) -> None:
+    names = [NAME.replace("depth=1", f"depth={depth}") for depth in (1, 2, 3)]
+    keep(digits, 3, {name: [0.8] for name in names}, "whole")
+    keep(digits, 9, {names[0]: [0.95]}, "begun")
+    found = known_truth(digits.fingerprint, names)
+    assert found is not None
+    assert found[0] == "whole"
