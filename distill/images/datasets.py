@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.images.downloads import PUBLISHED, list_published
+from distill.images.duplicates import FEWEST_PIXELS, near_duplicates
 from distill.images.folders import list_folder
 from distill.images.listing import Listing, ListingRequest, from_arrays
 from distill.images.photos import dimensions
-from distill.images.pixel_cache import CacheEntry, cached_pixels
-from distill.images.splits import halves, partition
+from distill.images.pixel_cache import CacheEntry, cached_pixels, cached_rows
+from distill.images.splits import Partition, Rows, halves, partition, told_duplicates
 from distill.images.tables import find_tables, list_tables
 from distill.run import Listener, Progress, ignore
 
@@ -53,6 +54,8 @@ class ImageDataset:
     `fingerprint` is a hex sha256 over shapes, pixels and labels of train and validation: equal data have equal
     fingerprints on every machine. `target_size` is the side in pixels at which the user will train, where that is
     larger than the images here. `source` and `split_note` are sentences for the provenance, without absolute paths.
+    `choosing`: how many validation images, the first ones, choose; None: half of each class. `test_files`: of the test
+    images, relative to their folder; empty where they are no files of their own.
     """
 
     name: str
@@ -64,6 +67,8 @@ class ImageDataset:
     fingerprint: str
     target_size: int | None
     split_note: str
+    choosing: int | None = None
+    test_files: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:
@@ -77,11 +82,17 @@ class ImageDataset:
 
     def choose(self) -> Split:
         """The half of validation that picks sets, step sizes and checkpoints (METHOD 6)."""
-        return self.validation.take(halves(self.validation.labels)[0])
+        return self.validation.take(self._halves()[0])
 
     def score(self) -> Split:
         """The other half, stratified and disjoint, that scores candidates: no choice is scored on what chose it."""
-        return self.validation.take(halves(self.validation.labels)[1])
+        return self.validation.take(self._halves()[1])
+
+    def _halves(self) -> tuple[Rows, Rows]:
+        if self.choosing is None:
+            return halves(self.validation.labels)
+        rows = np.arange(len(self.validation))
+        return rows[: self.choosing], rows[self.choosing :]
 
 
 def _digits(request: ListingRequest) -> Listing:
@@ -148,6 +159,7 @@ def load_dataset(
     seed: int = 0,
     offline: bool = False,
     downloads: Path | None = None,
+    parted: bool = False,
     listener: Listener = ignore,
 ) -> ImageDataset:
     """Load a registered data set, `folder:PATH` or `parquet:PATH`.
@@ -155,7 +167,8 @@ def load_dataset(
     root: the data root; `<root>/<name>/train.parquet` (and test.parquet) serves any registered name. cache: where
     decoded images are kept. image_size: side in pixels of the result; None keeps the images' own size, and takes 64 for
     photos and for images of different sizes. validation, seed: see `distill.images.splits`. split_file: a CSV of
-    file, split for a folder. downloads: defaults to `data` beside the cache.
+    file, split for a folder. downloads: defaults to `data` beside the cache. parted: draw a split as if there were no
+    near-duplicates, as was done before they were looked for.
 
     Raises LookupError for an unknown name, FileNotFoundError for data that are not there, ValueError for data that
     cannot be used (an unreadable image, a label out of range, a missing split, a small class); one line each.
@@ -165,6 +178,13 @@ def load_dataset(
     listing = _listing(spec, root, downloads or cache.parent / "data", split_file, offline, listener)
     size = _size(listing, image_size, listener)
     parts = partition(listing, validation=validation, seed=seed)
+    told = ""
+    own = listing.photos or not np.any(listing.given != "")  # the splits of published data are everybody's
+    groups = _duplicates(listing, parts, None if own else size, cache, listener)
+    if groups is not None:
+        if own and not parted:
+            parts = partition(listing, validation=validation, seed=seed, groups=groups)
+        told = f"; {told_duplicates(parts, groups, own and not parted)}"
     order = np.concatenate([parts.test, parts.validation, parts.train])
     images, entry = cached_pixels(listing, order, len(parts.test), size, cache, listener)
     labels = listing.labels[order]
@@ -182,7 +202,9 @@ def load_dataset(
         test=test,
         fingerprint=_fingerprint(train, held, entry.digest),
         target_size=_target_size(listing, entry, size),
-        split_note=parts.note,
+        split_note=parts.note + told,
+        choosing=parts.choosing,
+        test_files=tuple(listing.files[row] for row in parts.test) if listing.files else (),
     )
 
 
@@ -214,6 +236,27 @@ def _listing(
             place = f"{files[0]}{f' and {len(files) - 1} more' if len(files) > 1 else ''} under the data root"
             return list_tables(root / spec, spec, title, place)
     return load(ListingRequest(spec, title, root, downloads, offline, listener))
+
+
+def _duplicates(listing: Listing, parts: Partition, size: int | None, cache: Path, listener: Listener) -> Rows | None:
+    """Each row's group, None where the images are too small to say; looked for once for all splits and sizes.
+
+    size: at which they are looked at; None takes their own, so that they are the same whatever size is trained at.
+    """
+    size = size or _size(listing, None, ignore)
+    if size < FEWEST_PIXELS:
+        return None
+    order = np.concatenate([parts.test, parts.validation, parts.train])
+
+    def look() -> Rows:
+        images, entry = cached_pixels(listing, order, len(parts.test), size, cache, listener)
+        if entry.short_side < FEWEST_PIXELS:
+            return np.arange(0)
+        found = order[near_duplicates(images)]  # by rows of the listing, in this order of them
+        return found[np.argsort(order)]
+
+    groups = cached_rows(listing, size, "duplicates", cache, look)
+    return groups if len(groups) else None
 
 
 def _size(listing: Listing, asked: int | None, listener: Listener) -> int:

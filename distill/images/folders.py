@@ -69,6 +69,7 @@ def list_folder(
         describe=lambda row: str(path / files[row]),
         photos=True,
         own_split=split_file is not None,
+        files=files,
     )
 
 

@@ -56,6 +56,7 @@ class Listing:
     photos: bool = False  # always RGB, and 64 pixels unless asked otherwise
     own_split: bool = False  # the split was written by the user, row by row: nothing is moved
     test_fraction: float = 0.1  # held out for testing where the source makes no split
+    files: Sequence[str] = ()  # the images' files, relative to the folder, where they are files
 
 
 def from_arrays(

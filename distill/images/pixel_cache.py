@@ -15,7 +15,7 @@ import re
 import shutil
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.files import digest, locked
+from distill.files import digest, locked, whole_file
 from distill.images.listing import Encoded, Listing
 from distill.images.photos import ColourFoundError, decode
 from distill.run import Listener, Progress
@@ -53,9 +53,8 @@ def cached_pixels(
     The first `skipped` images (those of the test split) stay out of the digest. Raises ValueError naming an image that
     cannot be read. A half-written file is never used; a second process waits for the first one.
     """
-    key = digest([FORMAT, listing.content, size, listing.photos], 16)
+    stem = _stem(listing, size)
     arrangement = hashlib.sha256(order.astype("<i8").tobytes() + str(skipped).encode()).hexdigest()[:8]
-    stem = f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', listing.name)}-{size}px-{key}"
     home = cache / "images"
     folder = home / f"{stem}-{arrangement}"
     entry = _entry(folder)
@@ -65,6 +64,26 @@ def cached_pixels(
             if entry is None:
                 entry = _build(listing, order, skipped, size, folder, home.glob(f"{stem}-*"), listener)
     return np.memmap(folder / "pixels.u8", dtype=np.uint8, mode="r", shape=entry.shape), entry
+
+
+def cached_rows(
+    listing: Listing, size: int, what: str, cache: Path, compute: Callable[[], NDArray[np.int64]]
+) -> NDArray[np.int64]:
+    """An int64 array about the rows of a listing at a size, computed where it has not been."""
+    path = cache / "images" / f"{_stem(listing, size)}.{what}.npy"
+    try:
+        rows: NDArray[np.int64] = np.load(path)
+    except (OSError, ValueError, EOFError):
+        rows = compute()
+        with whole_file(path) as beside, beside.open("wb") as file:
+            np.save(file, rows)
+    return rows
+
+
+def _stem(listing: Listing, size: int) -> str:
+    """Of the names of all that is kept of these images at this size."""
+    key = digest([FORMAT, listing.content, size, listing.photos], 16)
+    return f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', listing.name)}-{size}px-{key}"
 
 
 def _entry(folder: Path) -> CacheEntry | None:

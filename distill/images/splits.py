@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,12 +19,16 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Partition:
-    """Row numbers; those of validation list the half that chooses before the half that scores."""
+    """Row numbers; those of validation list the half that chooses before the half that scores.
+
+    `choosing`: how many choose, where groups that are not parted leave other halves than `halves` would.
+    """
 
     train: Rows
     validation: Rows
     test: Rows
     note: str
+    choosing: int | None = None
 
 
 def halves(labels: NDArray[np.int64]) -> tuple[Rows, Rows]:
@@ -35,8 +40,8 @@ def halves(labels: NDArray[np.int64]) -> tuple[Rows, Rows]:
     return np.flatnonzero(first), np.flatnonzero(~first)
 
 
-def partition(listing: Listing, *, validation: float, seed: int) -> Partition:
-    """Split the rows of a listing.
+def partition(listing: Listing, *, validation: float, seed: int, groups: Rows | None = None) -> Partition:
+    """Split the rows of a listing. Rows of one of the `groups`, a number for each row, are drawn into the same part.
 
     `validation` is the fraction of the training images held back, in [0, 0.9]: the rounded-up share of each class, so
     that no class goes without. 0 lets all of them train, validation images that the source gives included. The test
@@ -45,7 +50,7 @@ def partition(listing: Listing, *, validation: float, seed: int) -> Partition:
     """
     if not 0 <= validation <= 0.9:
         raise ValueError(f"validation {validation} is not a fraction between 0 and 0.9")
-    given, note = _complete(listing, validation)
+    given, note = _complete(listing, validation, groups)
     _check_classes(listing, given)
     train, test, held = (np.flatnonzero(given == split) for split in ("train", "test", "validation"))
     labels = listing.labels
@@ -57,19 +62,34 @@ def partition(listing: Listing, *, validation: float, seed: int) -> Partition:
         note += f"; {len(held):,} validation images as given"
     else:
         before = len(train)
-        held, train = _hold_out(train, labels, validation, seed, "validation")
+        held, train = _hold_out(train, labels, validation, seed, "validation", groups)
         note += f"; {len(held):,} of {before:,} training images held back for validation (stratified, seed {seed})"
     # A random half of each class, in the order of the rows within each half.
-    choose, score = _hold_out(held, labels, 0.5, seed, "halves")
-    return Partition(train, np.concatenate([choose, score]), test, note)
+    choose, score = _hold_out(held, labels, 0.5, seed, "halves", groups)
+    return Partition(train, np.concatenate([choose, score]), test, note, None if groups is None else len(choose))
 
 
-def _complete(listing: Listing, validation: float) -> tuple[NDArray[np.str_], str]:
+def told_duplicates(parts: Partition, groups: Rows, drawn: bool) -> str:
+    """What near-duplicates mean for a split that was `drawn` with them together, or given as it is."""
+    sizes = np.bincount(groups)
+    many = sizes[groups] > 1
+    if not many.any():
+        return "no near-duplicates were found"
+    found = f"{int(many.sum()):,} images in {int((sizes > 1).sum()):,} groups of near-duplicates"
+    trained = np.isin(groups, groups[parts.train])
+    across = {"test": int(trained[parts.test].sum()), "validation": int(trained[parts.validation].sum())}
+    seen = " and ".join(f"{count:,} {name} images" for name, count in across.items() if count)
+    if seen:
+        return f"{found}: {seen} are near one that trains, so accuracies look better than they are"
+    return f"{found}, kept together" if drawn else f"{found}, none of them across the split"
+
+
+def _complete(listing: Listing, validation: float, groups: Rows | None) -> tuple[NDArray[np.str_], str]:
     """Each row's split with every name filled in, and the sentence that says how."""
     given = listing.given
     present = [split for split in SPLITS if np.any(given == split)]
     if not present:
-        test, _ = _hold_out(np.arange(len(given)), listing.labels, listing.test_fraction, 0, "test")
+        test, _ = _hold_out(np.arange(len(given)), listing.labels, listing.test_fraction, 0, "test", groups)
         given = np.full(len(given), "train", dtype="<U10")
         given[test] = "test"
         return given, f"{len(test):,} test images drawn from {len(given):,} (stratified, the same for every seed)"
@@ -107,14 +127,43 @@ def _check_classes(listing: Listing, given: NDArray[np.str_]) -> None:
             raise ValueError(f"class {name!r} of {listing.name} has no training image, only validation images")
 
 
-def _hold_out(rows: Rows, labels: NDArray[np.int64], fraction: float, seed: int, purpose: str) -> tuple[Rows, Rows]:
+def _hold_out(
+    rows: Rows, labels: NDArray[np.int64], fraction: float, seed: int, purpose: str, groups: Rows | None
+) -> tuple[Rows, Rows]:
     """(taken, left), each sorted: of each class the rounded-up fraction is drawn by a generator of its own."""
-    taken = []
+    taken: list[Rows] = []
+    known: dict[int, bool] = {}
     for label in np.unique(labels[rows]):
         of_class = rows[labels[rows] == label]
         # Less a hair, because 0.07 * 100 is 7.000000000000001.
         count = math.ceil(len(of_class) * fraction - 1e-9)
-        order = torch.randperm(len(of_class), generator=generator(seed, "split", purpose, int(label))).numpy()
-        taken.append(of_class[order[:count]])
+        drawn = torch.randperm(len(of_class), generator=generator(seed, "split", purpose, int(label))).numpy()
+        order = of_class[drawn]
+        taken.append(order[:count] if groups is None or not count else _whole_groups(order, groups, count, known))
     drawn = np.sort(np.concatenate(taken)) if taken else rows[:0]
     return drawn, np.setdiff1d(rows, drawn)
+
+
+def _whole_groups(order: Rows, groups: Rows, count: int, known: dict[int, bool]) -> Rows:
+    """`count` rows where groups allow it: each that still fits when its first row comes up.
+
+    What is then missing comes from a larger group, for which rows that are alone make room; the smallest group comes
+    where none fits, and what is all one group is parted like any other. `known`: group -> whether it was taken, of
+    classes before this one too.
+    """
+    members = groups[order].tolist()
+    sizes = Counter(members)
+    fresh = [group for group in sizes if group not in known]
+    room = count - sum(size for group, size in sizes.items() if known.get(group))
+    for group in fresh:
+        known[group] = sizes[group] <= room
+        room -= sizes[group] * known[group]
+    alone = [group for group in fresh if known[group] and sizes[group] == 1]
+    for group in sorted((group for group in fresh if not known[group]), key=sizes.__getitem__):
+        if 0 < room >= sizes[group] - len(alone):
+            known |= dict.fromkeys(alone[: sizes[group] - room], False) | {group: True}
+            room = 0
+    if not any(known[group] for group in sizes):
+        known[min(sizes, key=sizes.__getitem__)] = True
+    taken = order[[known[group] for group in members]]
+    return taken if len(taken) < len(order) else order[:count]

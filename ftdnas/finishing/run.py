@@ -90,15 +90,19 @@ def _images(request: FinishRequest, ranked: Ranking | None, listener: Listener) 
     """The images at the size to train for, and the data set's spec: the study's own where no other is named."""
     source = request.source
     if not source.spec:
-        recorded = Source.from_json({} if ranked is None else ranked.settings.get("source") or {})
+        stored = {} if ranked is None else ranked.settings.get("source") or {}
+        recorded = Source.from_json(stored, source.root, source.offline)
         if not recorded.spec:
             raise ValueError("which images? --dataset NAME" + (" (the study does not say)" if ranked else ""))
+        assert ranked is not None
+        recorded, _ = recorded.known_by(ranked.settings.get("data"), listener)
         source = replace(
             source,
             spec=recorded.spec,
             validation=recorded.validation if source.validation is None else source.validation,
             split_file=source.split_file or recorded.split_file,
             split_seed=recorded.split_seed,
+            parted=recorded.parted,
         )
     data = source.load(listener)
     if source.image_size is None and data.target_size:

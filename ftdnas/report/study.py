@@ -208,7 +208,7 @@ def _of_table(truth: Truth, names: Sequence[str], study: RankedStudy) -> list[Co
 def _origin(settings: Mapping[str, Any], data_root: Path | None) -> tuple[SyntheticSet | None, ImageDataset]:
     source = Source.from_json(settings["source"], data_root)
     if settings["set"] is None:
-        data = source.load()
+        _, data = source.known_by(settings["data"])
         synthetic = None
     else:
         library = Library()

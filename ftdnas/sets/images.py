@@ -30,6 +30,7 @@ class Source:
     split_file: Path | None = None
     split_seed: int = 0  # the same for every seed of a distillation, so that all share the experts
     offline: bool = False
+    parted: bool = False  # near-duplicates are not kept together: as earlier versions drew a split
 
     def within(self, recipe: Recipe) -> Recipe:
         """`recipe` with what was asked for here."""
@@ -51,8 +52,18 @@ class Source:
             split_file=self.split_file,
             seed=self.split_seed,
             offline=self.offline,
+            parted=self.parted,
             listener=listener,
         )
+
+    def known_by(self, fingerprint: str | None, listener: Listener = ignore) -> tuple[Source, ImageDataset]:
+        """Itself and its images; split as earlier versions did where they have this fingerprint only so."""
+        data = self.load(listener)
+        if fingerprint not in (None, data.fingerprint):
+            earlier = replace(self, parted=True)
+            if (found := earlier.load(listener)).fingerprint == fingerprint:
+                return earlier, found
+        return self, data
 
     def asked(self) -> dict[str, Any]:
         """The same as fields of a request on images."""
@@ -63,12 +74,17 @@ class Source:
     def from_json(cls, stored: Mapping[str, Any], root: Path | None = None, offline: bool = False) -> Source:
         """The inverse of `to_json`, where the known data sets lie now; without a spec where nothing was stored."""
         split = stored.get("split_file")
-        own = {name: stored[name] for name in ("spec", "image_size", "validation", "split_seed") if name in stored}
+        own = {
+            name: stored[name]
+            for name in ("spec", "image_size", "validation", "split_seed", "parted")
+            if name in stored
+        }
         return cls(**{"spec": "", **own}, root=root, split_file=Path(split) if split else None, offline=offline)
 
     def to_json(self) -> dict[str, Any]:
         """What finds the same images again, for a set's provenance; without where the user keeps known data sets."""
-        return {name: value for name, value in to_json(self).items() if name not in ("root", "offline")}
+        left_out = ("root", "offline", *(() if self.parted else ("parted",)))
+        return {name: value for name, value in to_json(self).items() if name not in left_out}
 
 
 def source_of(synthetic: SyntheticSet, given: Source | None = None) -> Source:
@@ -96,8 +112,9 @@ def images_of(synthetic: SyntheticSet, given: Source | None = None, listener: Li
     Raises ValueError where the images found are others: a set must not be judged on images that it may have seen.
     """
     source = source_of(synthetic, given)
+    expected = synthetic.provenance.get("data_fingerprint")
     try:
-        data = source.load(listener)
+        _, data = source.known_by(expected, listener)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{error} (--dataset and --data-root say where the set's images are now)") from error
     if data.class_names != synthetic.class_names:
@@ -107,7 +124,6 @@ def images_of(synthetic: SyntheticSet, given: Source | None = None, listener: Li
         )
     if data.image_shape != synthetic.image_shape:
         raise ValueError(f"images of {source.spec} are {data.image_shape}, those of the set {synthetic.image_shape}")
-    expected = synthetic.provenance.get("data_fingerprint")
     if expected is not None and data.fingerprint != expected:
         raise ValueError(
             f"the images of {source.spec} are not those that the set was made from "
