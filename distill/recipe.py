@@ -85,6 +85,8 @@ class TrainingRecipe:
     augment: str = "color_crop_cutout_flip_scale_rotate"
     batch_norm: str = "running"  # whose statistics count when the network is read: see BATCH_NORM
     precision: str = "float32"  # of training, not of reading: see PRECISIONS
+    warmup: float = 0.0  # part of the training in which the rate rises from zero
+    label_smoothing: float = 0.0  # in [0, 1): what every label gives away to all classes
 
 
 @dataclass(frozen=True)
@@ -125,13 +127,13 @@ def identity(recipe: Recipe | ExpertRecipe | EvaluationRecipe | TrainingRecipe) 
 
 
 def facts(recipe: TrainingRecipe) -> dict[str, Any]:
-    """As `dataclasses.asdict`, for files that are compared: equal to what was written before there was a precision."""
-    kept: dict[str, Any] = _without(_PRECISION, asdict(recipe))
+    """As `dataclasses.asdict`, for files that are compared: equal to those that were written before there was more."""
+    kept: dict[str, Any] = _without(_NEW_TO_FILES, asdict(recipe))
     return kept
 
 
-_PRECISION = (("precision", "float32"),)
-_ADDED_LATER = (("batch_norm", "running"), ("teachers", None), *_PRECISION)
+_NEW_TO_FILES = (("precision", "float32"), ("warmup", 0.0), ("label_smoothing", 0.0))
+_ADDED_LATER = (("batch_norm", "running"), ("teachers", None), *_NEW_TO_FILES)
 
 
 def _without(left_out: tuple[tuple[str, Any], ...], value: Any) -> Any:

@@ -1,6 +1,7 @@
 """Differentiable Siamese augmentation (DSA, Zhao & Bilen, ICML 2021, arXiv 2102.08259): six operations on images.
 
-A batch gets one operation, chosen uniformly; its parameters are independent per image. The draw is kept apart from its
+A batch gets one operation, chosen uniformly, or several that are joined by "+", one after the other; its parameters are
+independent per image. The draw is kept apart from its
 application, so that it can be applied again: matching replays it to send a gradient back to the synthetic images.
 Every operation is affine in the images and works in preprocessed space.
 """
@@ -36,12 +37,13 @@ class Draw:
 def parse_augment(text: str) -> tuple[str, ...]:
     """The operations of "color_crop_cutout_flip_scale_rotate" or of any part of it; "none" has none.
 
+    "crop+flip" is one operation, the first and then the second, which is how networks are trained for their own sake.
     Raises ValueError for an unknown or repeated name.
     """
     if text == "none":
         return ()
     names = tuple(text.split("_"))
-    for name in names:
+    for name in "+".join(names).split("+"):
         if name not in OPERATIONS:
             raise ValueError(f"unknown augmentation {name!r} in {text!r}: join {', '.join(OPERATIONS)} by _, or none")
     if len(set(names)) < len(names):
@@ -64,7 +66,9 @@ def draw(
         return Draw("none")
     choice = int(torch.randint(len(operations), (1,), generator=generator))
     operation = operations[choice]
-    parameters = OPERATIONS[operation][0](count, image_shape, generator)
+    parameters: dict[str, Tensor] = {}
+    for part in operation.split("+"):
+        parameters |= OPERATIONS[part][0](count, image_shape, generator)
     return Draw(operation, {name: value.to(device) for name, value in parameters.items()})
 
 
@@ -72,7 +76,9 @@ def augment(images: Tensor, drawn: Draw) -> Tensor:
     """Apply a draw to images (N, C, H, W); differentiable in the images."""
     if drawn.operation == "none":
         return images
-    return OPERATIONS[drawn.operation][1](images, drawn.parameters)
+    for part in drawn.operation.split("+"):
+        images = OPERATIONS[part][1](images, drawn.parameters)
+    return images
 
 
 def _uniform(count: int, low: float, high: float, generator: torch.Generator) -> Tensor:

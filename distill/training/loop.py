@@ -17,6 +17,7 @@ from distill.randomness import generator as named_generator
 from distill.randomness import seeded
 from distill.recipe import BATCH_NORM, TrainingRecipe
 from distill.run import Listener, Progress, ignore
+from distill.training.clock import Clock, Limit
 from distill.training.examples import Examples
 from distill.training.flat import Network
 from distill.training.precision import computing, logits_in
@@ -73,6 +74,11 @@ class Descent:
         self._momentum, self._decay = momentum, weight_decay
         self._pairs = [(weight, torch.zeros_like(weight)) for weight in network.parameters()]
 
+    @property
+    def velocities(self) -> list[Tensor]:
+        """Of the weights, in their order: with these it goes on."""
+        return [velocity for _, velocity in self._pairs]
+
     @torch.no_grad()
     def step(self, lr: float) -> None:
         """Move the weights by their gradients, which are gone then; those without one stay."""
@@ -103,6 +109,7 @@ def fit(
     reads: int = 1,
     targets: Targets | None = None,
     seen: Callable[[Tensor], Tensor] | None = None,
+    limit: Limit | None = None,
     listener: Listener = ignore,
 ) -> Fitted:
     """Train `network` in place; `held_out` images are read `reads` times at equal distances, at the end the last time.
@@ -114,6 +121,7 @@ def fit(
     SGD with momentum and weight decay; the rate is `lr` times the recipe's schedule at the part of the steps that is
     done (so "step" falls between two epochs where their number is even, as it does when counted in epochs); one DSA
     draw a batch. The host waits for the device once an epoch. A mean loss of an epoch that is not finite ends it early.
+    With a `limit` the part of its time that is gone counts as done where the steps are behind it.
     """
     operations = parse_augment(recipe.augment)
     schedule = SCHEDULES[recipe.schedule]
@@ -130,9 +138,16 @@ def fit(
     network.to(memory_format=layout)
     network.train()
     descent = Descent(network, recipe.momentum, recipe.weight_decay)
-    for epoch in range(recipe.epochs):
+    clock = Clock(limit, network, descent.velocities, generator)
+    if restored := clock.restored():
+        losses, means = restored
+        step = len(losses)
+    for epoch in range(len(means), recipe.epochs):
         pending = torch.zeros(length, device=examples.device)
         for number, rows in enumerate(batches(len(examples), recipe.batch_size, generator)):
+            if clock.gone() >= 1:
+                pending = pending[:number]
+                break
             images, labels = examples.take(rows)
             drawn = draw(operations, len(rows), examples.image_shape, generator, examples.device)
             images = augment(images, drawn)
@@ -140,19 +155,26 @@ def fit(
                 labels = targets(step, images)
             shown = (images if seen is None else seen(images)).contiguous(memory_format=layout)
             with computing(recipe.precision, examples.device):
-                loss = F.cross_entropy(logits_in(recipe.precision, network, shown), labels)
+                logits = logits_in(recipe.precision, network, shown)
+                loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
                 loss.backward()  # type: ignore[no-untyped-call]
-            descent.step(lr * schedule(step / total))
+            gone = clock.gone()
+            done = gone if gone > (step + 1) / total else step / total
+            rising = min(1.0, (done + 1 / total) / recipe.warmup) if recipe.warmup else 1.0
+            descent.step(lr * rising * schedule(min(done, 1.0)))
             pending[number] = loss.detach() if targets is None else loss.detach() - entropy(labels)
             step += 1
             if held_out is not None and step in due:
                 readings.append(_reading(step / total, network, held_out, recipe.batch_norm, examples))
                 network.train()
         losses += pending.tolist()
+        if len(pending) < length:  # the time is up in the middle of an epoch
+            break
         means.append(math.fsum(loss * size for loss, size in zip(losses[-length:], sizes, strict=True)) / len(examples))
         listener(Progress("training", epoch + 1, recipe.epochs, {"loss": means[-1]}))
         if not math.isfinite(means[-1]):
             break
+        clock.keep(losses, means)
     diverged = not all(map(math.isfinite, means))
     if held_out is not None and not diverged:
         readings.append(_reading(1.0, network, held_out, recipe.batch_norm, examples))

@@ -23,6 +23,7 @@ from distill.randomness import generator, seeded
 from distill.recipe import TrainingRecipe
 from distill.recipe import identity as recipe_identity
 from distill.synthetic import SyntheticSet
+from distill.training.clock import Limit
 from distill.training.examples import Examples
 from distill.training.loop import Fitted, Reading, Targets, fit
 from ftdnas.candidates.materials import Label, Material, Shelf, Taught
@@ -91,8 +92,11 @@ class Training:
         with one_thread():
             return self.trained(shelf)[0]
 
-    def trained(self, shelf: Shelf) -> tuple[Row, nn.Module]:
-        """The row, and the network as it is after the training, on as many CPU threads as the process has."""
+    def trained(self, shelf: Shelf, limit: Limit | None = None) -> tuple[Row, nn.Module]:
+        """The row, and the network as it is after the training, on as many CPU threads as the process has.
+
+        With a `limit` it ends in time, and goes on where it was killed; the row is of that training then.
+        """
         begun = time.perf_counter()
         material, held_out = shelf[self.trained_on.fingerprint], shelf[self.scored_on.fingerprint]
         examples = self._examples(material)
@@ -114,6 +118,7 @@ class Training:
             draws,
             targets,
             material.seen,
+            limit,
         )
         seconds, device = time.perf_counter() - begun, device_name(examples.device)
         return self._record(**outcome, seconds=seconds, device=device).to_row(), network
@@ -261,6 +266,7 @@ def _outcome(
     draws: torch.Generator,
     targets: Targets | None,
     seen: Callable[[Tensor], Tensor] | None = None,
+    limit: Limit | None = None,
 ) -> dict[str, Any]:
     """What a score says of the training of this network; `draws`: of its batches."""
     assert recipe.lr is not None
@@ -275,6 +281,7 @@ def _outcome(
             reads=reads,
             targets=targets,
             seen=seen,
+            limit=limit,
         )
     error = _problem(network, fitted, recipe)
     last = None if error or not fitted.readings else fitted.readings[-1]

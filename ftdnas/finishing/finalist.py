@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from distill.files import whole_file
 from distill.recipe import TrainingRecipe
+from distill.training.clock import Limit
 from ftdnas.candidates.materials import Shelf
 from ftdnas.candidates.training import Training
 from ftdnas.runtime.device import use_processes
@@ -22,11 +23,15 @@ from search_spaces.base import parse_architecture
 
 @dataclass(frozen=True)
 class FinalistTraining:
-    """The training of one finalist; its weights are in `weights` before its row is known. `threads`: of a CPU."""
+    """The training of one finalist; its weights are in `weights` before its row is known.
+
+    `threads`: of a CPU. `seconds`: that it may take, all its runs together; a killed one goes on then.
+    """
 
     training: Training
     weights: Path
     threads: int = 1
+    seconds: float | None = None
 
     @property
     def key(self) -> str:
@@ -46,9 +51,12 @@ class FinalistTraining:
 
     def __call__(self, shelf: Shelf) -> Row:
         torch.set_num_threads(self.threads)
-        row, network = self.training.trained(shelf)
+        begun = self.weights.with_suffix(".restart")
+        limit = None if self.seconds is None else Limit(self.seconds, begun)
+        row, network = self.training.trained(shelf, limit)
         if row["error"] is None:
             save_weights(network, self.weights)
+        begun.unlink(missing_ok=True)
         return row
 
     def failed(self, failure: Failure) -> Row:
