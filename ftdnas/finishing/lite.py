@@ -46,7 +46,8 @@ class EfficientNetLite(nn.Module):
 
     def head(self, deep: Tensor) -> Tensor:
         """The features of what the last of the blocks gives: (N, 1280)."""
-        return self._activation(self._bn1(self._conv_head(deep))).mean((2, 3))
+        features: Tensor = self._activation(self._bn1(self._conv_head(deep))).mean((2, 3))
+        return features
 
     def forward(self, images: Tensor) -> Tensor:
         scores: Tensor = self._fc(self._dropout(self.head(self._blocks(self.stem(images)))))

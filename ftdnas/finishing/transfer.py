@@ -76,7 +76,7 @@ def _features(network: Adapted, split: Split) -> Tensor:
     examples = Examples(split.images, torch.from_numpy(split.labels.copy()), Preprocess("none", {}))
     network.eval().to(memory_format=torch.channels_last)
     try:
-        for rows in torch.arange(len(split)).split(32):
+        for rows in torch.split(torch.arange(len(split)), 32):
             network(examples.take(rows)[0].contiguous(memory_format=torch.channels_last))
     finally:
         hook.remove()

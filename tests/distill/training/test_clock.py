@@ -57,7 +57,7 @@ def test_a_killed_training_ends_as_one_that_was_not(tmp_path: Path, monkeypatch:
 
 def test_a_training_ends_when_its_time_is_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = itertools.count()  # a look at the clock takes a second
-    monkeypatch.setattr(clock.time, "perf_counter", lambda: float(next(ticks)))
+    monkeypatch.setattr("time.perf_counter", lambda: float(next(ticks)))
     fitted = trained(network(), Limit(30, tmp_path / "restart"), replace(RECIPE, epochs=1000))
     assert 10 < len(fitted.losses) < 30
     assert not fitted.diverged
