@@ -45,6 +45,7 @@ ONLY_IN = {
     "fastapi": {"ftdnas.service"},
     "pydantic": {"ftdnas.service"},
     "uvicorn": {"ftdnas.service"},
+    "onnxruntime": {"ftdnas.candidates.onnx"},
     "jinja2": {"ftdnas.finishing.card", "ftdnas.report.svg", "ftdnas.service"},
     "pickle": set(),
     "dill": set(),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from distill.images.augment import augment, draw, parse_augment
@@ -251,6 +252,14 @@ def read_each(
         hard = labels if labels.ndim == 1 else labels.argmax(1)
         right[rows.to(examples.device)] = logits.argmax(dim=1) == hard
     return right.cpu(), float(loss) / len(examples)
+
+
+@torch.no_grad()
+def probabilities(network: nn.Module, examples: Examples) -> NDArray[np.float32]:
+    """(N, K), of the network in evaluation mode."""
+    network.eval()
+    parts = _equal_parts(torch.arange(len(examples)), examples)
+    return np.concatenate([network(examples.take(rows)[0]).softmax(1).cpu().numpy() for rows in parts])
 
 
 def _reading(done: float, network: nn.Module, held_out: Examples, batch_norm: str, trained_on: Examples) -> Reading:

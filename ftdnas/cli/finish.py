@@ -39,6 +39,13 @@ def describe(finished: Finished) -> list[str]:
         reached = f"{100 * rival.validation.accuracy:.1f} %" if rival.validation else rival.error
         lines.append(f"  {reached:>7}  {'':>8}  {rival.network}, pretrained and fine-tuned")
     lines += ["", f"validation  {card.validation}", f"test        {card.test}"]
+    if (found := card.test.by_class) is not None:
+        recalls = zip(found.recalls(), found.images, card.class_names, strict=True)
+        recall, images, name = min((one for one in recalls if one[0] is not None), key=lambda one: one[0] or 0.0)
+        lines.append(f"hardest     {name}: {100 * (recall or 0.0):.1f} % of its {images:,} images; card.md has all")
+    if card.int8 is not None:
+        times = f"{card.int8.latency_ms:.3g} ms, {card.int8.float32_latency_ms:.3g} ms in float32"
+        lines.append(f"in int8     {100 * card.int8.test.accuracy:.1f} %; {times}")
     if rival is not None and rival.chosen:
         lines.append(f"the pretrained network is better: test {rival.test}, in {rival.folder}/")
     lines.append(f"{card.parameters:,} weights, {card.flops:,} FLOPs, {card.latency_ms:.3g} ms an image on this CPU")

@@ -10,7 +10,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader
 
 from ftdnas.agreement.fractions import wilson
+from ftdnas.finishing.classes import ByClass
 
+MATRIX = 12  # classes, up to which the confusion matrix fits onto a page
 INPUT = (
     "float32 images (N, C, H, W): pixels divided by 255, then minus `mean` and divided by `deviation`, channel by "
     "channel; other sizes are cropped to the central square and resized"
@@ -19,11 +21,12 @@ INPUT = (
 
 @dataclass(frozen=True)
 class Accuracy:
-    """A fraction, of how many images, and its 95 % interval."""
+    """A fraction, of how many images, and its 95 % interval; of test images, what it is for each class."""
 
     accuracy: float
     images: int
     interval: tuple[float, float]
+    by_class: ByClass | None = None
 
     @staticmethod
     def of(accuracy: float, images: int) -> Accuracy:
@@ -51,6 +54,22 @@ class Finalist:
     @property
     def outcome(self) -> str:
         return self.error or f"{100 * (self.validation_accuracy or 0.0):.1f} %"
+
+
+@dataclass(frozen=True)
+class Int8:
+    """The network in int8 beside float32, both in onnxruntime on one thread of this CPU, one image at a time.
+
+    `calibrated_on`: the images that its ranges are from.
+    """
+
+    file: str
+    calibrated_on: str
+    test: Accuracy
+    latency_ms: float
+    float32_latency_ms: float
+    file_bytes: int
+    float32_file_bytes: int
 
 
 @dataclass(frozen=True)
@@ -122,11 +141,16 @@ class Card:
     versions: Mapping[str, str]
     test_note: str
     not_done: tuple[str, ...]
+    int8: Int8 | None = None
 
 
 def told(card: Card) -> str:
     """The card as Markdown."""
-    return text_of("card.md", card=card, data=card.data, recipe=card.recipe, rival=card.pretrained)
+    found = card.test.by_class
+    whole = found is not None and card.num_classes <= MATRIX  # else the most frequent confusions tell more
+    return text_of(
+        "card.md", card=card, data=card.data, recipe=card.recipe, rival=card.pretrained, found=found, whole=whole
+    )
 
 
 def text_of(template: str, **values: Any) -> str:

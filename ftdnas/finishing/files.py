@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.files import whole_file
-from ftdnas.candidates.onnx import INPUT, OUTPUT, onnx_missing, write_onnx
+from ftdnas.candidates.onnx import INPUT, OUTPUT, OnnxNetwork, onnx_missing, runtime_version, write_onnx
 from ftdnas.finishing.code import plain_code
 from ftdnas.finishing.finalist import save_weights
 
@@ -62,14 +61,11 @@ def _onnx(network: nn.Module, probe: Tensor, scores: Tensor, path: Path) -> str:
     except ValueError as error:
         return str(error)
     kind = f'for other runtimes: "{INPUT}" to "{OUTPUT}", any number of images'
-    if importlib.util.find_spec("onnxruntime") is None:
+    version = runtime_version()
+    if version is None:
         return f"{kind}; not tried, onnxruntime is not installed"
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    (computed,) = session.run([OUTPUT], {INPUT: probe.numpy()})
-    difference = float((torch.from_numpy(computed) - scores).abs().max())
+    difference = float((OnnxNetwork(path)(probe) - scores).abs().max())
     if not difference <= ROUNDING * max(1.0, float(scores.abs().max())):
         path.unlink()
         return f"onnxruntime computes other scores with it (they differ by {difference:.2g})"
-    return f"{kind}; in onnxruntime {onnxruntime.__version__} scores differ by {difference:.1g} at most"
+    return f"{kind}; in onnxruntime {version} scores differ by {difference:.1g} at most"

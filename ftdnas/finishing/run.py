@@ -19,6 +19,7 @@ from ftdnas.candidates.truth import PREPROCESS, truth_recipe
 from ftdnas.finishing.card import INPUT, Accuracy, Card, Finalist, LeftOut, Rival, told
 from ftdnas.finishing.files import deliver
 from ftdnas.finishing.finalist import FinalistTraining
+from ftdnas.finishing.int8 import quantised
 from ftdnas.finishing.pretrained import FineTuning, Pretrained, check_fits, recognise
 from ftdnas.finishing.request import FinishRequest
 from ftdnas.finishing.trainings import PreparedFinish
@@ -199,6 +200,11 @@ def _write(
     tuning = next((work for work in works if isinstance(work, FineTuning)), None)
     rival = None if tuning is None else _rival(prepared, not request.no_onnx, tuning, rows[tuning.key], row["score"])
     times = prepared.readings()
+    int8 = "it was not asked for" if request.no_onnx else quantised(prepared, best, ranked)
+    if isinstance(int8, str):
+        not_done.append(f"no network.int8.onnx: {int8}")
+    else:
+        files[int8.file] = "the same in int8, for devices that compute so"
     card = Card(
         architecture=best.architecture,
         space=architecture.space,
@@ -248,6 +254,7 @@ def _write(
             *([] if rival else ["no pretrained network was compared: --pretrained-weights names one"]),
             *([] if ranked else ["no proxy's ranking stands behind the finalists"]),
         ),
+        int8=None if isinstance(int8, str) else int8,
     )
     with whole_file(place / "card.md") as beside:
         beside.write_text(told(card), encoding="utf-8")

@@ -8,6 +8,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -18,18 +19,19 @@ from distill.images.preprocess import Preprocess, fit_preprocess
 from distill.recipe import TrainingRecipe
 from distill.run import Listener, Progress, duration
 from distill.training.examples import Examples
-from distill.training.loop import read
+from distill.training.loop import probabilities
 from ftdnas.candidates.cost import TimedStep
 from ftdnas.candidates.handover import hand_over
 from ftdnas.candidates.materials import Material, Shelf
 from ftdnas.candidates.training import Training
 from ftdnas.candidates.truth import PREPROCESS, truth_materials, truth_rows
 from ftdnas.finishing.card import Accuracy
+from ftdnas.finishing.classes import by_class
 from ftdnas.finishing.finalist import FinalistTraining, shares
 from ftdnas.finishing.pretrained import FineTuning, Pretrained, pixel_examples, pixel_materials
 from ftdnas.runtime.device import visible_gpus
 from ftdnas.runtime.processes import Failure, LocalProcesses
-from ftdnas.runtime.records import to_json
+from ftdnas.runtime.records import from_json, to_json
 from ftdnas.runtime.rows import Row, RowFile
 from ftdnas.runtime.shared import Record, carry_out
 from search_spaces.base import flops, parse_architecture
@@ -100,11 +102,12 @@ class PreparedFinish:
         readings = RowFile(self.base / "test_readings.jsonl")
         known = readings.read().get(key)
         if known is not None:
-            return Accuracy(known["accuracy"], known["images"], tuple(known["interval"]))
+            return cast(Accuracy, from_json(Accuracy, known))
         self._say("reading the test images, once")
-        test = self._examples(work, self.data.test)
-        reached = read(work.network(self.data.image_shape).to(self.device), test)[0]
-        accuracy = Accuracy.of(reached, len(self.data.test))
+        test = self.examples(work, self.data.test)
+        shares = probabilities(work.network(self.data.image_shape).to(self.device), test)
+        found = by_class(shares, self.data.test.labels, self.data.class_names, self.data.test_files)
+        accuracy = replace(Accuracy.of(sum(found.right) / len(shares), len(shares)), by_class=found)
         of = {"key": key, "architecture": work.architecture, "data": self.data.fingerprint}
         readings.append({**of, **to_json(accuracy)})
         return accuracy
@@ -117,9 +120,10 @@ class PreparedFinish:
     def probe(self, work: FinalTraining) -> Tensor:
         """A few validation images as the network takes them, on the CPU."""
         split = self.data.score().take(np.arange(min(PROBED, len(self.data.score()))))
-        return self._examples(work, split, "cpu").take(torch.arange(len(split)))[0]
+        return self.examples(work, split, "cpu").take(torch.arange(len(split)))[0]
 
-    def _examples(self, work: FinalTraining, split: Split, device: str | None = None) -> Examples:
+    def examples(self, work: FinalTraining, split: Split, device: str | None = None) -> Examples:
+        """Images as the network takes them."""
         device = device or self.device
         if isinstance(work, FineTuning):
             return pixel_examples(split, device)
