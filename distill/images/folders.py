@@ -115,6 +115,11 @@ def read_split_file(split_file: Path, files: Sequence[str], folder: Path) -> lis
     return [split_of[file] for file in files]
 
 
+def images_below(path: Path) -> list[str]:
+    """Files below `path` that are images, or may be, sorted, relative to it."""
+    return sorted(name.removeprefix("./") for name in _images(path, "."))
+
+
 def _class_folders(path: Path) -> tuple[list[str], list[_Item]]:
     tops = _subfolders(path)
     splits = [SPLIT_WORDS.get(top.name.lower(), "") for top in tops]

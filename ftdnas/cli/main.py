@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "truth": ("ftdnas.cli.trust:truth", "Train architectures on all real images."),
     "report": ("ftdnas.cli.trust:report", "How far a ranking can be trusted, as a page."),
     "finish": ("ftdnas.cli.finish:finish", "Train finalists and write the best: weights, code, ONNX, card."),
+    "predict": ("ftdnas.cli.predict:predict", "What a finished network says of photos."),
     "show": ("ftdnas.cli.show:show", "One architecture: its facts, or its code."),
     "spaces": ("ftdnas.cli.spaces:spaces", "The search spaces: list, show, export for a device."),
     "sets": ("ftdnas.cli.sets:sets", "The library of synthetic sets: list, show, verify, export, import, remove."),
