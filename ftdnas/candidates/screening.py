@@ -108,7 +108,8 @@ class Screening:
             what = "learning rate" if lr == SET else "augmentation"
             raise ValueError(f"the screening takes its {what} from a synthetic set, and there is none: say which")
         assert lr is not None
-        own = {field.name: getattr(self, field.name) for field in fields(TrainingRecipe)}
+        known = {field.name for field in fields(self)}  # what only real trainings take stays as it is by default
+        own = {field.name: getattr(self, field.name) for field in fields(TrainingRecipe) if field.name in known}
         return TrainingRecipe(**{**own, "epochs": epochs, "lr": float(lr), "augment": augment})
 
     def describe(self) -> str:
