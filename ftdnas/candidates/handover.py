@@ -40,6 +40,8 @@ class _Array:
     offset: int
 
     def open(self) -> NDArray[Any]:
+        if 0 in self.shape:  # which cannot be mapped
+            return np.empty(self.shape, self.dtype)
         # Copy on write, because torch warns of arrays that it may not write to; nothing here does.
         return np.memmap(self.path, dtype=self.dtype, mode="c", shape=self.shape, offset=self.offset)
 

@@ -202,6 +202,12 @@ def held_out_material(data: ImageDataset, preprocess: Preprocess) -> Material:
     return Material(label, partial(Examples.from_split, split, preprocess))
 
 
+def nothing_held_out(data: ImageDataset, preprocess: Preprocess) -> Material:
+    """What stands for the images that score candidates where there are none: no image."""
+    label = Label("no held-out images", f"score/none/{preprocess.fingerprint}", 0, data.num_classes)
+    return Material(label, partial(Examples.from_split, data.score(), preprocess))
+
+
 def check_held_out(data: ImageDataset) -> None:
     """Raises ValueError where no validation images were held back."""
     if len(data.score()) == 0:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ftdnas.agreement.fractions import chance_bound
 from ftdnas.runtime.rows import Row
@@ -39,14 +42,31 @@ def score_value(row: Row, kind: str, window: float = LATE) -> float | None:
 
 
 def is_dead(row: Row) -> bool:
-    """Whether a network ended at chance level: within 3 binomial deviations of 1 / K, or below it.
+    """Whether a network ended where guessing does; one whose training failed is not dead.
 
-    `row`: of a training; one that failed, or was read on nothing, is not dead.
+    By its accuracy on held-out images where it was read: within 3 binomial deviations of 1 / K, or below it. Else by
+    its late loss: not below that of guessing by 3 standard errors, and a hundredth of it at least, for a network that
+    says the same of every image comes to that loss without any noise.
     """
-    images, classes = row["scored_on"]["images"], row["scored_on"]["classes"]
-    if row["score"] is None or not images:
+    if row["score"] is not None and row["scored_on"]["images"]:
+        return bool(row["score"] <= chance_bound(row["scored_on"]["images"], row["scored_on"]["classes"]))
+    guessing, late = row.get("guess_loss"), row["late_loss"]
+    if row["error"] is not None or guessing is None or late is None:
         return False
-    return bool(row["score"] <= chance_bound(images, classes))
+    last = [loss for loss in row["losses"][-max(1, round(len(row["losses"]) * LATE)) :] if loss is not None]
+    noise = 3 * float(np.std(last)) / math.sqrt(len(last)) if last else 0.0
+    return bool(late > guessing - max(noise, guessing / 100))
+
+
+def guess_loss(said: Tensor, divergence: bool) -> float:
+    """The least loss of a network that says the same of every image: ln K where hard labels are spread evenly.
+
+    `said`: float (N, K), a distribution for each image. `divergence`: losses are Kullback-Leibler divergences from it,
+    0 where the network says the same, as with teachers; else cross-entropies.
+    """
+    said = said.double()
+    entropies = torch.special.entr(said).sum(1).mean() if divergence else 0.0
+    return max(0.0, float(torch.special.entr(said.mean(0)).sum() - entropies))
 
 
 def right_of(row: Row) -> NDArray[np.bool_] | None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distill.files import digest
@@ -27,7 +28,7 @@ from distill.training.clock import Limit
 from distill.training.examples import Examples
 from distill.training.loop import Fitted, Reading, Targets, fit
 from ftdnas.candidates.materials import Label, Material, Shelf, Taught
-from ftdnas.candidates.reading import LATE, is_dead, late_loss, score_value
+from ftdnas.candidates.reading import LATE, guess_loss, is_dead, late_loss, score_value
 from ftdnas.candidates.screening import Screening, norm_family
 from ftdnas.runtime.device import device_name, one_thread
 from ftdnas.runtime.processes import Failure
@@ -110,7 +111,7 @@ class Training:
         outcome = _outcome(
             network,
             examples,
-            held_out.examples,
+            held_out.examples if self.scored_on.images else None,
             self.recipe,
             self.reads,
             self.seed,
@@ -145,8 +146,9 @@ class Score:
     `score`: accuracy, a fraction, on what `scored_on` names; None with an `error` where there is none. `held_out_loss`:
     mean loss there. `held_out`: both whenever they were read, as (fraction of training done, accuracy, loss). `losses`:
     mean training loss of up to 200 equal parts of the steps, each taken before its update, None where not finite;
-    `late_loss`: of the last tenth. `seconds`: of one thread (or of `device`). `crashed`: the process ended, so another
-    attempt may succeed. `right`: which images were right at the end, see `right_of`; "" in rows of older versions.
+    `late_loss`: of the last tenth; `guess_loss`: of guessing, None in older rows. `seconds`: of one thread
+    (or of `device`). `crashed`: the process ended, so another attempt may succeed. `right`: which images were right at
+    the end, see `right_of`; "" in rows of older versions.
     """
 
     key: str
@@ -169,6 +171,7 @@ class Score:
     part: int | None = None
     shared: bool = False
     right: str = ""
+    guess_loss: float | None = None
 
     def value(self, kind: str = "late_loss", window: float = LATE) -> float | None:
         """One of `ftdnas.candidates.screening.SCORES`; larger is better; None where it failed or was not read.
@@ -179,7 +182,7 @@ class Score:
 
     @property
     def dead(self) -> bool:
-        """Whether the network ended at chance level: see `is_dead`."""
+        """Whether the network ended where guessing does: see `is_dead`."""
         return is_dead(self.to_row())
 
     def to_row(self) -> dict[str, Any]:
@@ -270,6 +273,13 @@ def _outcome(
 ) -> dict[str, Any]:
     """What a score says of the training of this network; `draws`: of its batches."""
     assert recipe.lr is not None
+    said: list[Tensor] = []  # by teachers, of every batch
+
+    def heard(step: int, images: Tensor) -> Tensor:
+        assert targets is not None
+        said.append(targets(step, images))
+        return said[-1]
+
     with seeded(seed, *path, "dropout"):  # what a network draws by itself
         fitted = fit(
             network,
@@ -279,7 +289,7 @@ def _outcome(
             generator=draws,
             held_out=held_out,
             reads=reads,
-            targets=targets,
+            targets=targets and heard,
             seen=seen,
             limit=limit,
         )
@@ -293,7 +303,12 @@ def _outcome(
         "error": error,
         "losses": tuple(_curve(fitted.losses)),
         "late_loss": None if error else late_loss(fitted.losses),
+        "guess_loss": round(guess_loss(torch.cat(said) if said else _distributions(examples.labels), bool(said)), 6),
     }
+
+
+def _distributions(labels: Tensor) -> Tensor:
+    return F.one_hot(labels) if labels.ndim == 1 else labels
 
 
 def _problem(network: nn.Module, fitted: Fitted, recipe: TrainingRecipe) -> str | None:

@@ -14,6 +14,7 @@ from ftdnas.candidates.materials import (
     Shelf,
     coreset_material,
     held_out_material,
+    nothing_held_out,
     set_material,
 )
 from ftdnas.candidates.screening import Screening
@@ -66,15 +67,16 @@ class Workbench:
 
         "set", and "random", "herding" or "kmeans" subsets of real training images of its size; "set score": the
         validation images that score those, preprocessed as the set. "train": all real training images, standardised;
-        "score": what scores those. "early", "early score": the same two as screening sees them. All but "train" and
+        "score": what scores those. "pictures": what measures of untrained networks look at, "train" or, where no real
+        images are here, the set's. "early", "early score": the same two as screening sees them. All but "train" and
         "score" are averaged down to the screening's pixels. Raises ValueError where a kind needs a set and there is
-        none, or no validation images were held back, LookupError for an unknown kind.
+        none, or one but "set score" images that were held back, LookupError for an unknown kind.
         """
         key = kind, draw
         if key not in self._materials:
             made = self._made(kind, draw)
             side = self.screening.pixels
-            if kind not in ("train", "score") and side is not None:
+            if kind not in ("train", "score", "pictures") and side is not None:
                 made = made.resized(side)
             self._materials[key] = made
         return self._materials[key]
@@ -126,11 +128,14 @@ class Workbench:
             return coreset_material(kind, self.data, self.the_set(), self.seed, draw, taught)
         if kind == "set":
             return set_material(self.the_set(), self.set_name, taught)
+        if kind == "pictures":
+            return self._real[0] if len(self.data.train) else set_material(self.the_set(), self.set_name)
         if kind == "set score":
-            return held_out_material(self.data, self.the_set().preprocess)
+            held_out = held_out_material if len(self.data.score()) else nothing_held_out
+            return held_out(self.data, self.the_set().preprocess)
         if kind in ("train", "score", "early", "early score"):
             return self._real[kind.endswith("score")]
-        known = ", ".join(["set", *CORESET_KINDS, "set score", "train", "score", "early", "early score"])
+        known = ", ".join(["set", *CORESET_KINDS, "set score", "pictures", "train", "score", "early", "early score"])
         raise LookupError(f"unknown material {kind!r}: choose from {known}")
 
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 DEFAULT = "set.late_loss+params"  # held-out accuracy, the paper's choice, ranks cells with batch norm near chance
 TAUGHT = "random.late_loss+az_nas"  # where a set has teachers: results/2026-11-25_ranking_study
+WITHOUT_IMAGES = "set.late_loss, set.auc, synflow, naswot, jacob_cov, az_nas, params, flops and their sums need none"
+LOSSES = ("late_loss", "auc")  # scores of the training itself
 MEASURED_ON = ("nasbench201",)  # spaces on which that was measured
 
 
@@ -87,6 +89,13 @@ class ProxyName:
     @property
     def needs_set(self) -> bool:
         return any(FORMS[leaf.form].needs_set and leaf.epochs is None for leaf in self.leaves)
+
+    def needs_images(self, score: str = "late_loss") -> bool:
+        """Whether it reads real images, and is nothing by a set alone. `score`: of parts that name none."""
+        form = FORMS[self.form]
+        if form.trains and not (self.form == "set" and (self.score or score) in LOSSES):
+            return True
+        return form.needs_truth or any(part.needs_images(score) for part in self.parts)
 
     @property
     def needs_truth(self) -> bool:
@@ -197,10 +206,15 @@ def find_proxy(text: str, bench: Workbench) -> Proxy:
     return _made(read_proxy(text), bench)
 
 
-def default_proxy(space: str, synthetic: SyntheticSet | None) -> tuple[str, str]:
-    """What ranks the candidates of a space unless told, and why; "" where nothing better was measured on the space."""
+def default_proxy(space: str, synthetic: SyntheticSet | None, images: bool = True) -> tuple[str, str]:
+    """What ranks the candidates of a space unless told, and why; "" where nothing better was measured on the space.
+
+    `images`: whether real ones are here.
+    """
     if space not in MEASURED_ON:
         return DEFAULT, ""
+    if not images:
+        return DEFAULT, "what ranks better here needs real images, and there are none"
     if synthetic is None or synthetic.teachers is None:
         return (
             DEFAULT,
@@ -212,7 +226,8 @@ def default_proxy(space: str, synthetic: SyntheticSet | None) -> tuple[str, str]
 def _made(name: ProxyName, bench: Workbench) -> Proxy:
     form = FORMS[name.form]
     if form.trains:
-        check_held_out(bench.data)
+        if name.needs_images(bench.screening.score):
+            check_held_out(bench.data)
         if name.needs_set:
             bench.the_set()
         if bench.truth is None:

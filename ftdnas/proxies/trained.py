@@ -110,9 +110,15 @@ class Trained(Proxy):
         if score is None:
             return None, f"its {SCORES[self.score]} was not kept, or is not finite"
         if all(is_dead(row) for row in rows):
-            accuracy = math.fsum(row["score"] for row in rows) / len(rows)
-            return score, f"dead: {accuracy:.1%} of the held-out images are right, which is chance level"
+            return score, _dead(rows)
         return score, None
+
+
+def _dead(rows: Sequence[Row]) -> str:
+    if rows[0]["score"] is None:
+        return f"dead: a late loss of {rows[0]['late_loss']:.3g}, where guessing has {rows[0]['guess_loss']:.3g}"
+    accuracy = math.fsum(row["score"] for row in rows) / len(rows)
+    return f"dead: {accuracy:.1%} of the held-out images are right, which is chance level"
 
 
 @dataclass(frozen=True, eq=False)

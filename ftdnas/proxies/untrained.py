@@ -28,7 +28,7 @@ class Measured(ProxyOf[Measurement]):
     `shrunk`: of the smaller network that screening trains, where the space has one: about five times cheaper. On 144
     architectures of NAS-Bench-201 at 16 pixels, Spearman at full size and shrunk: AZ-NAS 0.88 and 0.84, synflow 0.76
     and 0.76, NASWOT 0.83 and 0.84, jacob_cov 0.73 and 0.73, beside 0.73 of the parameters; so the whole network is the
-    default. Real images are random training images.
+    default. Real images are random training images; where there are none, the set's stand for them.
     """
 
     measure: str
@@ -75,7 +75,7 @@ class Measured(ProxyOf[Measurement]):
             architecture.code,
             data.image_shape,
             data.num_classes,
-            self.bench.material("train").label if MEASURES[self.measure].real else None,
+            self.bench.material("pictures").label if MEASURES[self.measure].real else None,
             self.bench.seed,
             self.bench.device,
         )

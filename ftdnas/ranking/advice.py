@@ -55,13 +55,15 @@ def advise(
 ) -> Advice:
     """Compare the ways for candidates of these FLOPs at full size.
 
-    `screen_s`: of one process, to screen one; `epoch_images`: of all real images. `distillation_s`: experts and
-    matching, None where it is not known.
+    `screen_s`: of one process, to screen one; `epoch_images`: of all real images, 0 where there are none.
+    `distillation_s`: experts and matching, None where it is not known.
     """
     everything = _mean(cost, full_flops, full_epochs * epoch_images)
     raced = [epochs for epochs in rungs if epochs < full_epochs] or list(rungs[:1])
     race = math.fsum(_mean(cost, full_flops, epochs * epoch_images) / ETA**rung for rung, epochs in enumerate(raced))
     ways = [Way("screen with a set at hand", 0.0, screen_s)]
+    if not epoch_images:  # a set alone
+        return Advice(candidates, jobs, tuple(ways), None)
     if distillation_s is not None:
         ways.insert(0, Way("distil and screen", distillation_s, screen_s))
     ways += [Way("race on real data", 0.0, race), Way(f"train all for {full_epochs} epochs", 0.0, everything)]

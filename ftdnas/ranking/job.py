@@ -118,7 +118,7 @@ def prepare_search(
 ) -> PreparedSearch:
     space = find_space(request.space)
     if request.proxy is None:
-        usual, why = default_proxy(request.space, synthetic)
+        usual, why = default_proxy(request.space, synthetic, images=len(data.train) > 0)
         if why:
             listener(Progress("search", 0, 0, message=f"ranked by {usual}: {why}"))
         request = replace(request, proxy=usual)

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from distill.images.datasets import ImageDataset
-from distill.run import Listener, ignore
+from distill.run import Listener, Progress, ignore
 from distill.synthetic import SyntheticSet
-from ftdnas.proxies.names import DEFAULT, read_proxy
+from ftdnas.proxies.names import DEFAULT, WITHOUT_IMAGES, read_proxy
 from ftdnas.ranking.advice import Advice
 from ftdnas.ranking.loop import advice, search
 from ftdnas.ranking.request import AdviseRequest, Screened, SearchRequest
 from ftdnas.ranking.table import Ranking
 from ftdnas.runtime.options import shared
-from ftdnas.sets.images import images_of, source_of
+from ftdnas.sets.images import ALONE, KEY, images_at_hand, images_of, no_images, source_of
 from ftdnas.sets.library import Library
 
 
@@ -30,17 +30,32 @@ class Materials:
     source: Mapping[str, Any]
 
 
-def materials_of(request: Screened, listener: Listener = ignore) -> Materials:
+def materials_of(request: Screened, listener: Listener = ignore, *, alone: bool = True) -> Materials:
     """The set and images that are asked for; without a set where no proxy needs one and none is named.
 
-    Raises what `choose_set` and loading the images raise.
+    Images that are not here and not named are done without where no proxy that is asked for needs them; `no_images`
+    then stand for them, unless not `alone`. Raises what `choose_set` and loading the images raise.
     """
     source = request.source
     if request.set is None and source.spec and not needs_set(request):
         return Materials("", None, source.load(listener), source.to_json())
     name, synthetic = choose_set(Library(), request.set, source.spec)
-    data = images_of(synthetic, source, listener)
-    return Materials(name, synthetic, data, source_of(synthetic, source).to_json())
+    needy = [text for text in asked_by_name(request) if needs_images(text, request)]
+    if source.spec or needy or not alone:
+        try:
+            data = images_of(synthetic, source, listener)
+        except (FileNotFoundError, LookupError, ValueError) as error:
+            if source.spec or not needy:
+                raise
+            raise ValueError(f"{needy[0]} needs real images: {error}; {WITHOUT_IMAGES}") from error
+        return Materials(name, synthetic, data, source_of(synthetic, source).to_json())
+    found = images_at_hand(synthetic, source, listener)
+    if found is not None:
+        return Materials(name, synthetic, found, source_of(synthetic, source).to_json())
+    message = f"the images behind the set {name} are not here: ranked by the set alone (--dataset names images)"
+    listener(Progress("search", 0, 0, message=message))
+    recorded = synthetic.provenance.get(KEY) or {}
+    return Materials(name, synthetic, no_images(synthetic), dict(recorded))
 
 
 def choose_set(library: Library, name: str | None, spec: str) -> tuple[str, SyntheticSet]:
@@ -64,6 +79,16 @@ def choose_set(library: Library, name: str | None, spec: str) -> tuple[str, Synt
     return path.stem, library.load(path)
 
 
+def asked_by_name(request: Screened) -> tuple[str, ...]:
+    """The proxies that were named one by one, which nothing may take away."""
+    texts = (request.proxy, *getattr(request, "compare", ()))
+    return tuple(text for text in texts if text not in (None, "all"))
+
+
+def needs_images(text: str, request: Screened) -> bool:
+    return read_proxy(text).needs_images(request.screened().score)
+
+
 def needs_set(request: Screened) -> bool:
     """Whether any of its proxies trains on a set or on as many real images."""
     return any(read_proxy(text).needs_set for text in (request.proxy or DEFAULT, *request.compared))
@@ -72,6 +97,8 @@ def needs_set(request: Screened) -> bool:
 def run_search(request: SearchRequest, listener: Listener = ignore) -> Ranking:
     """Rank architectures of a space. Raises what `materials_of` and `search` raise."""
     found = materials_of(request, listener)
+    if found.data.fingerprint == ALONE:  # of "all" those that a set alone can do
+        request = replace(request, compare=tuple(x for x in request.compared if not needs_images(x, request)))
     return search(request, found.synthetic, found.set_name, found.data, listener, found.source)
 
 

@@ -158,16 +158,18 @@ def notes_on(bench: Workbench, limits: Limits) -> list[str]:
             f"accuracies are of {images:,} validation images that chose nothing before (one image is "
             f"{100 / images:.2g} points)"
         )
-    if synthetic is not None:
+    if not len(data.train):
+        notes.append("ranked by the set alone: no real image was looked at")
+    elif synthetic is not None:
         fingerprint = synthetic.provenance.get("data_fingerprint")
         if fingerprint is None:
             notes.append("the set does not say what it was made from: the images that score may be among those")
         elif fingerprint != data.fingerprint:
             notes.append("the set was made from other images than these: check that none that score are among them")
-        if synthetic.target_size and synthetic.target_size != synthetic.image_shape[1]:
-            notes.append(
-                f"screened at the set's {synthetic.image_shape[1]} pixels, not at the target's {synthetic.target_size}"
-            )
+    if synthetic is not None and synthetic.target_size and synthetic.target_size != synthetic.image_shape[1]:
+        notes.append(
+            f"screened at the set's {synthetic.image_shape[1]} pixels, not at the target's {synthetic.target_size}"
+        )
     if limits.describe():
         notes.append(f"only candidates of {limits.describe()}")
     return notes

@@ -38,7 +38,7 @@ def check(request: CheckRequest, listener: Listener = ignore) -> Checked:
     Real trainings come from the pool where it has them, and go into it.
     """
     wanted = request.candidates or CANDIDATES
-    found = materials_of(request, listener)
+    found = materials_of(request, listener, alone=False)
     data, seeds = found.data, request.real_seeds
     own = None if found.synthetic is None else set_recipe(found.synthetic).evaluation.full
     recipe = real_recipe(

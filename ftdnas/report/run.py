@@ -54,8 +54,9 @@ def run_report(request: ReportRequest) -> tuple[Path, Comparison | None]:
     found = open_ranked_study(request.study, request.data_root)
     truth = None
     if request.truth is not None:
+        images = found.images(Source("", request.data_root))
         columns = Columns(request.truth_architectures, request.truth_column, request.columns or {})
-        truth = find_truth(request.truth, found.settings["space"], found.bench.data, found.candidates, columns)
+        truth = find_truth(request.truth, found.settings["space"], images, found.candidates, columns)
     return write(found, truth, request.out, png=request.png)
 
 
@@ -75,7 +76,7 @@ def _subject(request: TruthRequest, listener: Listener) -> tuple[ImageDataset, l
     source = request.source
     if request.study is not None:
         found = open_ranked_study(request.study, source.root)
-        data, full = found.bench.data, set_recipe(found.bench.synthetic).evaluation.full
+        data, full = found.images(source), set_recipe(found.bench.synthetic).evaluation.full
         return data, list(found.candidates), full if full.lr is not None else fitting_training(source, data)
     space = find_space(request.space)
     restrict = parse_restriction(space, request.where)

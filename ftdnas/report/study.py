@@ -22,7 +22,7 @@ from ftdnas.ranking.study import ranked_study
 from ftdnas.ranking.table import Ranking
 from ftdnas.report.ledger import EACH, ONCE, Stage, told_break_even
 from ftdnas.runtime.home import sets_folder
-from ftdnas.sets.images import Source, images_of
+from ftdnas.sets.images import ALONE, Source, images_of, no_images
 from ftdnas.sets.library import Library
 from search_spaces.base import flops, parameter_count, parse_architecture
 
@@ -40,6 +40,15 @@ class RankedStudy:
     candidates: tuple[str, ...]
     rows: Rows
     bench: Workbench
+
+    def images(self, given: Source) -> ImageDataset:
+        """The real images of the study; of one that did without, those that its set was made from, or that are given.
+
+        Raises what `images_of` raises.
+        """
+        if len(self.bench.data.train) or self.bench.synthetic is None:
+            return self.bench.data
+        return images_of(self.bench.synthetic, given)
 
 
 def open_ranked_study(study: str, data_root: Path | None = None) -> RankedStudy:
@@ -207,6 +216,7 @@ def _of_table(truth: Truth, names: Sequence[str], study: RankedStudy) -> list[Co
 
 def _origin(settings: Mapping[str, Any], data_root: Path | None) -> tuple[SyntheticSet | None, ImageDataset]:
     source = Source.from_json(settings["source"], data_root)
+    alone = settings["data"] == ALONE
     if settings["set"] is None:
         _, data = source.known_by(settings["data"])
         synthetic = None
@@ -217,7 +227,7 @@ def _origin(settings: Mapping[str, Any], data_root: Path | None) -> tuple[Synthe
             raise ValueError(
                 f"the set {settings['set name']} is not the one that this study was made with: name the study anew"
             )
-        data = images_of(synthetic, source)
+        data = no_images(synthetic) if alone else images_of(synthetic, source)
     if data.fingerprint != settings["data"]:
         raise ValueError("the images found are not those of the study: give the same --data-root and split")
     return synthetic, data

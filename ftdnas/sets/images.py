@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from distill.synthetic import SyntheticSet
 
 KEY = "data"  # of a set's provenance
+ALONE = "no real images"  # in place of their fingerprint
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,28 @@ def source_of(synthetic: SyntheticSet, given: Source | None = None) -> Source:
         split_file=given.split_file or recorded.split_file,
         split_seed=recorded.split_seed if stored else given.split_seed,
     )
+
+
+def images_at_hand(synthetic: SyntheticSet, given: Source, listener: Listener = ignore) -> ImageDataset | None:
+    """As `images_of`, without a download; None where they are not here, or the set does not say where they are."""
+    if not given.spec and not synthetic.provenance.get(KEY):
+        return None
+    try:
+        return images_of(synthetic, replace(given, offline=True), listener)
+    except (FileNotFoundError, LookupError):
+        return None
+
+
+def no_images(synthetic: SyntheticSet) -> ImageDataset:
+    """What stands for the real images of a set where they are not here: of its shape and classes, and empty."""
+    import numpy as np
+
+    from distill.images.datasets import ImageDataset, Split
+
+    empty = Split(np.empty((0, *synthetic.image_shape), np.uint8), np.empty(0, np.int64))
+    name = str(synthetic.provenance.get("dataset") or "unknown")
+    title = f"{name}, by a set alone"
+    return ImageDataset(name, title, synthetic.class_names, empty, empty, empty, ALONE, synthetic.target_size, "")
 
 
 def images_of(synthetic: SyntheticSet, given: Source | None = None, listener: Listener = ignore) -> ImageDataset:

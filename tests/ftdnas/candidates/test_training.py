@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from ftdnas.agreement.fractions import chance_bound
 from ftdnas.candidates.cost import CostModel, TimedStep, fit_cost
 from ftdnas.candidates.handover import hand_over
 from ftdnas.candidates.materials import Label, Shelf, Taught, held_out_material, set_material
-from ftdnas.candidates.reading import is_dead, late_loss, score_value
+from ftdnas.candidates.reading import guess_loss, is_dead, late_loss, score_value
 from ftdnas.candidates.screening import SCORES, Screening
 from ftdnas.candidates.training import Score, Training, score
 from ftdnas.candidates.truth import truth_materials
@@ -178,7 +179,39 @@ def test_chance_is_within_three_deviations_of_it(training: Training, shelf: Shel
     assert is_dead({**row, "score": bound})
     assert is_dead({**row, "score": 0.0})
     assert not is_dead({**row, "score": bound + 1 / images})
-    assert not is_dead({**row, "score": None})
+    assert not is_dead({**row, "score": None})  # by its loss, then
+
+
+def test_where_nothing_was_read_a_network_is_dead_by_its_loss(training: Training, shelf: Shelf) -> None:
+    row = training(shelf)
+    guessing = row["guess_loss"]
+    assert guessing == pytest.approx(np.log(10), abs=1e-6)
+    unread = {**row, "score": None, "scored_on": {"images": 0, "classes": 10}}
+
+    def ended(*losses: float) -> dict[str, Any]:
+        return {**unread, "losses": [9.0] * 180 + list(losses), "late_loss": float(np.mean(losses))}
+
+    steady = [guessing - 0.03] * 20
+    assert not is_dead(ended(*steady))
+    assert is_dead(ended(*[guessing] * 20))
+    assert is_dead(ended(*[guessing + 1] * 20))
+    assert is_dead(ended(*[guessing - 0.03 + 0.2 * (-1) ** step for step in range(20)]))  # within its noise
+    assert not is_dead(ended(*[guessing - 0.3 + 0.2 * (-1) ** step for step in range(20)]))
+    assert not is_dead({**ended(guessing), "error": "diverged", "late_loss": None})
+    assert not is_dead({**ended(guessing), "guess_loss": None})  # as in rows of earlier versions
+
+
+def test_the_loss_of_guessing() -> None:
+    even = torch.eye(4)
+    assert guess_loss(even, divergence=False) == pytest.approx(np.log(4))
+    uneven = torch.tensor([[1.0, 0], [1, 0], [1, 0], [0, 1]])
+    expected = -(0.75 * np.log(0.75) + 0.25 * np.log(0.25))
+    assert guess_loss(uneven, divergence=False) == pytest.approx(expected)
+    soft = torch.tensor([[0.8, 0.2], [0.2, 0.8]])
+    assert guess_loss(soft, divergence=False) == pytest.approx(np.log(2))
+    own = -(0.8 * np.log(0.8) + 0.2 * np.log(0.2))
+    assert guess_loss(soft, divergence=True) == pytest.approx(np.log(2) - own)  # of what a student has left to learn
+    assert guess_loss(torch.full((3, 5), 0.2), divergence=True) == pytest.approx(0, abs=1e-9)
 
 
 def test_a_network_of_anybodys_is_scored_from_an_optuna_loop(digits: ImageDataset, synthetic: SyntheticSet) -> None:
@@ -219,7 +252,8 @@ def test_a_recipe_without_a_rate_takes_the_step_size_and_failures_are_results(sy
     assert scored.recipe.lr == synthetic.step_size
     assert scored.error is None
     assert scored.value("accuracy") is None  # nothing to read
-    assert not scored.dead
+    assert scored.dead  # three steps
+    assert not score(linear, synthetic, TrainingRecipe(epochs=60)).dead
     assert score(lambda: nn.Linear(3, 10), synthetic).error is not None
     broken = score(lambda: nn.Linear(1, -1), synthetic)
     assert broken.error is not None

@@ -13,7 +13,10 @@ import torch
 
 from ftdnas.candidates.screening import Screening
 from ftdnas.proxies.bench import Workbench
+from ftdnas.proxies.measures import MEASURES
 from ftdnas.proxies.names import DEFAULT, PROXIES, default_proxy, find_proxy, read_proxy
+from ftdnas.proxies.untrained import COUNTS
+from ftdnas.sets.images import no_images
 
 BASE = "convnet:width=32,depth={},norm={},activation=relu,pooling={}"
 INFEASIBLE = BASE.format(4, "instance", "max")  # 8 pixels cannot be halved so often
@@ -184,6 +187,22 @@ def test_a_name_says_what_it_needs_however_it_is_spelled(name: str, make_bench: 
         assert read.ranks_together == (not by_itself or first or name == "race"), spelling
 
 
+@pytest.mark.parametrize("name", [*PROXIES, "set", "random3", "early:2", "real:0.5.auc"])
+def test_a_name_says_whether_a_set_alone_is_enough(name: str, make_bench: Callable[..., Workbench]) -> None:
+    alone = name in ("set", "set.auc", "set.late_loss") or name.partition(".")[0] in (*COUNTS, *MEASURES)
+    for spelling in ("{}", "params+{}", "promote({},params)", "promote(params, {})"):
+        assert read_proxy(spelling.format(name)).needs_images() == (not alone), spelling
+    assert read_proxy(f"hybrid({name},params)").needs_images()
+    bench = make_bench()
+    without = replace(bench, data=no_images(bench.the_set()))
+    if alone:
+        find_proxy(name, without)
+    else:
+        with pytest.raises(ValueError, match="without validation images"):
+            find_proxy(name, without)
+    assert read_proxy("set").needs_images("accuracy")  # where that is what is screened by
+
+
 def test_random_images_in_place_of_the_set() -> None:
     read = read_proxy("promote(set.late_loss + params, real:2)").on_random_images()
     assert read.text("auc") == "promote(random.late_loss+params,real:2.auc)"
@@ -213,6 +232,7 @@ def test_what_ranks_unless_told_goes_by_space_and_set(bench: Workbench) -> None:
     taught = replace(synthetic, teachers=torch.zeros(1, 5))
     assert default_proxy("convnet", taught) == (DEFAULT, "")
     assert default_proxy("nasbench201", None)[0] == DEFAULT
+    assert default_proxy("nasbench201", taught, images=False)[0] == DEFAULT
     proxy, why = default_proxy("nasbench201", synthetic)
     assert proxy == DEFAULT
     assert "no teachers" in why
