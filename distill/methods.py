@@ -20,14 +20,16 @@ from torch import Tensor
 
 from distill import coresets, distiller, experts
 from distill.evaluation import choose_rate, held_out_examples
-from distill.images.datasets import ImageDataset
+from distill.images.datasets import ImageDataset, Split
 from distill.images.preprocess import Preprocess, fit_preprocess
+from distill.randomness import generator
 from distill.recipe import Recipe
 from distill.run import Run
 from distill.synthetic import SyntheticSet
 from distill.training.examples import Examples
 from distill.training.flat import Network
 
+MEAN_NOISE = 0.1  # of the images' own spread, so that those of one class part
 TEACHERS = 6  # so many were measured: results/2026-11-25_ranking_study
 Method = Callable[[ImageDataset, Network, Recipe, Run], SyntheticSet]
 
@@ -42,12 +44,29 @@ MATCHED: dict[str, Callable[[Recipe], Recipe]] = {"ftd": lambda recipe: recipe, 
 
 
 def initial_images(data: ImageDataset, preprocess: Preprocess, recipe: Recipe, run: Run) -> tuple[Tensor, Tensor]:
-    """The real images that distilling starts from, preprocessed (N, C, H, W), and their labels (N,), class by class.
+    """What distilling starts from (see `INITS`), preprocessed (N, C, H, W), and the labels (N,), class by class.
 
     A class with fewer images than ipc gives all it has, over and over: the copies part as soon as they are augmented.
     """
     rows = coresets.random_rows(data.train, recipe.ipc, run.seed, repeat=True)
-    return preprocess.apply(data.train.images[rows.numpy()]), torch.from_numpy(data.train.labels[rows.numpy()])
+    photos, labels = preprocess.apply(data.train.images[rows.numpy()]), data.train.labels[rows.numpy()]
+    start = recipe.matching.init
+    noise = torch.randn(photos.shape, generator=generator(run.seed, "initial images"))
+    if start == "noise":
+        photos = photos.mean() + photos.std() * noise
+    elif start == "mean":
+        means = {label: _mean_image(data.train, label, preprocess) for label in np.unique(labels)}
+        photos = torch.stack([means[label] for label in labels]) + MEAN_NOISE * photos.std() * noise
+    return photos, torch.from_numpy(labels)
+
+
+def _mean_image(split: Split, label: int, preprocess: Preprocess) -> Tensor:
+    """(C, H, W), preprocessed, of all images of a class."""
+    members = np.flatnonzero(split.labels == label)
+    total = sum(
+        split.images[rows].sum(0, dtype=np.float64) for rows in np.array_split(members, -(-len(members) // 1000))
+    )
+    return preprocess.apply(torch.from_numpy(total / (255 * len(members)))[None])[0]
 
 
 def fitted_preprocess(data: ImageDataset, recipe: Recipe, run: Run) -> Preprocess:

@@ -22,6 +22,12 @@ PRECISIONS: dict[str, str] = {
 }
 PREPROCESSES = ("none", "standardize", "zca")
 STORAGES = ("float32", "bfloat16")
+INITS: dict[str, str] = {
+    # What matching starts from.
+    "photos": "real images of each class",
+    "noise": "Gaussian noise, as bright and as wide as real images",
+    "mean": "the mean of all images of each class, with a little noise",
+}
 SCHEDULES = ("step", "constant", "cosine")  # step: x 0.1 after half the steps
 
 
@@ -54,6 +60,7 @@ class MatchingRecipe:
     """Trajectory matching: how the synthetic images and their step size are optimised."""
 
     outer_steps: int = 5000  # updates of the images
+    init: str = "photos"  # what the images are before the first: see INITS
     syn_steps: int = 30  # N: student steps unrolled per outer step
     expert_epochs: int = 2  # M: how many epochs ahead the target lies
     max_start_epoch: int = 20  # T+: start epochs are drawn from 0 .. T+ - 1
@@ -133,7 +140,7 @@ def facts(recipe: TrainingRecipe) -> dict[str, Any]:
 
 
 _NEW_TO_FILES = (("precision", "float32"), ("warmup", 0.0), ("label_smoothing", 0.0))
-_ADDED_LATER = (("batch_norm", "running"), ("teachers", None), *_NEW_TO_FILES)
+_ADDED_LATER = (("batch_norm", "running"), ("teachers", None), ("init", "photos"), *_NEW_TO_FILES)
 
 
 def _without(left_out: tuple[tuple[str, Any], ...], value: Any) -> Any:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from distill.run import Listener, duration
 from ftdnas.cli.options import command
+from ftdnas.cli.remote import connected
 from ftdnas.finishing.request import FinishRequest
 
 if TYPE_CHECKING:
@@ -18,12 +21,22 @@ def finish(request: FinishRequest, listener: Listener) -> tuple[Any, list[str]]:
 
     Chosen by validation accuracy; the test images are read once. --image-size is the size to train for (default: that
     of the photos, 224 at most). The images are the study's own, unless --dataset names others. Trained finalists are
-    kept: interrupted, the same command goes on.
+    kept: interrupted, the same command goes on. With --from the study is a server's, which need not have the images.
     """
     from ftdnas.finishing.run import finish as run
 
+    if request.from_server is not None:
+        fetch(request.from_server, str(request.study))
     finished = run(request, listener)
     return finished.to_json(), describe(finished)
+
+
+def fetch(url: str, study: str) -> None:
+    """Bring a server's study home."""
+    from ftdnas.service.fetch import fetch_study
+
+    with connected(url, click.get_current_context()) as client:
+        fetch_study(client, study)
 
 
 def describe(finished: Finished) -> list[str]:

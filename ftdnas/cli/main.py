@@ -31,7 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "predict": ("ftdnas.cli.predict:predict", "What a finished network says of photos."),
     "show": ("ftdnas.cli.show:show", "One architecture: its facts, or its code."),
     "spaces": ("ftdnas.cli.spaces:spaces", "The search spaces: list, show, export for a device."),
-    "sets": ("ftdnas.cli.sets:sets", "The library of synthetic sets: list, show, verify, export, import, remove."),
+    "sets": ("ftdnas.cli.sets:sets", "The synthetic sets: list, show, push, verify, export, import, remove."),
     "serve": ("ftdnas.cli.serve:serve", "The service: sets, jobs and reports over HTTP and in the browser."),
     "worker": ("ftdnas.cli.serve:worker", "More processes for a service's jobs, on this or another machine."),
     "recipes": ("ftdnas.cli.recipes:recipes", "The recipes: list them, show one as TOML."),
@@ -60,7 +60,7 @@ class LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Here, or at the server that was named."""
-        server, token_file = ctx.params["server"], ctx.params["token_file"]
+        server = ctx.params["server"]
         if server is None:
             return super().invoke(ctx)
         from ftdnas.cli.remote import run_remotely
@@ -68,7 +68,7 @@ class LazyGroup(click.Group):
         name, command, rest = self.resolve_command(ctx, [*ctx._protected_args, *ctx.args])
         assert command is not None
         with command.make_context(name, rest, parent=ctx) as asked:
-            return run_remotely(server, token_file, command, asked)
+            return run_remotely(server, command, asked)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):

@@ -25,16 +25,21 @@ LATER = "the job goes on at the server"
 INTERRUPTED = 130  # exit code, as of any command that Ctrl-C ended
 
 
-def run_remotely(url: str, token_file: Path | None, command: click.Command, ctx: click.Context) -> int:
-    """Submit the command of a parsed context, follow it, print what it printed there; its exit code."""
+def connected(url: str, ctx: click.Context) -> Client:
+    """The server at `url`, with the token that the command line names."""
     from ftdnas.service.client import Client
 
+    token_file: Path | None = ctx.find_root().params.get("token_file")
+    return Client(url, None if token_file is None else token_file.read_text(encoding="utf-8").strip())
+
+
+def run_remotely(url: str, command: click.Command, ctx: click.Context) -> int:
+    """Submit the command of a parsed context, follow it, print what it printed there; its exit code."""
     if command.name not in JOBS:
         raise click.UsageError(f"--server runs {', '.join(JOBS)}; {command.name} works on this machine")
     assert isinstance(command, RequestCommand)
-    token = None if token_file is None else token_file.read_text(encoding="utf-8").strip()
     request = asked(command, ctx)
-    with Client(url, token) as client:
+    with connected(url, ctx) as client:
         job = client.submit(str(command.name), **request)
         try:
             _follow(client, job["id"], bool(request.get("json_output")))

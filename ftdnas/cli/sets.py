@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +12,21 @@ import click
 
 from distill.run import Listener
 from ftdnas.cli.options import command, json_option, tell
+from ftdnas.cli.progress import progress
+from ftdnas.cli.remote import connected
 from ftdnas.sets.library import Entry, Library, curve_of, facts, sheet_of
 from ftdnas.sets.request import ImportRequest
 
 if TYPE_CHECKING:
     from distill.synthetic import SyntheticSet
+    from ftdnas.sets.nearest import Nearest
 
+data_root_option = click.option(
+    "--data-root",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="FTDNAS_DATA",
+    help="Folder with NAME/train.parquet of known data sets; also FTDNAS_DATA.",
+)
 FORMATS = ("set", "tensors", "sheet", "folder")  # of ftdnas.sets.export, which needs torch
 FAILED = 1
 
@@ -42,15 +52,54 @@ def list_sets(as_json: bool) -> None:
 
 @sets.command()
 @click.argument("name")
+@data_root_option
 @json_option
-def show(name: str, as_json: bool) -> None:
-    """What a set is, where it came from and what training it was made for."""
+def show(name: str, data_root: Path | None, as_json: bool) -> None:
+    """What a set is, where it came from, what training it was made for, and how many of its images point to one photo.
+
+    For sets of earlier versions that is counted where the real images are at hand.
+    """
+    from ftdnas.sets.nearest import describe_images
+
     path = Library().path(name)
     synthetic = Library().load(path)
-    described = describe(path, synthetic)
+    described, nearest = describe(path, synthetic), known_nearest(synthetic, data_root, as_json)
+    described["nearest_photo"] = nearest and asdict(nearest)
     told = {key: synthetic.provenance.get(key) for key in ("split_note", "device", "seconds", "versions", "notes")}
-    lines = [f"{key.replace('_', ' ') + ':':<21}{shown(key, value)}" for key, value in {**described, **told}.items()]
+    facts = {key: value for key, value in described.items() if key not in ("real_photos", "nearest_photo")}
+    all_told = {**facts, "privacy": describe_images(synthetic, nearest), **told}
+    lines = [f"{key.replace('_', ' ') + ':':<21}{shown(key, value)}" for key, value in all_told.items()]
     tell(as_json, {**described, "provenance": synthetic.provenance}, lines)
+
+
+@sets.command()
+@click.argument("name")
+@click.argument("url")
+@click.option("--as", "called", metavar="NAME", help="What to call it there (default: as here).")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@data_root_option
+@json_option
+@click.pass_context
+def push(
+    ctx: click.Context, name: str, url: str, called: str | None, yes: bool, data_root: Path | None, as_json: bool
+) -> None:
+    """Send a set to the server at URL, which then searches by it without ever seeing the real images.
+
+    Says first what the set still shows of them, and asks. The server's token: ftdnas --token-file FILE sets push ...
+    """
+    from ftdnas.sets.nearest import travels_along
+
+    path = Library().path(name)
+    synthetic = Library().load(path)
+    warnings = travels_along(synthetic, known_nearest(synthetic, data_root, as_json))
+    for warning in warnings:
+        click.echo(shown("", f"warning: {warning}"), err=True)
+    if warnings and not yes and not agreed(f"Send {path.stem} to {url}?"):
+        raise click.ClickException("nothing was sent")
+    with connected(url, ctx) as client:
+        sent = client.upload(path, called or path.stem)
+    there = f"ftdnas --server {url} search --set {sent['name']} --space convnet --study NAME"
+    tell(as_json, {**sent, "warnings": warnings}, [f"sent      {sent['name']}", f"next      {there}"])
 
 
 @sets.command()
@@ -115,6 +164,15 @@ def remove(names: Sequence[str], yes: bool, as_json: bool) -> None:
         raise click.ClickException("nothing was removed")
     removed = [str(path) for name in dict.fromkeys(found) for path in Library().remove(name)]
     tell(as_json, {"removed": removed}, [f"removed {path}" for path in removed])
+
+
+def known_nearest(synthetic: SyntheticSet, data_root: Path | None, as_json: bool) -> Nearest | None:
+    """How near its images are to single photos, counted where it does not say and the images are here."""
+    from ftdnas.sets.images import Source
+    from ftdnas.sets.nearest import nearest_of
+
+    with progress(as_json) as listener:
+        return nearest_of(synthetic, Source("", data_root), listener)
 
 
 def agreed(question: str) -> bool:

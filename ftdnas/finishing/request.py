@@ -36,8 +36,13 @@ class FinishRequest(Seeded, InProcesses, OnImages):
     )
     pretrained_size: int = option(224, "To which its images are resized.", least=1, metavar="PIXELS", local=True)
     pretrained_lr: float = option(0.01, "Learning rate of its fine-tuning.", above=0, local=True)
+    from_server: str | None = option(
+        None, "Fetch the STUDY's ranking from this server first.", metavar="URL", flags="--from", local=True
+    )
     no_onnx: bool = option(False, "Write no ONNX file.")
 
     def __post_init__(self) -> None:
+        if self.from_server is not None and self.study is None:
+            raise ValueError("which study of that server? ftdnas finish STUDY --from URL")
         if self.study is None and not self.architectures:
             raise ValueError("what shall be finished? ftdnas finish STUDY, or --architecture ARCH --dataset NAME")

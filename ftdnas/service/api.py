@@ -222,11 +222,14 @@ def show_figure(name: Name, figure: Literal["sheet", "curve"]) -> FileResponse:
     openapi_extra={"requestBody": {"content": {"application/octet-stream": {"schema": {"format": "binary"}}}}},
 )
 async def upload_set(server: ThisServer, name: Name, request: Request, response: Response) -> dict[str, Any]:
-    """Take a .safetensors file into the library; every part of it is checked first."""
+    """Take a .safetensors file into the library; every part of it is checked first.
+
+    `warnings`: what it still tells of the real images that it was made from.
+    """
     specs = server.bounds.datasets().values()
-    identity, new = await receive_set(name, request.stream(), specs, SPARE_BYTES)
-    response.status_code = 201 if new else 200
-    return {"name": name, "identity": identity, "new": new}
+    received = await receive_set(name, request.stream(), specs, SPARE_BYTES)
+    response.status_code = 201 if received["new"] else 200
+    return received
 
 
 @router.delete(
@@ -285,6 +288,15 @@ def study_csv(name: Name) -> PlainTextResponse:
     import pandas as pd
 
     return PlainTextResponse(pd.DataFrame(studies.study(name).trials()).to_csv(index=False), media_type="text/csv")
+
+
+@router.get("/studies/{name}/ranking", tags=["studies"])
+def study_ranking(name: Name) -> dict[str, Any]:
+    """The ranking as it lies in the study's folder, to be finished elsewhere; without where images are here."""
+    ranking = studies.study(name).ranking
+    if ranking is None:
+        raise LookupError(f"the study {name} has no ranking yet")
+    return {**ranking.to_json(), "settings": {**ranking.settings, "source": {}}}
 
 
 @router.get("/studies/{name}/report", tags=["reports"], response_class=HTMLResponse)

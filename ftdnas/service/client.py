@@ -131,6 +131,10 @@ class Client(AbstractContextManager["Client"]):
         """The candidates of a study, best first; while it runs those scored so far."""
         return list(self._all(f"/studies/{study}/trials", "trials"))
 
+    def ranking(self, study: str) -> dict[str, Any]:
+        """The ranking of a study, for `ftdnas.service.fetch` to bring home."""
+        return self._json("GET", f"/studies/{study}/ranking")
+
     def report(self, study: str) -> dict[str, Any]:
         """The report's numbers and its verdict."""
         return self._json("GET", f"/studies/{study}/report.json")

@@ -16,6 +16,7 @@ from ftdnas.service.queue import OVER
 from ftdnas.service.render import page
 from ftdnas.service.requests import KINDS
 from ftdnas.sets.library import Library
+from ftdnas.sets.nearest import describe_images, stored_nearest
 
 SHOWN = 20  # of each list on the overview
 
@@ -59,12 +60,18 @@ def show_job(server: ThisServer, job: Identity) -> HTMLResponse:
 def show_one_set(server: ThisServer, name: Name) -> HTMLResponse:
     library = Library()
     told = show_set(name)
-    provenance = {} if told["problem"] else dict(library.load(name).provenance)
+    synthetic = None if told["problem"] else library.load(name)
+    provenance = {} if synthetic is None else dict(synthetic.provenance)
+    shows = [] if synthetic is None else [describe_images(synthetic, stored_nearest(synthetic))]
     names = {spec: known for known, spec in server.bounds.datasets().items()}
     origin = provenance.pop("data", None)
     if isinstance(origin, Mapping) and "spec" in origin:  # where the operator keeps images is nobody else's concern
         provenance["images"] = names.get(str(origin["spec"]), str(origin["spec"]).partition(":")[0])
-    return page("set.html", set=told, provenance=provenance)
+    if synthetic is not None and synthetic.teachers is not None:
+        shows.append(
+            f"{len(synthetic.teachers)} teachers are in its file: weights that were trained on the real images"
+        )
+    return page("set.html", set=told, provenance=provenance, shows=shows)
 
 
 @router.get("/studies/{name}")

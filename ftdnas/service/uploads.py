@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastapi import HTTPException
 from fastapi.concurrency import run_in_threadpool
@@ -16,6 +16,7 @@ from ftdnas.runtime.home import home
 from ftdnas.service.bounds import check_architecture
 from ftdnas.sets.images import KEY
 from ftdnas.sets.library import SUFFIX, Library
+from ftdnas.sets.nearest import stored_nearest, travels_along
 
 if TYPE_CHECKING:
     from distill.synthetic import SyntheticSet
@@ -28,8 +29,8 @@ def clear() -> None:
     shutil.rmtree(home() / "uploads", ignore_errors=True)
 
 
-async def receive_set(name: str, body: AsyncIterator[bytes], specs: Collection[str], spare: int) -> tuple[str, bool]:
-    """Take a .safetensors file in as the set `name`; (its identity, whether it is new).
+async def receive_set(name: str, body: AsyncIterator[bytes], specs: Collection[str], spare: int) -> dict[str, Any]:
+    """Take a .safetensors file in as the set `name`; its identity, whether it is new, what it still tells of photos.
 
     `specs`: of the data sets that this server can see; a set that names others, or files, loses what it says of its
     origin, so that no path comes over the network. `spare`: bytes of disk that must stay free. Raises HTTPException for
@@ -46,7 +47,7 @@ async def receive_set(name: str, body: AsyncIterator[bytes], specs: Collection[s
         return await run_in_threadpool(_add, Path(file.name), name, specs)
 
 
-def _add(path: Path, name: str, specs: Collection[str]) -> tuple[str, bool]:
+def _add(path: Path, name: str, specs: Collection[str]) -> dict[str, Any]:
     from distill.synthetic import SyntheticSet
 
     try:
@@ -60,7 +61,8 @@ def _add(path: Path, name: str, specs: Collection[str]) -> tuple[str, bool]:
         if known and library.load(name).identity != synthetic.identity:
             raise HTTPException(409, f"the library has another set {name}: choose another name, or delete it")
         library.add(_of_known_origin(synthetic, specs), name)
-    return synthetic.identity, not known
+    warnings = travels_along(synthetic, stored_nearest(synthetic))
+    return {"name": name, "identity": synthetic.identity, "new": not known, "warnings": warnings}
 
 
 def _of_known_origin(synthetic: SyntheticSet, specs: Collection[str]) -> SyntheticSet:

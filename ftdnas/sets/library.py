@@ -6,7 +6,7 @@ import difflib
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -169,13 +169,18 @@ def check_name(name: str) -> str:
 
 def facts(synthetic: SyntheticSet) -> dict[str, Any]:
     """What one wants to know of a set, as JSON; accuracies are fractions."""
+    from ftdnas.sets.nearest import is_photos, stored_nearest
+
     channels, height, width = synthetic.image_shape
+    nearest = stored_nearest(synthetic)
     known = {key: synthetic.provenance.get(key) for key in ("dataset", "source", "method", "seed", "published")}
     recipe = synthetic.provenance.get("recipe")
     return {
         **known,
         "recipe": recipe.get("name") if isinstance(recipe, Mapping) else recipe,
         "validation_accuracy": synthetic.provenance.get("validation_accuracy"),
+        "real_photos": is_photos(synthetic),
+        "nearest_photo": None if nearest is None else asdict(nearest),
         "images": len(synthetic.images),
         "classes": synthetic.num_classes,
         "ipc": synthetic.ipc,

@@ -9,7 +9,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from ftdnas.runtime.device import pick_device, use_threads
 from ftdnas.runtime.home import home
 from ftdnas.sets.images import KEY, Source
 from ftdnas.sets.library import Library
+from ftdnas.sets.nearest import NEAREST, nearest_photos
 from ftdnas.sets.recipes import load_recipe, override, recipe_names
 from ftdnas.sets.request import DistilRequest, ExpertsRequest, setting_texts
 from ftdnas.sets.runs import Machine, RunFolder
@@ -70,9 +71,9 @@ def chosen_recipe(request: ExpertsRequest, listener: Listener = ignore) -> Recip
         recipe, why = choose_recipe(request.dataset, request.ipc, pick_device(request.device).type == "cuda")
         message = f"recipe {recipe.name}, {why} ({recipe.hardware}); --recipe takes another"
         listener(Progress("distill", 0, 0, message=message))
-    return override(
-        recipe, [*([] if request.ipc is None else [f"ipc={request.ipc}"]), *setting_texts(request.settings)]
-    )
+    asked = {"ipc": request.ipc, "matching.init": getattr(request, "init", None)}
+    given = [f"{key}={value}" for key, value in asked.items() if value is not None]
+    return override(recipe, [*given, *setting_texts(request.settings)])
 
 
 def distil(request: DistilRequest, listener: Listener = ignore) -> Distilled:
@@ -97,7 +98,9 @@ def distil(request: DistilRequest, listener: Listener = ignore) -> Distilled:
         run = _run(request, machine.device, folder.checkpoints, listener)
         announce(job, run)
         synthetic = job.method(job.data, job.network, job.recipe, run)
-        synthetic = synthetic.with_provenance(**{KEY: job.source.to_json(), RUN: job.identity})
+        nearest = nearest_photos(synthetic, job.data)
+        own = {KEY: job.source.to_json(), RUN: job.identity, NEAREST: nearest and asdict(nearest)}
+        synthetic = synthetic.with_provenance(**own)
         path = library.add(synthetic, request.name)
         folder.finish(path.stem)
     return Distilled(path.stem, path, synthetic, new=True, seconds=time.perf_counter() - begun)
@@ -138,12 +141,14 @@ class PreparedDistillation:
 def prepare_distillation(request: ExpertsRequest, listener: Listener = ignore) -> PreparedDistillation:
     """Look up and check everything that could be wrong before hours are spent, and load the images."""
     from distill.images.augment import parse_augment
-    from distill.methods import METHODS
+    from distill.methods import MATCHED, METHODS
     from search_spaces.base import parse_architecture
 
     if request.method not in METHODS:
         raise LookupError(f"unknown method {request.method!r}: choose from {', '.join(METHODS)}")
     recipe = request.source.within(chosen_recipe(request, listener))
+    if request.method not in MATCHED and recipe.matching.init != "photos":
+        raise ValueError(f"method {request.method} takes real photos as they are: --init is for {', '.join(MATCHED)}")
     architecture = parse_architecture(recipe.backbone)
     recipe = dataclasses.replace(recipe, backbone=architecture.name)
     evaluation = recipe.evaluation

@@ -19,7 +19,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from distill.recipe import BATCH_NORM, PRECISIONS, PREPROCESSES, SCHEDULES, STORAGES, Recipe
+from distill.recipe import BATCH_NORM, INITS, PRECISIONS, PREPROCESSES, SCHEDULES, STORAGES, Recipe
 from search_spaces.messages import hint
 
 _MOST = 10**9
@@ -43,6 +43,7 @@ _RANGES: dict[str, tuple[float, float, str]] = {
 }
 _CHOICES: dict[str, Iterable[str]] = {
     "preprocess": PREPROCESSES,
+    "init": tuple(INITS),
     "storage": STORAGES,
     "precision": PRECISIONS,
     "schedule": SCHEDULES,

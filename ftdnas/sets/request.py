@@ -163,6 +163,11 @@ class DistilRequest(ExpertsRequest):
     """Make a synthetic set."""
 
     name: str | None = option(None, "Of the set in the library (default: made of what it is).")
+    init: Literal["photos", "noise", "mean"] | None = option(
+        None,
+        "What ftd and mtt start from [default: photos]: real photos, near which the images stay; noise; the mean of a "
+        "class. The last two begin farther from any photo.",
+    )
     seed: int = option(0, "Of every draw.", least=0, counts="seed")
 
 

@@ -15,7 +15,7 @@ from torch import nn
 from distill.experts import train_experts
 from distill.images.datasets import ImageDataset, Split
 from distill.methods import METHODS, fitted_preprocess, initial_images
-from distill.recipe import Recipe
+from distill.recipe import Recipe, identity
 from distill.run import Run
 from distill.synthetic import SyntheticSet
 from distill.teachers import Teachers
@@ -80,6 +80,34 @@ def test_the_start_is_real_and_a_rare_class_starts_from_what_it_has(
     subset = METHODS["random"](rare, tiny_network(), recipe, run)
     assert len(subset.images) == 96
     assert "fewer than 10 training images: 3 6" in subset.provenance["notes"]
+
+
+def test_a_start_elsewhere_than_at_photos(digits: ImageDataset, small_recipe: Recipe, make_run: MakeRun) -> None:
+    run = make_run("start")
+    preprocess = fitted_preprocess(digits, small_recipe, run)
+
+    def start(init: str) -> tuple[torch.Tensor, torch.Tensor]:
+        matching = dataclasses.replace(small_recipe.matching, init=init)
+        return initial_images(digits, preprocess, dataclasses.replace(small_recipe, matching=matching), run)
+
+    photos, labels = start("photos")
+    noise, of_noise = start("noise")
+    means, of_means = start("mean")
+    assert torch.equal(labels, of_noise)
+    assert torch.equal(labels, of_means)
+    assert torch.equal(noise, start("noise")[0])
+    assert float(noise.mean()) == pytest.approx(float(photos.mean()), abs=0.1)
+    assert float(noise.std()) == pytest.approx(float(photos.std()), rel=0.1)
+    real = preprocess.apply(digits.train.images)
+    for label in range(10):
+        mean = real[torch.from_numpy(digits.train.labels == label)].mean(0)
+        first, second = means[labels == label]
+        assert not torch.equal(first, second)  # the same images would stay the same without augmentation
+        assert float((first - mean).std()) == pytest.approx(0.1 * float(photos.std()), rel=0.3)
+    assert identity(small_recipe)["matching"].keys() == dataclasses.asdict(small_recipe)["matching"].keys() - {
+        "init",
+        "precision",
+    }  # digests of runs that were begun before there was a choice stay
 
 
 def test_without_validation_a_set_says_so(
