@@ -14,6 +14,7 @@ from PIL import Image
 from distill.synthetic import SyntheticSet
 from ftdnas.cli.main import run
 from ftdnas.cli.sets import shown
+from ftdnas.service.client import Client
 from ftdnas.sets.library import Library
 
 MakeSet = Callable[..., SyntheticSet]
@@ -84,6 +85,42 @@ def test_show_tells_all_and_json_tells_more(ftdnas: Ftdnas, library: Library, ma
     assert told["provenance"] == synthetic.provenance
     assert told["identity"] == synthetic.identity
     assert told["class_names"] == list(synthetic.class_names)
+
+
+def test_what_a_set_shows_of_photos_is_said_before_it_is_sent(
+    ftdnas: Ftdnas, library: Library, make_set: MakeSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = {"pointing": 4, "images": 6, "control": 5, "held_out": 100, "photos": 900, "bound": 0.8}
+    library.add(make_set().with_provenance(nearest_photo=count), "near")
+    library.add(make_set(ipc=1).with_provenance(nearest_photo={**count, "pointing": 0}), "far")
+    library.add(make_set(ipc=3).with_provenance(published="real images"), "photos")
+    told = "4 of 6 images (67%) point to one training photo; of real images that were not trained on, 5% do"
+    assert f"privacy:             {told}" in ftdnas("show", "near")[1].splitlines()
+    shown = json.loads(ftdnas("show", "near", "--json")[1])
+    assert shown["nearest_photo"] == count
+    assert not shown["real_photos"]
+    assert "real photos: all 9 are training photos as they are" in ftdnas("show", "photos")[1]
+    assert json.loads(ftdnas("show", "photos", "--json")[1])["real_photos"]
+    sent: list[tuple[str, str]] = []
+
+    def upload(_: Client, path: Path, name: str) -> dict[str, Any]:
+        sent.append((path.stem, name))
+        return {"name": name, "identity": "", "new": True}
+
+    monkeypatch.setattr(Client, "upload", upload)
+    address = "http://127.0.0.1:1"
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))  # nobody answers
+    code, _, err = ftdnas("push", "near", address)
+    assert code == 1
+    assert f"warning: {told}" in err
+    assert "nothing was sent" in err
+    assert not sent
+    code, out, err = ftdnas("push", "near", address, "--as", "there", "--yes")
+    assert code == 0
+    assert "ftdnas --server http://127.0.0.1:1 search --set there" in out
+    code, out, err = ftdnas("push", "far", address, "--json")  # nothing to warn of, nothing to ask
+    assert (code, json.loads(out)["warnings"]) == (0, [])
+    assert sent == [("near", "there"), ("far", "far")]
 
 
 def test_verify_finds_the_damaged_one(ftdnas: Ftdnas, library: Library, make_set: MakeSet) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from ftdnas.runtime.device import pick_device, use_threads
 from ftdnas.runtime.home import home
 from ftdnas.sets.images import Source, images_of
 from ftdnas.sets.making import choose_recipe, distil, prepare_distillation, train_experts
+from ftdnas.sets.nearest import is_photos, nearest_photos, stored_nearest
 from ftdnas.sets.recipes import load_recipe
 from ftdnas.sets.request import DistilRequest
 from ftdnas.sets.runs import Machine, RunFolder
@@ -108,6 +110,26 @@ def test_an_interrupted_run_ends_in_the_same_set_and_a_finished_one_is_found(
     listener = Listener()
     assert distil(tiny(), listener).synthetic.equal(made.synthetic)
     assert any("this takes about" in message for message in listener.messages)
+
+
+def test_a_set_is_made_with_the_count_of_its_images_that_point_to_one_photo() -> None:
+    made = distil(tiny(method="random")).synthetic
+    stored = stored_nearest(made)
+    assert stored is not None
+    assert (stored.pointing, stored.images) == (len(made.images), len(made.images))
+    assert is_photos(made)
+    assert stored == nearest_photos(made, images_of(made))
+
+
+def test_a_start_elsewhere_is_for_methods_that_start() -> None:
+    request = tiny(init="noise")
+    assert prepare_distillation(request).recipe.matching.init == "noise"
+    assert prepare_distillation(request).identity != prepare_distillation(replace(request, init=None)).identity
+    assert prepare_distillation(replace(request, init="photos")).identity == (
+        prepare_distillation(replace(request, init=None)).identity
+    )
+    with pytest.raises(ValueError, match="method random takes real photos as they are: --init is for ftd, mtt"):
+        prepare_distillation(replace(request, method="random"))
 
 
 def test_what_the_machine_chose_is_kept() -> None:
