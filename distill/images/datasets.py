@@ -23,6 +23,8 @@ from distill.images.splits import Partition, Rows, halves, partition, told_dupli
 from distill.images.tables import find_tables, list_tables
 from distill.run import Listener, Progress, ignore
 
+METRICS = ("accuracy", "balanced")  # over all images, or the mean over the classes
+ACCURACY = METRICS[0]
 DEFAULT_PHOTO_SIZE = 64
 MAX_TARGET_SIZE = 224  # photos of 3,000 pixels are trained at this side by everyone's defaults
 
@@ -55,7 +57,8 @@ class ImageDataset:
     fingerprints on every machine. `target_size` is the side in pixels at which the user will train, where that is
     larger than the images here. `source` and `split_note` are sentences for the provenance, without absolute paths.
     `choosing`: how many validation images, the first ones, choose; None: half of each class. `test_files`: of the test
-    images, relative to their folder; empty where they are no files of their own.
+    images, relative to their folder; empty where they are no files of their own. `metric`: how accuracies on these
+    images are counted, one of `METRICS`.
     """
 
     name: str
@@ -69,6 +72,7 @@ class ImageDataset:
     split_note: str
     choosing: int | None = None
     test_files: tuple[str, ...] = ()
+    metric: str = ACCURACY
 
     @property
     def num_classes(self) -> int:

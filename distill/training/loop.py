@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -260,6 +260,15 @@ def probabilities(network: nn.Module, examples: Examples) -> NDArray[np.float32]
     network.eval()
     parts = _equal_parts(torch.arange(len(examples)), examples)
     return np.concatenate([network(examples.take(rows)[0]).softmax(1).cpu().numpy() for rows in parts])
+
+
+def balanced(reading: Reading, labels: Tensor) -> Reading:
+    """The same, its accuracy the mean of those of the classes that labels, (N,) or (N, K), name."""
+    hard = (labels if labels.ndim == 1 else labels.argmax(1)).cpu().numpy()
+    right = np.unpackbits(np.frombuffer(reading.right, np.uint8), count=len(hard))
+    images = np.bincount(hard)
+    recalls = np.bincount(hard, right)[images > 0] / images[images > 0]
+    return replace(reading, accuracy=float(recalls.mean()))
 
 
 def _reading(done: float, network: nn.Module, held_out: Examples, batch_norm: str, trained_on: Examples) -> Reading:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from distill.coresets import CORESETS
-from distill.images.datasets import ImageDataset, Split
+from distill.images.datasets import ACCURACY, ImageDataset, Split
 from distill.images.preprocess import Preprocess
 from distill.randomness import derive_seed, generator
 from distill.synthetic import SyntheticSet
@@ -32,12 +32,13 @@ CORESET_KINDS = tuple(CORESETS)
 
 @dataclass(frozen=True)
 class Label:
-    """The name of a material for people and its identity; `images` is N, `classes` K."""
+    """The name of a material for people and its identity; `images` is N, `classes` K; `metric`: how it is scored on."""
 
     name: str
     fingerprint: str
     images: int
     classes: int
+    metric: str = ACCURACY
 
 
 @dataclass(eq=False)
@@ -196,9 +197,7 @@ def held_out_material(data: ImageDataset, preprocess: Preprocess) -> Material:
     check_held_out(data)
     split: Split = data.score()
     identity = f"{data.fingerprint}/{preprocess.fingerprint}"
-    label = Label(
-        "validation images (the half that scores)", f"score/{_digest(identity)}", len(split), data.num_classes
-    )
+    label = score_label(f"score/{_digest(identity)}", data)
     return Material(label, partial(Examples.from_split, split, preprocess))
 
 
@@ -206,6 +205,14 @@ def nothing_held_out(data: ImageDataset, preprocess: Preprocess) -> Material:
     """What stands for the images that score candidates where there are none: no image."""
     label = Label("no held-out images", f"score/none/{preprocess.fingerprint}", 0, data.num_classes)
     return Material(label, partial(Examples.from_split, data.score(), preprocess))
+
+
+def score_label(identity: str, data: ImageDataset) -> Label:
+    """Of the half of validation that scores, as the images are counted."""
+    name = "validation images (the half that scores)"
+    if data.metric != ACCURACY:
+        identity += f"/{data.metric}"
+    return Label(name, identity, len(data.score()), data.num_classes, data.metric)
 
 
 def check_held_out(data: ImageDataset) -> None:

@@ -19,14 +19,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distill.files import digest
-from distill.images.datasets import Split
+from distill.images.datasets import ACCURACY, Split
 from distill.randomness import generator, seeded
 from distill.recipe import TrainingRecipe
 from distill.recipe import identity as recipe_identity
 from distill.synthetic import SyntheticSet
 from distill.training.clock import Limit
 from distill.training.examples import Examples
-from distill.training.loop import Fitted, Reading, Targets, fit
+from distill.training.loop import Fitted, Reading, Targets, balanced, fit
 from ftdnas.candidates.materials import Label, Material, Shelf, Taught
 from ftdnas.candidates.reading import LATE, guess_loss, is_dead, late_loss, score_value
 from ftdnas.candidates.screening import Screening, norm_family
@@ -119,7 +119,8 @@ class Training:
             draws,
             targets,
             material.seen,
-            limit,
+            metric=self.scored_on.metric,
+            limit=limit,
         )
         seconds, device = time.perf_counter() - begun, device_name(examples.device)
         return self._record(**outcome, seconds=seconds, device=device).to_row(), network
@@ -270,6 +271,7 @@ def _outcome(
     targets: Targets | None,
     seen: Callable[[Tensor], Tensor] | None = None,
     limit: Limit | None = None,
+    metric: str = ACCURACY,
 ) -> dict[str, Any]:
     """What a score says of the training of this network; `draws`: of its batches."""
     assert recipe.lr is not None
@@ -293,13 +295,15 @@ def _outcome(
             seen=seen,
             limit=limit,
         )
-    error = _problem(network, fitted, recipe)
-    last = None if error or not fitted.readings else fitted.readings[-1]
+    error, readings = _problem(network, fitted, recipe), fitted.readings
+    if held_out is not None and metric != ACCURACY:
+        readings = tuple(balanced(reading, held_out.labels) for reading in readings)
+    last = None if error or not readings else readings[-1]
     return {
         "score": last and last.accuracy,
         "held_out_loss": last and _finite(last.loss),
         "right": base64.b64encode(last.right).decode() if last else "",
-        "held_out": tuple(_rounded(reading) for reading in fitted.readings if math.isfinite(reading.loss)),
+        "held_out": tuple(_rounded(reading) for reading in readings if math.isfinite(reading.loss)),
         "error": error,
         "losses": tuple(_curve(fitted.losses)),
         "late_loss": None if error else late_loss(fitted.losses),

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from distill.images.datasets import ImageDataset
+from distill.images.datasets import ACCURACY, ImageDataset
 from distill.images.preprocess import fit_preprocess
 from distill.recipe import TrainingRecipe
 from distill.recipe import facts as recipe_facts
@@ -116,6 +116,7 @@ class RealTrainings:
     data: str  # fingerprint
     images: int
     title: str
+    metric: str = ACCURACY
 
     @classmethod
     def of(cls, data: ImageDataset, recipe: TrainingRecipe, seeds: int) -> RealTrainings:
@@ -123,8 +124,10 @@ class RealTrainings:
         if seeds < 1:
             raise ValueError(f"{seeds} seeds: a truth needs at least 1")
         epochs = f"{recipe.epochs} epoch{'s' * (recipe.epochs != 1)}"
-        title = f"accuracy after {epochs} on all {len(data.train):,} training images of {data.image_shape[1]} pixels"
-        return cls(recipe, seeds, data.fingerprint, len(data.score()), f"{title}, {seeds} seed{'s' * (seeds > 1)}")
+        what = "accuracy" if data.metric == ACCURACY else f"{data.metric} accuracy"
+        title = f"{what} after {epochs} on all {len(data.train):,} training images of {data.image_shape[1]} pixels"
+        title += f", {seeds} seed{'s' * (seeds > 1)}"
+        return cls(recipe, seeds, data.fingerprint, len(data.score()), title, data.metric)
 
     def works(self, data: ImageDataset, candidates: Sequence[str]) -> dict[tuple[str, int], Training]:
         """(candidate, seed) -> training; of those that compute the same the first is trained."""
@@ -158,7 +161,9 @@ class RealTrainings:
             if scored and name not in errors:
                 right = [marks for row in scored if (marks := right_of(row)) is not None]
                 accuracies = tuple(float(row["score"]) for row in scored)
-                readings[name] = Readings(accuracies, np.stack(right) if len(right) == len(scored) else None)
+                # Which images were right says how far two accuracies differ only where all images count the same.
+                paired = len(right) == len(scored) and self.metric == ACCURACY
+                readings[name] = Readings(accuracies, np.stack(right) if paired else None)
         return Truth(self.title, tuple(by_seed), images=self.images, errors=errors, seconds=seconds, readings=readings)
 
     def _rows(self) -> Iterator[Row]:
@@ -166,6 +171,7 @@ class RealTrainings:
         wanted = recipe_identity(self.recipe)
         for row in truth_rows(self.data).settled().values():
             whole = row["trained_on"]["fingerprint"] == _whole(self.data) and row.get("part") is None
+            whole = whole and row["scored_on"].get("metric", ACCURACY) == self.metric
             if whole and not row.get("shared") and recipe_identity(from_json(TrainingRecipe, row["recipe"])) == wanted:
                 yield row
 
@@ -223,13 +229,15 @@ def remember(name: str, trainings: RealTrainings) -> None:
     """Give a truth a name, by which reports find it. Raises ValueError where another has it."""
     path = _named(name)
     facts = {**to_json(trainings), "recipe": recipe_facts(trainings.recipe)}
+    if trainings.metric == ACCURACY:  # as in truths of versions that knew no other
+        del facts["metric"]
     there = read_json(path, "remove it, the trainings are kept")
     if there and there != facts:
         raise ValueError(f"there is a truth {name} by other trainings ({there['title']}): give this one another name")
     write_json(path, facts)
 
 
-def known_truth(data_fingerprint: str, candidates: Sequence[str]) -> tuple[str, Truth] | None:
+def known_truth(data_fingerprint: str, candidates: Sequence[str], metric: str = ACCURACY) -> tuple[str, Truth] | None:
     """(its name, the truth) of these candidates that counts, of those with a name on these images.
 
     The longest training, then the newest, of those that know at least half as many as any does: one that was only begun
@@ -238,7 +246,7 @@ def known_truth(data_fingerprint: str, candidates: Sequence[str]) -> tuple[str, 
     found = []
     for path in truth_folder().glob("*.json"):
         trainings = _stored(path)
-        if trainings.data == data_fingerprint:
+        if (trainings.data, trainings.metric) == (data_fingerprint, metric):
             truth = trainings.truth(candidates)
             known = len(truth.known & truth.readings.keys())
             found.append((trainings.recipe.epochs, path.stat().st_mtime_ns, known, path.stem, truth))
@@ -265,6 +273,11 @@ def find_truth(text: str, space: str, data: ImageDataset | None, candidates: Seq
     trainings = _stored(path)
     if data is None or trainings.data != data.fingerprint:
         raise ValueError(f"truth {text} is of other images than this study: train one with the study's data")
+    if trainings.metric != data.metric:
+        raise ValueError(
+            f"truth {text} is counted by {trainings.metric}, this study by {data.metric}: "
+            "take a truth by the same --metric"
+        )
     return trainings.truth(candidates)
 
 

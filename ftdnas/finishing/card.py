@@ -7,8 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, FileSystemLoader
+from numpy.typing import NDArray
 
+from distill.images.datasets import ACCURACY
 from ftdnas.agreement.fractions import wilson
 from ftdnas.finishing.classes import ByClass
 
@@ -27,15 +30,28 @@ class Accuracy:
     images: int
     interval: tuple[float, float]
     by_class: ByClass | None = None
+    metric: str = ACCURACY
 
     @staticmethod
     def of(accuracy: float, images: int) -> Accuracy:
         return Accuracy(accuracy, images, wilson(accuracy, images))
 
+    @staticmethod
+    def counted(accuracy: float, labels: NDArray[np.int64], metric: str) -> Accuracy:
+        """Of images with these labels, counted so.
+
+        A mean over classes is as sure as a fraction of fewer images: of their number in the smaller classes.
+        """
+        of_class = np.bincount(labels)
+        of_class = of_class[of_class > 0]
+        alike = len(labels) if metric == ACCURACY else int(len(of_class) ** 2 / (1 / of_class).sum())
+        return Accuracy(accuracy, len(labels), wilson(accuracy, alike), metric=metric)
+
     def __str__(self) -> str:
         """ "91.3 % of 360 images (95 % interval 87.9 to 93.8)"."""
         low, high = self.interval
-        reached = f"{100 * self.accuracy:.1f} % of {self.images:,} images"
+        every = "" if self.metric == ACCURACY else ", every class counted the same"
+        reached = f"{100 * self.accuracy:.1f} % of {self.images:,} images{every}"
         return f"{reached} (95 % interval {100 * low:.1f} to {100 * high:.1f})"
 
 

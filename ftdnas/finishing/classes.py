@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from distill.images.datasets import ACCURACY
+
 WORST = 10
 
 
@@ -36,6 +38,13 @@ class ByClass:
     def recalls(self) -> list[float | None]:
         """The fraction of each class that was right; None of a class without images."""
         return [right / images if images else None for right, images in zip(self.right, self.images, strict=True)]
+
+    def accuracy(self, metric: str) -> float:
+        """Of all images, or, "balanced", the mean over the classes that have any."""
+        if metric == ACCURACY:
+            return sum(self.right) / sum(self.images)
+        recalls = [recall for recall in self.recalls() if recall is not None]
+        return sum(recalls) / len(recalls)
 
     def matrix(self) -> list[list[int]]:
         """Rows are the classes as they are, columns what was said."""

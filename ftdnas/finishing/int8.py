@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distill.training.loop import read
+from distill.training.loop import probabilities
 from ftdnas.candidates.latency import network_latency
 from ftdnas.candidates.onnx import OnnxNetwork, runtime_version, write_int8
 from ftdnas.finishing.card import Accuracy, Int8
+from ftdnas.finishing.classes import by_class
 from ftdnas.finishing.finalist import FinalistTraining
 from ftdnas.finishing.trainings import PreparedFinish
 from ftdnas.ranking.table import Ranking
@@ -32,14 +33,15 @@ def quantised(prepared: PreparedFinish, best: FinalistTraining, ranked: Ranking 
     try:
         write_int8(network, images, path)
         small, whole = OnnxNetwork(path), OnnxNetwork(network)
-        reached, _ = read(small, prepared.examples(best, prepared.data.test, "cpu"))
+        shares = probabilities(small, prepared.examples(best, prepared.data.test, "cpu"))
     except ValueError as error:
         return str(error)
-    shape = prepared.data.image_shape
+    data, shape = prepared.data, prepared.data.image_shape
+    reached = by_class(shares, data.test.labels, data.class_names).accuracy(data.metric)
     return Int8(
         file=FILE,
         calibrated_on=told,
-        test=Accuracy.of(reached, len(prepared.data.test)),
+        test=Accuracy.counted(reached, data.test.labels, data.metric),
         latency_ms=network_latency(small, shape),
         float32_latency_ms=network_latency(whole, shape),
         file_bytes=path.stat().st_size,

@@ -18,14 +18,14 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from distill.files import digest
-from distill.images.datasets import ImageDataset, Split
+from distill.images.datasets import ACCURACY, ImageDataset, Split
 from distill.images.preprocess import Preprocess
 from distill.randomness import generator, seeded
 from distill.recipe import TrainingRecipe
 from distill.recipe import identity as recipe_identity
 from distill.training.examples import Examples
-from distill.training.loop import fit
-from ftdnas.candidates.materials import Label, Material, Shelf
+from distill.training.loop import balanced, fit
+from ftdnas.candidates.materials import Label, Material, Shelf, score_label
 from ftdnas.finishing.finalist import save_weights
 from ftdnas.finishing.lite import LITE, EfficientNetLite, packaged
 from ftdnas.runtime.device import device_name
@@ -165,13 +165,12 @@ def check_fits(pretrained: Pretrained, data: ImageDataset) -> None:
 def pixel_materials(data: ImageDataset) -> tuple[Material, Material]:
     """All real training images and those that score, in [0, 1]: the network does the rest."""
     train, score = data.train, data.score()
-    name, classes = "validation images (the half that scores)", data.num_classes
     return (
         Material(
-            Label("real training images", f"pixels/train/{data.fingerprint}", len(train), classes),
+            Label("real training images", f"pixels/train/{data.fingerprint}", len(train), data.num_classes),
             pixel_examples(train),
         ),
-        Material(Label(name, f"pixels/score/{data.fingerprint}", len(score), classes), pixel_examples(score)),
+        Material(score_label(f"pixels/score/{data.fingerprint}", data), pixel_examples(score)),
     )
 
 
@@ -224,7 +223,10 @@ class FineTuning:
         if fitted.diverged:
             return self._row(error="the training loss was not finite", **spent)
         save_weights(network, self.weights)
-        return self._row(score=fitted.readings[-1].accuracy, **spent)
+        last = fitted.readings[-1]
+        if self.scored_on.metric != ACCURACY:
+            last = balanced(last, held_out.labels)
+        return self._row(score=last.accuracy, **spent)
 
     def failed(self, failure: Failure) -> Row:
         return self._row(error=failure.error, crashed=failure.crashed, seconds=failure.seconds, device="")

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from distill.recipe import TrainingRecipe
 from ftdnas.runtime.options import option
-from ftdnas.sets.request import InProcesses, OnImages, Seeded
+from ftdnas.sets.request import Counted, InProcesses, OnImages, Seeded
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinishRequest(Seeded, InProcesses, OnImages):
+class FinishRequest(Counted, Seeded, InProcesses, OnImages):
     """Train the best candidates of a study and write the best as files.
 
     `recipe`: a shipped one, a file, or the training itself. `pretrained_weights` are fine-tuned beside the finalists at

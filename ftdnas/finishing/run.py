@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.files import digest, locked, whole_file
-from distill.images.datasets import ImageDataset
+from distill.images.datasets import ACCURACY, ImageDataset
 from distill.methods import versions
 from distill.recipe import TrainingRecipe
 from distill.recipe import identity as recipe_identity
@@ -104,6 +104,7 @@ def _images(request: FinishRequest, ranked: Ranking | None, listener: Listener) 
             split_file=source.split_file or recorded.split_file,
             split_seed=recorded.split_seed,
             parted=recorded.parted,
+            metric=request.metric or recorded.metric,
         )
     data = source.load(listener)
     if source.image_size is None and data.target_size:
@@ -156,6 +157,7 @@ def _place_name(
         recipe_identity(recipe),
         request.seed,
         not request.no_onnx,
+        *([data.metric] if data.metric != ACCURACY else []),
         None if rival is None else [rival.digest, rival.pixels, rival.lr],
     ]
     codes = [parse_architecture(name).code for name in sorted(names)]
@@ -217,7 +219,7 @@ def _write(
         flops=flops(architecture, *size),
         latency_ms=network_latency(network, data.image_shape),
         latency_how=MEASURED,
-        validation=Accuracy.of(row["score"], held_out),
+        validation=Accuracy.counted(row["score"], data.score().labels, data.metric),
         test=test,
         data={
             "name": data.name,
@@ -285,7 +287,7 @@ def _rival(prepared: PreparedFinish, onnx: bool, work: FineTuning, row: Row, bes
     rival = replace(
         rival,
         chosen=chosen,
-        validation=Accuracy.of(row["score"], len(data.score())),
+        validation=Accuracy.counted(row["score"], data.score().labels, data.metric),
         parameters=sum(weights.numel() for weights in network.parameters()),
         latency_ms=network_latency(network, data.image_shape),
         seconds=row["seconds"],

@@ -107,7 +107,8 @@ class PreparedFinish:
         test = self.examples(work, self.data.test)
         shares = probabilities(work.network(self.data.image_shape).to(self.device), test)
         found = by_class(shares, self.data.test.labels, self.data.class_names, self.data.test_files)
-        accuracy = replace(Accuracy.of(sum(found.right) / len(shares), len(shares)), by_class=found)
+        accuracy = Accuracy.counted(found.accuracy(self.data.metric), self.data.test.labels, self.data.metric)
+        accuracy = replace(accuracy, by_class=found)
         of = {"key": key, "architecture": work.architecture, "data": self.data.fingerprint}
         readings.append({**of, **to_json(accuracy)})
         return accuracy

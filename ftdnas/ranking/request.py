@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from distill.recipe import TrainingRecipe
 from ftdnas.runtime.options import duration_text, option, seconds
-from ftdnas.sets.request import InProcesses, Joined, OnImages, Seeded
+from ftdnas.sets.request import Counted, InProcesses, Joined, OnImages, Seeded
 
 if TYPE_CHECKING:
     from ftdnas.candidates.limits import Limits
@@ -113,7 +113,7 @@ class Screened(Seeded, InProcesses, OnImages, OnSpace):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchRequest(Joined, Screened):
+class SearchRequest(Counted, Joined, Screened):
     """Rank architectures of a space.
 
     `proxy`: how candidates are scored; `compare`: what is scored beside it on the same ones, "all" for `BASELINES`.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ftdnas.ranking.request import Screened
 from ftdnas.runtime.options import option
-from ftdnas.sets.request import InProcesses, Joined, OnImages, Seeded, WithRoot
+from ftdnas.sets.request import Counted, InProcesses, Joined, OnImages, Seeded, WithRoot
 
 FEWEST, MOST = 24, 40  # candidates of a check: fewer say nothing, more are a search
 
@@ -32,7 +32,7 @@ class RealTraining:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TruthRequest(RealTraining, Joined, Seeded, InProcesses, OnImages):
+class TruthRequest(Counted, RealTraining, Joined, Seeded, InProcesses, OnImages):
     """Train the candidates of a study, or of a space, on all real images."""
 
     study: str | None = option(None, "Train the candidates of this study.", metavar="NAME")

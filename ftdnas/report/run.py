@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from distill.images.datasets import ImageDataset
+from distill.images.datasets import ACCURACY, ImageDataset
 from distill.recipe import TrainingRecipe
 from distill.run import Listener, ignore
 from ftdnas.agreement.comparison import Comparison
@@ -30,6 +30,8 @@ def run_truth(request: TruthRequest, listener: Listener = ignore) -> tuple[str, 
     recipe = real_recipe(request.recipe, full, request.epochs, request.real_lr)
     trainings = RealTrainings.of(data, recipe, request.seeds)
     name = request.name or f"{data.name}-{data.image_shape[1]}px-{recipe.epochs}epochs-{request.seeds}seeds"
+    if request.name is None and data.metric != ACCURACY:
+        name += f"-{data.metric}"
     remember(name, trainings)
     device = pick_device(request.device).type
     truth = train(
@@ -77,6 +79,11 @@ def _subject(request: TruthRequest, listener: Listener) -> tuple[ImageDataset, l
     if request.study is not None:
         found = open_ranked_study(request.study, source.root)
         data, full = found.images(source), set_recipe(found.bench.synthetic).evaluation.full
+        if request.metric not in (None, data.metric):
+            raise ValueError(
+                f"study {request.study} is counted by {data.metric}: "
+                f"ftdnas search --metric {request.metric} makes one that is not"
+            )
         return data, list(found.candidates), full if full.lr is not None else fitting_training(source, data)
     space = find_space(request.space)
     restrict = parse_restriction(space, request.where)

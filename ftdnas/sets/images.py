@@ -32,6 +32,7 @@ class Source:
     split_seed: int = 0  # the same for every seed of a distillation, so that all share the experts
     offline: bool = False
     parted: bool = False  # near-duplicates are not kept together: as earlier versions drew a split
+    metric: str = "accuracy"  # how networks are read on them: see `distill.images.datasets.METRICS`
 
     def within(self, recipe: Recipe) -> Recipe:
         """`recipe` with what was asked for here."""
@@ -43,7 +44,7 @@ class Source:
         """The images. Raises what `distill.images.datasets.load_dataset` raises."""
         from distill.images.datasets import load_dataset
 
-        return load_dataset(
+        data = load_dataset(
             self.spec,
             root=self.root,
             cache=home() / "cache",
@@ -56,6 +57,7 @@ class Source:
             parted=self.parted,
             listener=listener,
         )
+        return replace(data, metric=self.metric)
 
     def known_by(self, fingerprint: str | None, listener: Listener = ignore) -> tuple[Source, ImageDataset]:
         """Itself and its images; split as earlier versions did where they have this fingerprint only so."""
@@ -77,14 +79,15 @@ class Source:
         split = stored.get("split_file")
         own = {
             name: stored[name]
-            for name in ("spec", "image_size", "validation", "split_seed", "parted")
+            for name in ("spec", "image_size", "validation", "split_seed", "parted", "metric")
             if name in stored
         }
         return cls(**{"spec": "", **own}, root=root, split_file=Path(split) if split else None, offline=offline)
 
     def to_json(self) -> dict[str, Any]:
         """What finds the same images again, for a set's provenance; without where the user keeps known data sets."""
-        left_out = ("root", "offline", *(() if self.parted else ("parted",)))
+        usual = {"parted": False, "metric": "accuracy"}  # as in records of versions that did not know them
+        left_out = {"root", "offline", *(name for name in usual if getattr(self, name) == usual[name])}
         return {name: value for name, value in to_json(self).items() if name not in left_out}
 
 

@@ -86,7 +86,26 @@ class OnImages(WithRoot):
         from ftdnas.sets.images import Source
 
         spec = self.dataset or ""
-        return Source(spec, self.data_root, self.image_size, self.validation, self.split, self.split_seed, self.offline)
+        return Source(
+            spec,
+            self.data_root,
+            self.image_size,
+            self.validation,
+            self.split,
+            self.split_seed,
+            self.offline,
+            metric=getattr(self, "metric", None) or "accuracy",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counted:
+    """How accuracies are counted."""
+
+    GROUP: ClassVar = 3
+    metric: Literal["accuracy", "balanced"] | None = option(
+        None, "balanced: every class counts the same (default: the study's, else accuracy)."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
