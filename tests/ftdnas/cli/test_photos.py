@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
 from PIL import Image
 
 from distill.synthetic import SyntheticSet
+from ftdnas.cli.distill import describe
 from ftdnas.cli.main import run
+from ftdnas.sets.making import Distilled
 
 # The recipe for photos with less of everything.
 SMALLER = [
@@ -72,3 +76,12 @@ def test_a_corrupt_photo_is_named_exactly(photo_folder: Path, capsys: pytest.Cap
     other.write_text("not an image")
     assert run(["distill", "--dataset", f"folder:{photo_folder}", *SMALLER]) == 2
     assert str(other) in capsys.readouterr().err
+
+
+def test_what_was_found_among_the_photos_is_one_line(tmp_path: Path) -> None:
+    note = "9 test images drawn from 90; 8 images in 2 groups of near-duplicates, kept together"
+    made = SimpleNamespace(provenance={"split_note": note}, images=[], step_size=0.1)
+    result = cast(Distilled, SimpleNamespace(name="a", path=tmp_path / "a", new=False, seconds=1.0, synthetic=made))
+    assert "photos    8 images in 2 groups of near-duplicates, kept together" in describe(result)
+    made.provenance["split_note"] = "9 test images drawn from 90"
+    assert not [line for line in describe(result) if line.startswith("photos")]
