@@ -27,10 +27,9 @@ demo: $(INSTALLED)
 	$(BIN)/ftdnas evaluate demo --against random,full --seeds 3
 	@echo "reduced for this demo: widths 32 and 64, 50 epochs of screening (200), one seed of 8 epochs as the truth (20)"
 	$(BIN)/ftdnas search --space convnet --set demo --where width=32,64 --candidates 48 --epochs 50 --compare all --study demo
-	$(BIN)/ftdnas truth --study demo --epochs 8 --name demo
-	$(BIN)/ftdnas report demo --truth demo
-	$(BIN)/ftdnas finish demo --top 3 --epochs 8
+	$(BIN)/ftdnas trust demo --epochs 8
 	@echo "look at .demo/sets/demo.png (the distilled images) and .demo/studies/demo/report/report.html"
+	$(BIN)/ftdnas finish demo --top 3 --epochs 8
 
 # The gate, here and in CI. `make test RANDOM_ORDER=1` shuffles the tests.
 test: $(INSTALLED)

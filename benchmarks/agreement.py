@@ -33,7 +33,7 @@ from ftdnas.report.folder import write_report
 from ftdnas.report.ledger import EACH, ONCE, Stage
 from ftdnas.report.page import Extras
 from ftdnas.report.study import column_of
-from ftdnas.report.terminal import lines
+from ftdnas.report.terminal import everything
 from ftdnas.runtime.home import sets_folder
 from ftdnas.runtime.processes import LocalProcesses
 from ftdnas.runtime.rows import Row, RowFile
@@ -129,7 +129,7 @@ def main() -> None:
         **truth,
     )
     comparison = compare(judged, 0)
-    print("\n".join(lines(comparison)))
+    print("\n".join(everything(comparison)))
     write_report(asked.out, judged, comparison, extras(asked, bench, judged), png=True)
 
 

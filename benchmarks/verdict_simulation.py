@@ -93,7 +93,7 @@ def verdicts(scenario: Scenario, n: int, cases: int, resamples: int) -> Iterator
     rng = np.random.default_rng([n, SCENARIOS.index(scenario)])
     for case in range(cases):
         proxy, baselines, truth = draw(scenario, n, rng)
-        yield decide("the proxy", proxy, baselines, truth, Bootstrap(case, resamples))
+        yield decide(proxy, baselines, truth, Bootstrap(case, resamples))
 
 
 def coverage(correlation: float, other: float, n: int, cases: int, resamples: int) -> tuple[float, float]:

@@ -43,6 +43,12 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min" if minutes < 48 * 60 else f"{minutes / 1440:.0f} days"
 
 
+def about(seconds: float) -> str:
+    """A range in words, for no estimate is better: "20 to 45 s", "2 to 4 min"."""
+    (low, unit), (high, units) = (duration(seconds * factor).split(" ", 1) for factor in (1 / 1.5, 1.5))
+    return f"{low} to {high} {units}" if unit == units else f"{low} {unit} to {high} {units}"
+
+
 def _cpu() -> torch.device:
     import torch
 

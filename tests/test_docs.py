@@ -73,6 +73,7 @@ FEWER = {
     "search": "--candidates 4 --epochs 1 --jobs 1",
     "check": "--where width=32 --where depth=1 --candidates 24 --epochs 1 --real-epochs 1 --compare params --jobs 1",
     "advise": "--where width=32 --where depth=1 --epochs 1 --jobs 1",
+    "trust": "--epochs 1 --jobs 1",
     "truth": "--epochs 1 --seeds 1 --jobs 1",
     "finish": "--epochs 1 --jobs 1",
 }

@@ -45,7 +45,8 @@ class Column:
 
     `seconds`: of computation for all candidates in one process. `overhead_s`: what was paid once before (experts,
     distillation). `role`: PROXY (what is judged), EQUAL_COST (what it has to beat) or REFERENCE (shown beside them).
-    `by_seed`: the column of each seed, where there are several. An error beside a value names a dead candidate: it
+    `by_seed`: the column of each seed, where there are several. `short`: the title in a few words, where there are
+    fewer. An error beside a value names a dead candidate: it
     trained, and ended at chance.
     """
 
@@ -57,6 +58,7 @@ class Column:
     overhead_s: float = 0.0
     role: str = EQUAL_COST
     by_seed: tuple[tuple[float | None, ...], ...] = ()
+    short: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +139,7 @@ class Line:
     """All figures of one column. `headline`: over the candidates above chance. `beyond_parameters`: the partial
     Spearman given log-parameters over the same. `ahead`: the proxy's headline Spearman minus this one's, paired,
     `adjusted` with a Bonferroni interval where it is a baseline of equal cost; None for the proxy itself. `failed` had
-    no value, `dead` ended at chance.
+    no value, `dead` ended at chance. `short`: the title in a few words.
     """
 
     name: str
@@ -155,6 +157,14 @@ class Line:
     ahead: Estimate | None
     ahead_better_half: Estimate | None
     adjusted: Estimate | None
+    short: str = ""
+
+    @property
+    def rival(self) -> Rival | None:
+        """What it is to the verdict; None for what is no baseline of equal cost."""
+        if self.role != EQUAL_COST or self.ahead is None or self.adjusted is None:
+            return None
+        return Rival(self.short or self.title, self.headline.spearman, self.ahead, self.adjusted)
 
 
 @dataclass(frozen=True)
@@ -227,14 +237,12 @@ def compare(table: Table, seed: int, resamples: int = MOST) -> Comparison:
         percent_k=percent_k,
         lines=lines,
         ceiling=seed_agreement([headline.some(seed) for seed in table.truth_by_seed], headline.bootstrap),
-        verdict=_verdict(lines),
+        verdict=verdict_of(lines[0].headline.spearman, [line.rival for line in lines[1:] if line.rival is not None]),
         failures=failed,
     )
 
 
-def decide(
-    title: str, scores: Variable, baselines: Mapping[str, Variable], truth: Variable, bootstrap: Bootstrap
-) -> Verdict:
+def decide(scores: Variable, baselines: Mapping[str, Variable], truth: Variable, bootstrap: Bootstrap) -> Verdict:
     """The verdict on scores alone, all baselines being of equal cost: what `compare` says of a table without more."""
     stricter = _stricter(bootstrap, len(baselines))
     rivals = [
@@ -246,7 +254,7 @@ def decide(
         )
         for name, column in baselines.items()
     ]
-    return verdict_of(title, spearman(scores, truth, bootstrap), rivals)
+    return verdict_of(spearman(scores, truth, bootstrap), rivals)
 
 
 def failures(table: Table) -> tuple[Failure, ...]:
@@ -315,6 +323,7 @@ def _line(
         ahead=ahead,
         ahead_better_half=ahead_better,
         adjusted=adjusted,
+        short=column.short,
     )
 
 
@@ -331,15 +340,6 @@ def _top(k: int, scores: Variable, truth: Variable, bootstrap: Bootstrap) -> Top
         by_truth=_ranks(scores, truth, fewer, top_by_truth(k)),
         by_proxy=_ranks(scores, truth, fewer, top_by_scores(k)),
     )
-
-
-def _verdict(lines: Sequence[Line]) -> Verdict:
-    rivals = [
-        Rival(line.title, line.headline.spearman, line.ahead, line.adjusted)
-        for line in lines[1:]
-        if line.role == EQUAL_COST and line.ahead is not None and line.adjusted is not None
-    ]
-    return verdict_of(lines[0].title, lines[0].headline.spearman, rivals)
 
 
 def _stricter(bootstrap: Bootstrap, baselines: int) -> Bootstrap:

@@ -131,11 +131,18 @@ def regret_at(k: int, scores: Variable, truth: Variable, bootstrap: Bootstrap) -
 
 
 def chance_regret(k: int, truth: Values) -> float | None:
-    """What `regret_at` gives in the mean when the k are drawn blindly; None unless k is below the number with truth."""
-    known = np.array([value for value in truth if value is not None and not np.isnan(value)])
+    """What `regret` gives in the mean when the k are drawn blindly."""
+    return regret(k, [0.0] * len(truth), truth)
+
+
+def regret(k: int, scores: Values, truth: Values) -> float | None:
+    """The value of `regret_at` alone; None unless k is below the number with truth."""
+    known = [row for row, value in enumerate(truth) if value is not None and not np.isnan(value)]
     if not 0 < k < len(known):
         return None
-    return float(Pair(np.zeros(len(known)), known).regret(np.ones((1, len(known))), k)[0])
+    own = [-np.inf if (value := scores[row]) is None or np.isnan(value) else value for row in known]
+    pair = Pair(np.array(own, dtype=float), np.array([truth[row] for row in known], dtype=float))
+    return float(pair.regret(np.ones((1, len(known))), k)[0])
 
 
 def spearman_difference(

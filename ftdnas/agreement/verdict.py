@@ -11,6 +11,7 @@ decide. In simulations of ten baselines the first two are wrong in less than 5 %
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ from ftdnas.agreement.estimates import Estimate
 USE, AVOID, DROP, UNDECIDED = "use it", "do not use it", "use it only to drop the worst", "undecided"
 TOP, RISK = 0.05, 0.05  # the share of architectures that must not be lost, and how often one of them may be
 LEAST_DROP = 0.10  # blind dropping loses as often what it drops: RISK itself says nothing
+MOST_LETTERS = 40  # of a baseline's title in a sentence
 MANY = 100_000  # candidates; more decide nothing that anybody would train
 
 
@@ -40,7 +42,7 @@ class Rival:
 
 @dataclass(frozen=True)
 class Verdict:
-    """`decision`: USE, AVOID, DROP or UNDECIDED. `sentence`: the same for people, what speaks against the proxy first.
+    """`decision`: USE, AVOID, DROP or UNDECIDED. `sentence`: the same for people, in at most three lines of 72 letters.
 
     `drop`: the share that may be dropped, a model's figure; None where below 10 %. `against`: titles of the baselines
     that are beyond doubt better (AVOID), else of those that are not beaten. `needed`: how many candidates would decide
@@ -54,39 +56,31 @@ class Verdict:
     needed: int | None
 
 
-def verdict_of(title: str, own: Estimate, rivals: Sequence[Rival]) -> Verdict:
+def verdict_of(own: Estimate, rivals: Sequence[Rival]) -> Verdict:
     """The verdict on a proxy whose Spearman over the candidates above chance is `own`.
 
     A baseline that ranks nothing, because it is constant, is no rival.
     """
     if own.value is None:
-        return Verdict(UNDECIDED, f"Undecided: {title} cannot be judged, its Spearman is {own.method}.", None, (), None)
+        return Verdict(UNDECIDED, f"Undecided: it cannot be judged, its Spearman is {own.method}.", None, (), None)
     compared = [rival for rival in rivals if rival.ahead.value is not None]
     worse = [rival for rival in compared if rival.adjusted.high is not None and rival.adjusted.high < 0]
     unbeaten = [rival for rival in compared if rival.ahead.low is None or rival.ahead.low <= 0]
     drop = None if own.low is None else droppable(own.low)
     drop = drop if drop is not None and drop >= LEAST_DROP else None
-    mine = f"its own Spearman is {own} over {own.n} candidates" + (f" ({own.failed} more failed)" if own.failed else "")
     if worse:
-        names = tuple(rival.title for rival in worse)
-        text = f"Do not use it: {_each(worse)} rank{'s' * (len(worse) == 1)} better beyond doubt than {title}; {mine}."
-        return Verdict(AVOID, text, drop, names, None)
+        text = f"Do not use it: {_named(worse)} rank{'s' * (len(worse) == 1)} networks better, beyond doubt."
+        return Verdict(AVOID, text, drop, tuple(rival.title for rival in worse), None)
     if compared and not unbeaten:
-        nearest = _each([min(compared, key=lambda rival: rival.ahead.low or 0.0)])
-        beaten = "the only baseline" if len(compared) == 1 else f"all {len(compared)} baselines"
-        text = f"Use it: {title} ranks better than {beaten} of equal cost, the nearest being {nearest}; {mine}."
-        return Verdict(USE, text, drop, (), None)
+        beaten = "the one other way" if len(compared) == 1 else f"all {len(compared)} other ways"
+        return Verdict(USE, f"Use it: it ranks networks better than {beaten} of equal cost.", drop, (), None)
     needed = needed_candidates(compared)
     names = tuple(rival.title for rival in unbeaten)
-    doubt = f"{title} is not shown to rank better than {_each(unbeaten)}" if compared else "no baseline was compared"
+    doubt = f"not shown to rank better than {_named(unbeaten)}" if compared else "nothing was compared with it"
     more = _more(compared, needed)
     if drop is None:
-        return Verdict(UNDECIDED, f"Undecided: {doubt}; {mine}{more}.", None, names, needed)
-    text = (
-        f"Use it only to drop the worst {_percent(drop)}: {doubt}; {mine}. That share is the figure of a model, "
-        f"a Gaussian copula at the lower bound {own.low:.2f}, by which a true top-{_percent(TOP)} candidate is lost "
-        f"with probability {_percent(RISK)}{_cheaper(compared, drop)}{more}."
-    )
+        return Verdict(UNDECIDED, f"Undecided: {doubt}{more}.", None, names, needed)
+    text = f"Use it only to drop the worst {_percent(drop)}{_cheaper(compared, drop)}: {doubt}{more}."
     return Verdict(DROP, text, drop, names, needed)
 
 
@@ -135,28 +129,23 @@ def _more(rivals: Sequence[Rival], needed: int | None) -> str:
     if not rivals:
         return ""
     if needed is None:
-        return "; no number of candidates would decide"
+        return "; no number of networks would tell"
     number = f"more than {MANY:,}" if needed > MANY else f"about {needed:,}"
-    return f"; {number} candidates would decide if the differences stayed what they are"
+    return f"; {number} networks would tell"
 
 
 def _cheaper(rivals: Sequence[Rival], drop: float) -> str:
-    """The baselines that allow to drop as much: a proxy that costs something must not be praised beside them."""
-    able = [(droppable(rival.spearman.low), rival.title) for rival in rivals if rival.spearman.low is not None]
-    share, title = max(able, default=(0.0, ""))
-    return f"; {title} allows {_percent(share)} by the same model" if share >= drop else ""
+    """The baseline that allows to drop as much: a proxy that costs something must not be praised beside it."""
+    able = [(droppable(rival.spearman.low), rival) for rival in rivals if rival.spearman.low is not None]
+    share, rival = max(able, key=lambda one: one[0], default=(0.0, None))
+    return f" ({_named([rival])}: {_percent(share)})" if rival is not None and share >= drop else ""
 
 
-def _each(rivals: Sequence[Rival]) -> str:
-    shown = sorted(rivals, key=lambda rival: rival.ahead.value or 0.0)[:3]
-    parts = [f"{rival.title} ({_of(rival.spearman)}; difference {rival.ahead})" for rival in shown]
-    if len(rivals) > len(shown):
-        return f"{', '.join(parts)} and {len(rivals) - len(shown)} more"
-    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
-
-
-def _of(estimate: Estimate) -> str:
-    return "undefined" if estimate.value is None else f"{estimate.value:.2f}"
+def _named(rivals: Sequence[Rival]) -> str:
+    """The hardest of them, and how many more."""
+    hardest = min(rivals, key=lambda rival: rival.ahead.value or 0.0)
+    more = f" and {len(rivals) - 1} more" if len(rivals) > 1 else ""
+    return textwrap.shorten(hardest.title, MOST_LETTERS, placeholder=" ...") + more
 
 
 def _percent(share: float) -> str:

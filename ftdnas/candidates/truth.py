@@ -17,9 +17,10 @@ from distill.images.preprocess import fit_preprocess
 from distill.recipe import TrainingRecipe
 from distill.recipe import facts as recipe_facts
 from distill.recipe import identity as recipe_identity
-from distill.run import Listener, Progress, ignore
+from distill.run import Listener, Progress, about, ignore
 from distill.training.examples import Examples
-from ftdnas.agreement.winner import Readings
+from ftdnas.agreement.winner import Readings, Take, smallest_not_worse
+from ftdnas.candidates.cost import CostModel
 from ftdnas.candidates.handover import hand_over
 from ftdnas.candidates.materials import Label, Material, held_out_material
 from ftdnas.candidates.reading import right_of
@@ -35,6 +36,7 @@ from ftdnas.runtime.shared import Record, carry_out
 from search_spaces.base import find_space, flops, parse_architecture
 from search_spaces.messages import hint
 
+START_S = 3.0  # of the processes that train
 PREPROCESS = "standardize"  # what users train with, and the same for all sets, whatever they were whitened with
 
 
@@ -99,6 +101,12 @@ class Truth:
     def known(self) -> set[str]:
         """Architectures with a row for every seed, failed or not."""
         return set.intersection(*(set(several) for several in self.by_seed))
+
+    def take(self, sizes: Mapping[str, int]) -> Take | None:
+        """Which of these networks to take; `sizes`: their weights."""
+        return smallest_not_worse(
+            {name: self.readings[name] for name in sizes if name in self.readings}, sizes, self.images
+        )
 
     def first(self, names: Sequence[str]) -> list[str]:
         """These architectures in another order: those with a real accuracy first, best first, the rest as they were."""
@@ -186,11 +194,13 @@ def train(
     join: bool = False,
     storage: str | None = None,
     limit_s: float | None = None,
+    cost: CostModel | None = None,
     listener: Listener = ignore,
 ) -> Truth:
     """Train what the pool does not have yet, and give the truth of the candidates. Interrupted, it goes on.
 
-    All candidates with one seed before the next, the dearest of a seed first.
+    All candidates with one seed before the next, the dearest of a seed first. `cost`: of a training on this device, by
+    which it is said before how long that takes.
     """
     works = trainings.works(data, candidates)
     file = truth_rows(data.fingerprint)
@@ -200,7 +210,11 @@ def train(
     order = sorted(todo.values(), key=lambda work: (work.seed, -_flops(work, size)))
     done = len({work.key for work in works.values()}) - len(order)
     total = done + len(order)
-    listener(Progress("truth", done, total, message=f"{trainings.title}: {len(order)} of {total} trainings to do"))
+    told = f"{trainings.title}: {len(order)} of {total} trainings to do"
+    if order and cost is not None:
+        seconds = sum(cost.seconds(_flops(work, size), work.images_seen) for work in order)
+        told += f", {about(START_S + seconds / min(jobs, len(order)))}; Ctrl-C is safe"
+    listener(Progress("truth", done, total, message=told))
     if not order:
         return trainings.truth(candidates)
     folder = truth_folder() / f"materials-{trainings.data[:8]}-{id(order):x}"
@@ -264,13 +278,7 @@ def find_truth(text: str, space: str, data: ImageDataset | None, candidates: Seq
         table = read_table(Path(text), find_space(space), columns)
         readings = {name: Readings((accuracy,)) for name, accuracy in table.accuracy.items()}
         return Truth(table.source, (table.accuracy,), means=True, others=table.others, readings=readings)
-    path = _named(text)
-    facts = read_json(path, "remove it, the trainings are kept")
-    if not facts:
-        known = sorted(path.stem for path in truth_folder().glob("*.json"))
-        way_out = hint(text, known) if known else "ftdnas truth makes one; a table is a .csv or .parquet file"
-        raise LookupError(f"there is no truth {text!r}: {way_out}")
-    trainings = _stored(path)
+    trainings = named_trainings(text)
     if data is None or trainings.data != data.fingerprint:
         raise ValueError(f"truth {text} is of other images than this study: train one with the study's data")
     if trainings.metric != data.metric:
@@ -279,6 +287,16 @@ def find_truth(text: str, space: str, data: ImageDataset | None, candidates: Seq
             "take a truth by the same --metric"
         )
     return trainings.truth(candidates)
+
+
+def named_trainings(name: str) -> RealTrainings:
+    """Those of a name. Raises LookupError, with those there are, where none has it."""
+    path = _named(name)
+    if not path.is_file():
+        known = sorted(path.stem for path in truth_folder().glob("*.json"))
+        way_out = hint(name, known) if known else "ftdnas truth makes one; a table is a .csv or .parquet file"
+        raise LookupError(f"there is no truth {name!r}: {way_out}")
+    return _stored(path)
 
 
 def _stored(path: Path) -> RealTrainings:

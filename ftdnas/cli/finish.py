@@ -10,8 +10,10 @@ from distill.run import Listener, duration
 from ftdnas.cli.options import command
 from ftdnas.cli.remote import connected
 from ftdnas.finishing.request import FinishRequest
+from ftdnas.runtime.home import shown_path
 
 if TYPE_CHECKING:
+    from ftdnas.finishing.card import Card
     from ftdnas.finishing.run import Finished
 
 
@@ -19,9 +21,11 @@ if TYPE_CHECKING:
 def finish(request: FinishRequest, listener: Listener) -> tuple[Any, list[str]]:
     """Train the best candidates of a STUDY on all real images, and write the best of them as files.
 
-    Chosen by validation accuracy; the test images are read once. --image-size is the size to train for (default: that
-    of the photos, 224 at most). The images are the study's own, unless --dataset names others. Trained finalists are
-    kept: interrupted, the same command goes on. With --from the study is a server's, which need not have the images.
+    Where candidates were trained for real (ftdnas trust), that decides: the finalists are the best by it, and the
+    smallest that is not shown worse than the best is written; else the best in validation. The test images are read
+    once. --image-size is the size to train for (default: that of the photos, 224 at most). The images are the study's
+    own, unless --dataset names others. Trained finalists are kept: interrupted, the same command goes on. With --from
+    the study is a server's, which need not have the images.
     """
     from ftdnas.finishing.run import finish as run
 
@@ -40,18 +44,18 @@ def fetch(url: str, study: str) -> None:
 
 
 def describe(finished: Finished) -> list[str]:
-    """What came of it, as lines of text."""
+    """What came of it, as lines of text: the finalists, and the answer in the last five lines."""
     card, rival = finished.card, finished.card.pretrained
-    lines = [card.architecture, ""]
+    lines = []
     for finalist in card.finalists:
-        ranked = "" if card.standing is None else f"  (place {finalist.rank} of {card.standing['ranked']} by proxy)"
-        spent, name = duration(finalist.seconds), finalist.architecture
-        lines.append(f"  {finalist.outcome:>7}  {spent:>8}  {name}{'' if finalist.rank is None else ranked}")
-    lines += [f"  left out: {finalist.architecture}: {finalist.reason}" for finalist in card.left_out]
+        ranked = "" if finalist.rank is None or card.standing is None else f", place {finalist.rank} by proxy"
+        told = f"{finalist.outcome:>7}  {duration(finalist.seconds):>6}  {finalist.parameters:,} weights{ranked}"
+        lines += [f"{told}{'  <- chosen' if finalist.architecture == card.architecture else ''}"]
+        lines += [f"{'':>9}{finalist.architecture}"]
+    lines += [f"left out: {finalist.architecture}: {finalist.reason}" for finalist in card.left_out]
     if rival is not None:
         reached = f"{100 * rival.validation.accuracy:.1f} %" if rival.validation else rival.error
-        lines.append(f"  {reached:>7}  {'':>8}  {rival.network}, pretrained and fine-tuned")
-    lines += ["", f"validation  {card.validation}", f"test        {card.test}"]
+        lines.append(f"{reached:>7}  {'':>6}  {rival.network}, pretrained and fine-tuned")
     if (found := card.test.by_class) is not None:
         recalls = zip(found.recalls(), found.images, card.class_names, strict=True)
         recall, images, name = min((one for one in recalls if one[0] is not None), key=lambda one: one[0] or 0.0)
@@ -61,7 +65,22 @@ def describe(finished: Finished) -> list[str]:
         lines.append(f"in int8     {100 * card.int8.test.accuracy:.1f} %; {times}")
     if rival is not None and rival.chosen:
         lines.append(f"the pretrained network is better: test {rival.test}, in {rival.folder}/")
-    lines.append(f"{card.parameters:,} weights, {card.flops:,} FLOPs, {card.latency_ms:.3g} ms an image on this CPU")
     lines += [f"not done: {what}" for what in card.not_done if what.startswith("no network.")]
-    lines.append(f"written to {finished.folder}: {', '.join(card.files)}, card.md, card.json")
-    return lines
+    lines += [what for what in card.not_done if " is shown worse than " in what]
+    choices = ", ".join(f"{name} {value}" for name, value in card.choices.items())
+    return [
+        *lines,
+        f"Chosen: {card.chosen}.",
+        "",
+        f"Network  {choices or card.architecture}",
+        f"Test     {card.test}",
+        f"Size     {card.parameters:,} weights, {card.flops:,} FLOPs, {card.latency_ms:.3g} ms an image on this CPU",
+        f"Files    {shown_path(finished.folder)}",
+        f"Next     {_use(card)}; card.md there has the rest",
+    ]
+
+
+def _use(card: Card) -> str:
+    if card.standing is not None:
+        return f"ftdnas predict {card.standing['study']} PHOTO"
+    return "network.py runs it without ftdnas" if "network.py" in card.files else "weights.safetensors has its weights"

@@ -19,7 +19,7 @@ from ftdnas.runtime.options import asked_of
 if TYPE_CHECKING:
     from ftdnas.service.client import Client
 
-JOBS = ("distill", "search", "truth", "check", "report", "finish")
+JOBS = ("distill", "search", "trust", "truth", "check", "report", "finish")
 COMMAND = rf"\bftdnas (?=(?:{'|'.join(JOBS)}) )"
 LATER = "the job goes on at the server"
 INTERRUPTED = 130  # exit code, as of any command that Ctrl-C ended

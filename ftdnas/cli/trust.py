@@ -1,4 +1,4 @@
-"""ftdnas truth, report, check, advise: how far a ranking can be trusted, and what finding out costs."""
+"""ftdnas trust, truth, report, check, advise: how far a ranking can be trusted, and what finding out costs."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from distill.run import Listener, duration
 from ftdnas.cli.options import command
 from ftdnas.cli.search import percent
 from ftdnas.ranking.request import AdviseRequest
-from ftdnas.report.request import CheckRequest, ReportRequest, TruthRequest
+from ftdnas.report.request import CheckRequest, ReportRequest, TrustRequest, TruthRequest
 from ftdnas.runtime.home import read_json
 
 if TYPE_CHECKING:
     from ftdnas.candidates.truth import Truth
+    from ftdnas.report.study import Written
 
 SHOWN = 10  # of the best
 
@@ -32,20 +33,27 @@ def truth(request: TruthRequest, listener: Listener) -> tuple[Any, list[str]]:
     return {"name": name, **told}, describe(name, made)
 
 
+@command(TrustRequest)
+def trust(request: TrustRequest, listener: Listener) -> tuple[Any, list[str]]:
+    """Which network to take, and how far to trust the ranking: truth and report in one.
+
+    Trains the candidates of a STUDY once on all real images, says before how long that takes, and goes on where it was
+    interrupted; --seeds 3 trains the first three twice more.
+    """
+    from ftdnas.report.run import run_trust
+
+    return _told(run_trust(request, listener), request.all)
+
+
 @command(ReportRequest)
 def report(request: ReportRequest, listener: Listener) -> tuple[Any, list[str]]:  # noqa: ARG001
-    """How far a study's ranking can be trusted: the verdict, every baseline on the same candidates, what it cost.
+    """Which network to take, and how far a STUDY's ranking can be trusted, beside every baseline.
 
     Writes report.html (one file, no network), report.csv and report.json.
     """
-    from ftdnas.report.page import UNKNOWN
     from ftdnas.report.run import run_report
-    from ftdnas.report.terminal import lines
 
-    page, comparison = run_report(request)
-    told = read_json(page.with_name("report.json"), "make it again")
-    verdict = lines(comparison) if comparison is not None else [UNKNOWN]
-    return told, [*verdict, *(f"note: {note}" for note in told["notes"]), f"look at   {page}"]
+    return _told(run_report(request), request.all)
 
 
 @command(CheckRequest)
@@ -55,12 +63,21 @@ def check(request: CheckRequest, listener: Listener) -> tuple[Any, list[str]]:
     Trains a few candidates for real, shortly, holds the proxy and its baselines up to that, and gives the verdict.
     """
     from ftdnas.report.check import check as run
-    from ftdnas.report.terminal import lines
 
     checked = run(request, listener)
-    shortened = f"the real trainings were shortened: {checked.truth.title}"
-    told = read_json(checked.page.with_name("report.json"), "make it again")
-    return told, [*lines(checked.comparison), shortened, f"look at   {checked.page}"]
+    told, lines = _told(checked.written, False)
+    return told, [*lines, f"  the real trainings were shortened: {checked.truth.title}"]
+
+
+def _told(written: Written, whole: bool) -> tuple[Any, list[str]]:
+    """A report as JSON and as lines; `whole`: with every figure."""
+    from ftdnas.report.decision import answer
+    from ftdnas.report.terminal import everything
+
+    lines = answer(written)
+    if whole and written.comparison is not None:
+        lines += ["", *everything(written.comparison), *(f"note: {note}" for note in written.notes)]
+    return read_json(written.page.with_name("report.json"), "make it again"), lines
 
 
 @command(AdviseRequest)

@@ -127,7 +127,7 @@ class Card:
 
     `data`: name, source, fingerprint, split note and sizes of the images; `recipe`: its name and every
     hyper-parameter; `standing`: study, proxy, number and places of the ranked, None where the user named the finalists;
-    `preprocess`: kind, input in words, and the constants.
+    `preprocess`: kind, input in words, and the constants. `chosen`: by which rule, of the finalists.
     """
 
     architecture: str
@@ -158,6 +158,7 @@ class Card:
     test_note: str
     not_done: tuple[str, ...]
     int8: Int8 | None = None
+    chosen: str = "the best in validation"
 
 
 def told(card: Card) -> str:

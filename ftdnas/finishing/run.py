@@ -17,6 +17,7 @@ from distill.run import Listener, Progress, ignore
 from ftdnas.candidates.latency import MEASURED, network_latency
 from ftdnas.candidates.truth import PREPROCESS, truth_recipe
 from ftdnas.finishing.card import INPUT, Accuracy, Card, Finalist, LeftOut, Rival, told
+from ftdnas.finishing.choice import Known, chosen, finalists
 from ftdnas.finishing.files import deliver
 from ftdnas.finishing.finalist import FinalistTraining
 from ftdnas.finishing.int8 import quantised
@@ -60,14 +61,17 @@ def finish(request: FinishRequest, listener: Listener = ignore, data: ImageDatas
     spec = request.dataset or ""
     if data is None:
         data, spec = _images(request, ranked, listener)
-    recipe, recipe_name = _real_recipe(request, spec or data.name)
+    known = None if request.architectures else Known.of(ranked, data.fingerprint, data.metric)
+    recipe, recipe_name = _real_recipe(request, spec or data.name, known)
     _check(recipe, data)
     device = pick_device(request.device).type
     rival = None
     if request.pretrained_weights is not None:
         rival = recognise(request.pretrained_weights, request.pretrained_size, request.pretrained_lr)
         check_fits(rival, data)
-    names, left_out = _feasible(request.architectures or tuple(ranked.best(request.top) if ranked else ()), data)
+    names, left_out = _feasible(
+        request.architectures or (finalists(ranked, known, request.top) if ranked else ()), data
+    )
     base = (home() if ranked is None else ranked.folder) / "finish"
     place = base / _place_name(request, recipe, data, names, rival)
     with locked(place / "lock", wait=False) as ours:
@@ -81,7 +85,7 @@ def finish(request: FinishRequest, listener: Listener = ignore, data: ImageDatas
             data, names, recipe, request.seed, rival, request.processes, device, base, place, listener
         )
         try:
-            card = _write(prepared, request, ranked, recipe_name, left_out)
+            card = _write(prepared, request, ranked, known, recipe_name, left_out)
         finally:
             shutil.rmtree(place / "materials", ignore_errors=True)
     return Finished(place, card)
@@ -112,15 +116,23 @@ def _images(request: FinishRequest, ranked: Ranking | None, listener: Listener) 
     return data, source.spec
 
 
-def _real_recipe(request: FinishRequest, spec: str) -> tuple[TrainingRecipe, str]:
-    """How finalists train, and the name of the recipe that it is from."""
+def _real_recipe(request: FinishRequest, spec: str, known: Known | None) -> tuple[TrainingRecipe, str]:
+    """How finalists train, and the name of the recipe that it is from: unless told no shorter than the real trainings
+    that chose them, and then as those.
+    """
     if isinstance(request.recipe, TrainingRecipe):
         return truth_recipe(request.recipe, request.epochs, request.lr), "custom"
     if request.recipe is not None:
         chosen = load_recipe(request.recipe)
     else:
         chosen, _ = choose_recipe(spec, None, pick_device("auto").type == "cuda")
-    return truth_recipe(chosen.evaluation.full, request.epochs, request.lr), chosen.name
+    recipe = truth_recipe(chosen.evaluation.full, request.epochs, request.lr)
+    if known is not None and (request.recipe, request.lr) == (None, None):
+        real = known.trainings.recipe
+        as_long = real.epochs == recipe.epochs or (request.epochs is None and real.epochs > recipe.epochs)
+        if as_long and real.batch_norm != "batch":
+            return real, "as the candidates were really trained"
+    return recipe, chosen.name
 
 
 def _check(recipe: TrainingRecipe, data: ImageDataset) -> None:
@@ -170,6 +182,7 @@ def _write(
     prepared: PreparedFinish,
     request: FinishRequest,
     ranked: Ranking | None,
+    known: Known | None,
     recipe_name: str,
     left_out: tuple[LeftOut, ...],
 ) -> Card:
@@ -178,8 +191,11 @@ def _write(
     size, held_out = (data.image_shape, data.num_classes), len(data.score())
     works = prepared.works()
     rows = prepared.rows(works)
-    standing = None if ranked is None else ranked.standing(request.top)
-    finalists = {
+    standing = None if ranked is None else ranked.standing(len(ranked.candidates))
+    if standing is not None:
+        standing["ranks"] = {name: rank for name, rank in standing["ranks"].items() if name in prepared.names}
+        standing |= {"truth": known.truth.title} if known else {}
+    trained = {
         Finalist(
             architecture=work.architecture,
             rank=None if standing is None else standing["ranks"].get(work.architecture),
@@ -192,8 +208,12 @@ def _write(
         for work in works
         if isinstance(work, FinalistTraining)
     }
-    best = finalists[_chosen(list(finalists))]
+    readings = {} if known is None else known.readings(data.fingerprint, prepared.recipe)
+    finalist, rule = chosen(list(trained), readings, held_out)
+    best = trained[finalist]
     row = prepared.with_weights(best, rows[best.key])
+    own = readings.get(best.architecture)
+    worse = None if known is None or own is None else known.better(data.fingerprint, best.architecture, own)
     architecture = parse_architecture(best.architecture)
     mean, deviation = (prepared.preprocess.tensors[name].tolist() for name in ("mean", "std"))
     network, probe = best.network(data.image_shape), prepared.probe(best)
@@ -234,7 +254,8 @@ def _write(
         seed=request.seed,
         device=row["device"],
         seconds=row["seconds"],
-        finalists=tuple(finalists),
+        finalists=tuple(trained),
+        chosen=rule,
         left_out=left_out,
         standing=standing,
         pretrained=rival,
@@ -253,6 +274,7 @@ def _write(
             f"the {len(data.validation):,} validation images were not trained on",
             "learning rate and epochs were not tuned for the chosen network",
             "no latency was measured on any device but this CPU",
+            *([worse] if worse else []),
             *([] if rival else ["no pretrained network was compared: --pretrained-weights names one"]),
             *([] if ranked else ["no proxy's ranking stands behind the finalists"]),
         ),
@@ -262,15 +284,6 @@ def _write(
         beside.write_text(told(card), encoding="utf-8")
     write_json(place / "card.json", to_json(card))
     return card
-
-
-def _chosen(finalists: Sequence[Finalist]) -> Finalist:
-    """The best by validation accuracy; of equals the one with fewest parameters. Raises ValueError for none."""
-    trained = [finalist for finalist in finalists if finalist.validation_accuracy is not None]
-    if not trained:
-        reasons = "; ".join(f"{finalist.architecture}: {finalist.error}" for finalist in finalists)
-        raise ValueError(f"no finalist could be trained: {reasons}")
-    return max(trained, key=lambda finalist: (finalist.validation_accuracy, -finalist.parameters))
 
 
 def _rival(prepared: PreparedFinish, onnx: bool, work: FineTuning, row: Row, best: float) -> Rival:

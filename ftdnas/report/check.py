@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from distill.run import Listener, ignore
-from ftdnas.agreement.comparison import Comparison
 from ftdnas.candidates.truth import RealTrainings, Truth, train
 from ftdnas.ranking.job import set_recipe
 from ftdnas.ranking.loop import search
@@ -15,7 +13,7 @@ from ftdnas.ranking.run import materials_of
 from ftdnas.ranking.table import Ranking
 from ftdnas.report.request import CheckRequest
 from ftdnas.report.run import fitting_training, real_recipe
-from ftdnas.report.study import open_ranked_study, write
+from ftdnas.report.study import Written, open_ranked_study, write
 from ftdnas.runtime.device import pick_device, use_processes
 from ftdnas.runtime.options import shared
 
@@ -24,12 +22,11 @@ CANDIDATES = 32  # of the 24 to 40 that say something and can be afforded
 
 @dataclass(frozen=True, eq=False)
 class Checked:
-    """The outcome: the verdict is that of the comparison."""
+    """The outcome: the verdict is that of the report."""
 
     ranking: Ranking
     truth: Truth
-    comparison: Comparison
-    page: Path
+    written: Written
 
 
 def check(request: CheckRequest, listener: Listener = ignore) -> Checked:
@@ -52,6 +49,4 @@ def check(request: CheckRequest, listener: Listener = ignore) -> Checked:
     device = pick_device(request.device).type
     jobs = use_processes(request.processes, device)
     truth = train(data, names, RealTrainings.of(data, recipe, seeds), jobs=jobs, device=device, listener=listener)
-    page, comparison = write(open_ranked_study(ranking.study, request.data_root), truth)
-    assert comparison is not None
-    return Checked(ranking, truth, comparison, page)
+    return Checked(ranking, truth, write(open_ranked_study(ranking.study, request.data_root), truth))

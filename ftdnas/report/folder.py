@@ -13,10 +13,12 @@ from typing import Any
 from distill.files import whole_file
 from ftdnas.agreement.comparison import Comparison, Table
 from ftdnas.report import views
-from ftdnas.report.page import UNKNOWN, Extras, page
+from ftdnas.report.page import Extras, page
+from ftdnas.report.words import UNKNOWN
 from ftdnas.runtime.records import to_json
 
 PAGE = "report.html"
+SCHEMA = 2  # of report.json; 1 had neither this field nor `take`
 
 
 def write_report(
@@ -43,7 +45,10 @@ def record(table: Table, comparison: Comparison | None, extras: Extras) -> dict[
     told: dict[str, Any] = to_json(extras)
     del told["images"]
     verdict = comparison.verdict.sentence if comparison else UNKNOWN
-    return {"verdict": verdict, **told, "comparison": to_json(comparison), "table": to_json(table)}
+    if extras.take is not None:
+        row = table.candidates.index(extras.take.name)
+        told["take"] |= {"parameters": table.parameters[row], "choices": to_json(table.choices[row : row + 1])}
+    return {"schema": SCHEMA, "verdict": verdict, **told, "comparison": to_json(comparison), "table": to_json(table)}
 
 
 def rows_of(table: Table) -> str:

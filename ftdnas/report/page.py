@@ -12,16 +12,17 @@ from markupsafe import Markup
 
 from ftdnas.agreement.comparison import Comparison, Table, failures
 from ftdnas.agreement.estimates import Estimate
+from ftdnas.agreement.winner import Take
 from ftdnas.report import views
 from ftdnas.report.charts import Chart, number
 from ftdnas.report.ledger import ONCE, Stage
 from ftdnas.report.style import SCRIPT, STYLE, page_policy
 from ftdnas.report.svg import TEMPLATES, draw
 from ftdnas.report.terminal import beside, points, seconds_told, told_truth, undefined_or
+from ftdnas.report.words import UNKNOWN, described, take_told
 
 MOST_CANDIDATES = 500  # rows on the page; the CSV has all
 MOST_FAILURES = 200
-UNKNOWN = "How far to trust this ranking is not known: no candidate was trained for real to compare it with."
 TOP_HEADS = ["ranking", "k", "precision", "regret, points", "Spearman, best by truth", "tau-b, best by truth"]
 TOP_HEADS += ["Spearman, best by ranking", "tau-b, best by ranking"]
 MOST_LETTERS = 200  # of a value of the provenance
@@ -43,12 +44,14 @@ SECTIONS = {  # id -> heading, in the order of the page
 class Extras:
     """What a report says beside the figures.
 
+    `take`: which network, None where none was really trained.
     `images`: PNG files of the synthetic images or of how they came to be, by what they show. `provenance`: what the
     figures were made of, by name. `ledger`: what each stage cost; `break_even`: sentences on it. `failures`: (stage,
     architecture, error) of what is not in the table.
     """
 
     title: str
+    take: Take | None = None
     images: Mapping[str, Path] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
@@ -93,6 +96,9 @@ def page(table: Table, comparison: Comparison | None, extras: Extras, charts: Ma
             "ways": _ways(comparison),
             "tops": Cells(TOP_HEADS, list(_top_rows(comparison))),
         }
+    take = extras.take
+    if take is not None:
+        told["take"] = (described(table, table.candidates.index(take.name)), " ".join(take_told(take, table)))
     return TEMPLATES.get_template("report.html").render(
         extras=extras,
         comparison=comparison,

@@ -69,11 +69,29 @@ class CheckRequest(RealTraining, Screened):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrustRequest(RealTraining, Joined, InProcesses, WithRoot):
+    """Train a study's candidates for real, and report which to take and how far its ranking can be trusted."""
+
+    study: str = option(None, "Whose candidates they are.", metavar="STUDY", flags="--study", argument=True)
+    epochs: int | None = option(
+        None, "Of real training (default: as its last truth has, else the recipe's).", least=1, counts="epochs"
+    )
+    seeds: int = option(1, "Trainings of the first three; one of the others.", least=1, counts="seeds")
+    all: bool = option(False, "Print every figure.")
+
+    def __post_init__(self) -> None:
+        if self.study is None:
+            raise ValueError("which study? ftdnas trust STUDY")
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReportRequest(WithRoot):
     """How far a study's ranking can be trusted. `columns`: of a truth table, title -> column, shown beside it."""
 
     study: str = option(None, "Whose ranking it is about.", metavar="STUDY", flags="--study", argument=True)
-    truth: str | None = option(None, "From ftdnas truth, or a .csv or .parquet file.", metavar="NAME|TABLE")
+    truth: str | None = option(
+        None, "From ftdnas truth, or a .csv or .parquet file (default: the study's longest).", metavar="NAME|TABLE"
+    )
     truth_column: str | None = option(None, "Of a table: the accuracy.", metavar="NAME", local=True)
     truth_architectures: str | None = option(None, "Of a table: the canonical strings.", metavar="NAME", local=True)
     columns: Mapping[str, str] | None = option(
@@ -81,6 +99,7 @@ class ReportRequest(WithRoot):
     )
     out: Path | None = option(None, "Folder (default: the study's).", folder=True, local=True)
     png: bool = option(False, "Write every chart as a PNG too.", local=True)
+    all: bool = option(False, "Print every figure.")
 
     def __post_init__(self) -> None:
         if self.study is None:

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import replace
 
 from distill.images.datasets import ACCURACY, ImageDataset
 from distill.recipe import TrainingRecipe
 from distill.run import Listener, ignore
-from ftdnas.agreement.comparison import Comparison
-from ftdnas.candidates.truth import RealTrainings, Truth, find_truth, remember, train, truth_recipe
+from ftdnas.candidates.truth import (
+    RealTrainings,
+    Truth,
+    find_truth,
+    known_truth,
+    named_trainings,
+    remember,
+    train,
+    truth_recipe,
+)
 from ftdnas.candidates.truth_table import Columns
 from ftdnas.ranking.job import set_recipe
 from ftdnas.ranking.plan import parse_restriction
-from ftdnas.report.request import ReportRequest, TruthRequest
-from ftdnas.report.study import open_ranked_study, write
+from ftdnas.ranking.study import study_folder
+from ftdnas.report.request import ReportRequest, TrustRequest, TruthRequest
+from ftdnas.report.study import RankedStudy, Written, open_ranked_study, write
 from ftdnas.runtime.device import pick_device, use_processes
 from ftdnas.sets.images import Source
 from ftdnas.sets.making import choose_recipe
 from ftdnas.sets.recipes import load_recipe
 from search_spaces.base import find_space, stratified_sample
+
+FIRST = 3  # that are trained again
 
 
 def run_truth(request: TruthRequest, listener: Listener = ignore) -> tuple[str, Truth]:
@@ -29,12 +41,46 @@ def run_truth(request: TruthRequest, listener: Listener = ignore) -> tuple[str, 
     data, names, full = _subject(request, listener)
     recipe = real_recipe(request.recipe, full, request.epochs, request.real_lr)
     trainings = RealTrainings.of(data, recipe, request.seeds)
-    name = request.name or f"{data.name}-{data.image_shape[1]}px-{recipe.epochs}epochs-{request.seeds}seeds"
-    if request.name is None and data.metric != ACCURACY:
-        name += f"-{data.metric}"
+    name = request.name or _named(data, trainings)
     remember(name, trainings)
+    return name, _trained(data, names, trainings, request, listener)
+
+
+def run_trust(request: TrustRequest, listener: Listener = ignore) -> Written:
+    """Train the study's candidates once, the first three of them by real accuracy as often as asked for, and report.
+
+    By default they are trained as in the truth that counts for the study, so that what is known is not done again.
+    Raises what `run_truth` and `write` raise.
+    """
+    found = open_ranked_study(request.study, request.data_root)
+    source = Source("", request.data_root)
+    data, names = found.images(source), found.candidates
+    known = known_truth(data.fingerprint, names, data.metric)
+    if known is not None and (request.recipe, request.epochs, request.real_lr) == (None, None, None):
+        name, trainings = known[0], replace(named_trainings(known[0]), seeds=1)
+    else:
+        recipe = real_recipe(request.recipe, _training_of(found, source, data), request.epochs, request.real_lr)
+        trainings = RealTrainings.of(data, recipe, 1)
+        name = _named(data, trainings)
+        remember(name, trainings)
+    truth = _trained(data, names, trainings, request, listener)
+    if request.seeds > 1:
+        # By what was read before their further seeds: the same three when it is asked again.
+        first = sorted(names, key=lambda name: -(truth.accuracy(name) or 0.0))[:FIRST]
+        _trained(data, first, replace(trainings, seeds=request.seeds), request, listener)
+    return write(found, named_trainings(name).truth(names))
+
+
+def _trained(
+    data: ImageDataset,
+    names: Sequence[str],
+    trainings: RealTrainings,
+    request: TruthRequest | TrustRequest,
+    listener: Listener,
+) -> Truth:
     device = pick_device(request.device).type
-    truth = train(
+    plan = None if request.study is None else study_folder(request.study).plan()
+    return train(
         data,
         names,
         trainings,
@@ -43,23 +89,29 @@ def run_truth(request: TruthRequest, listener: Listener = ignore) -> tuple[str, 
         join=request.join,
         storage=request.storage,
         limit_s=request.limit_s,
+        cost=plan and plan[1],
         listener=listener,
     )
-    return name, truth
 
 
-def run_report(request: ReportRequest) -> tuple[Path, Comparison | None]:
-    """The page of a study's report, and what it compares where a truth is named.
+def _named(data: ImageDataset, trainings: RealTrainings) -> str:
+    name = f"{data.name}-{data.image_shape[1]}px-{trainings.recipe.epochs}epochs-{trainings.seeds}seeds"
+    return name if data.metric == ACCURACY else f"{name}-{data.metric}"
+
+
+def run_report(request: ReportRequest) -> Written:
+    """A study's report, held up to the truth that is named, else to the one that counts for it, if there is any.
 
     Raises LookupError for an unknown study or truth, ValueError for what `find_truth` and `write` refuse.
     """
     found = open_ranked_study(request.study, request.data_root)
-    truth = None
     if request.truth is not None:
         images = found.images(Source("", request.data_root))
         columns = Columns(request.truth_architectures, request.truth_column, request.columns or {})
         truth = find_truth(request.truth, found.settings["space"], images, found.candidates, columns)
-    return write(found, truth, request.out, png=request.png)
+        return write(found, truth, request.out, png=request.png)
+    known = known_truth(found.data_fingerprint, found.candidates, found.bench.data.metric)
+    return write(found, None if known is None else known[1], request.out, png=request.png)
 
 
 def real_recipe(name: str | None, full: TrainingRecipe, epochs: int | None, lr: float | None) -> TrainingRecipe:
@@ -78,15 +130,21 @@ def _subject(request: TruthRequest, listener: Listener) -> tuple[ImageDataset, l
     source = request.source
     if request.study is not None:
         found = open_ranked_study(request.study, source.root)
-        data, full = found.images(source), set_recipe(found.bench.synthetic).evaluation.full
+        data = found.images(source)
         if request.metric not in (None, data.metric):
             raise ValueError(
                 f"study {request.study} is counted by {data.metric}: "
                 f"ftdnas search --metric {request.metric} makes one that is not"
             )
-        return data, list(found.candidates), full if full.lr is not None else fitting_training(source, data)
+        return data, list(found.candidates), _training_of(found, source, data)
     space = find_space(request.space)
     restrict = parse_restriction(space, request.where)
     data = source.load(listener)
     sample = stratified_sample(space, request.sample, data.image_shape, request.seed, restrict, data.num_classes)
     return data, [architecture.name for architecture in sample], fitting_training(source, data)
+
+
+def _training_of(study: RankedStudy, source: Source, data: ImageDataset) -> TrainingRecipe:
+    """How a study's candidates are really trained unless told."""
+    full = set_recipe(study.bench.synthetic).evaluation.full
+    return full if full.lr is not None else fitting_training(source, data)

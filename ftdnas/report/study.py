@@ -11,6 +11,7 @@ from distill.images.datasets import ImageDataset
 from distill.recipe import TrainingRecipe
 from distill.synthetic import SyntheticSet
 from ftdnas.agreement.comparison import EQUAL_COST, PROXY, REFERENCE, Column, Comparison, Table, compare
+from ftdnas.agreement.winner import Take
 from ftdnas.candidates.screening import Screening
 from ftdnas.candidates.truth import Truth
 from ftdnas.proxies.base import Proxy, Rows
@@ -21,6 +22,7 @@ from ftdnas.proxies.trained import known_once_s
 from ftdnas.ranking.study import ranked_study
 from ftdnas.ranking.table import Ranking
 from ftdnas.report.ledger import EACH, ONCE, Stage, told_break_even
+from ftdnas.report.words import plain
 from ftdnas.runtime.home import sets_folder
 from ftdnas.sets.images import ALONE, Source, images_of, no_images
 from ftdnas.sets.library import Library
@@ -40,6 +42,13 @@ class RankedStudy:
     candidates: tuple[str, ...]
     rows: Rows
     bench: Workbench
+
+    @property
+    def data_fingerprint(self) -> str:
+        """Of its real images, here or not; "" where nobody knows."""
+        if len(self.bench.data.train) or self.bench.synthetic is None:
+            return self.bench.data.fingerprint
+        return str(self.bench.synthetic.provenance.get("data_fingerprint") or "")
 
     def images(self, given: Source) -> ImageDataset:
         """The real images of the study; of one that did without, those that its set was made from, or that are given.
@@ -146,12 +155,23 @@ def column_of(proxy: Proxy, names: Sequence[str], rows: Rows, bench: Workbench, 
         # What trains on the set itself is no baseline, but another way to read it.
         role=role or (REFERENCE if own else EQUAL_COST),
         by_seed=tuple(map(tuple, proxy.by_seed(names, rows))),
+        short=plain(proxy.name, proxy.title),
     )
 
 
-def write(
-    study: RankedStudy, truth: Truth | None, folder: Path | None = None, *, png: bool = False
-) -> tuple[Path, Comparison | None]:
+@dataclass(frozen=True, eq=False)
+class Written:
+    """A report as it was written. `comparison`, `take`: None without a truth."""
+
+    study: str
+    page: Path
+    table: Table
+    comparison: Comparison | None
+    take: Take | None
+    notes: Sequence[str]
+
+
+def write(study: RankedStudy, truth: Truth | None, folder: Path | None = None, *, png: bool = False) -> Written:
     """The report of a study: report.html, .csv, .json in its folder, and `png` figures. Without a truth it says so."""
     from ftdnas.report.folder import write_report
     from ftdnas.report.page import Extras
@@ -161,6 +181,7 @@ def write(
     sheets = {"the synthetic images": sets_folder() / f"{study.bench.set_name}.png"}
     extras = Extras(
         title=f"Study {study.name}: {study.settings['space']} on {study.settings['title']}",
+        take=truth.take(dict(zip(table.candidates, table.parameters, strict=True))) if truth else None,
         images={caption: path for caption, path in sheets.items() if study.bench.set_name and path.exists()},
         provenance={
             **{key: study.settings[key] for key in ("space", "sampler", "title", "set name", "set", "data", "seed")},
@@ -172,8 +193,8 @@ def write(
         ledger=ledger(study, table),
         break_even=_break_even(table),
     )
-    place = folder or study.folder / "report"
-    return write_report(place, table, comparison, extras, png=png), comparison
+    page = write_report(folder or study.folder / "report", table, comparison, extras, png=png)
+    return Written(study.name, page, table, comparison, extras.take, extras.notes)
 
 
 def ledger(study: RankedStudy, table: Table) -> list[Stage]:

@@ -1,4 +1,4 @@
-"""A comparison as lines of text."""
+"""Every figure of a comparison as lines of text, and how figures are told."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ CHOSEN = 10  # k of the figures that are told
 FAILURES = 10  # of a table that are named
 
 
-def lines(comparison: Comparison) -> list[str]:
+def everything(comparison: Comparison) -> list[str]:
     """The verdict first, then every way to rank with its figures, then what they are over."""
     k = chosen_k(comparison)
     told = [comparison.verdict.sentence, beside(comparison), "", f"agreement with {told_truth(comparison)}:"]

@@ -36,6 +36,14 @@ def truth_folder() -> Path:
     return home() / "truth"
 
 
+def shown_path(path: Path) -> str:
+    """As a person can type it, the shorter way: by $FTDNAS_HOME or ~ where it lies there."""
+    for folder, name in ((home() if "FTDNAS_HOME" in os.environ else None, "$FTDNAS_HOME"), (Path.home(), "~")):
+        if folder is not None and path.absolute().is_relative_to(folder.absolute()):
+            return f"{name}/{path.absolute().relative_to(folder.absolute())}"
+    return str(path)
+
+
 def folder_name(what: str, name: str) -> str:
     """`name`, if a file or folder can be called that. Raises ValueError, naming `what` it is the name of, otherwise."""
     if Path(name).name != name or name.startswith("."):

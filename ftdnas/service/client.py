@@ -48,7 +48,7 @@ class Client(AbstractContextManager["Client"]):
         self._http.close()
 
     def submit(self, kind: str, key: str | None = None, **request: Any) -> dict[str, Any]:
-        """Queue a job ("distill", "search", "truth", "check", "report", "finish"); `request` are its options.
+        """Queue a job ("distill", "search", "trust", "truth", "check", "report", "finish"); `request` are its options.
 
         `key` makes it safe to repeat: the same key is the same job.
         """

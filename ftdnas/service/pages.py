@@ -46,7 +46,7 @@ def new(server: ThisServer, kind: str, request: Request) -> HTMLResponse:
     if kind not in KINDS:
         raise LookupError(f"no kind of job {kind!r}: choose from {', '.join(KINDS)}")
     choices = {name: list(known) for name, (_, known) in server.bounds.names().items()}
-    choices["study"] = studies.study_names() if kind in ("truth", "report", "finish") else []
+    choices["study"] = studies.study_names() if kind in ("trust", "truth", "report", "finish") else []
     fields = fields_of(KINDS[kind].request, choices, dict(request.query_params))
     return page("new.html", kind=kind, what=(KINDS[kind].__doc__ or "").strip(), fields=fields, choices=choices)
 

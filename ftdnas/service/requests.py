@@ -23,7 +23,7 @@ from pydantic import (
 from distill.files import digest
 from ftdnas.finishing.request import FinishRequest
 from ftdnas.ranking.request import Screened, SearchRequest
-from ftdnas.report.request import CheckRequest, ReportRequest, TruthRequest
+from ftdnas.report.request import CheckRequest, ReportRequest, TrustRequest, TruthRequest
 from ftdnas.runtime.options import Asked, Option, asked_of, request_of
 from ftdnas.service.bounds import Bounds, check
 from ftdnas.service.names import NAME, WORD
@@ -145,10 +145,11 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-Kind = Literal["distill", "search", "truth", "check", "report", "finish"]
+Kind = Literal["distill", "search", "trust", "truth", "check", "report", "finish"]
 KINDS: dict[str, type[JobRequest]] = {
     "distill": _model(DistilRequest),
     "search": _model(SearchRequest),
+    "trust": _model(TrustRequest),
     "truth": _model(TruthRequest),
     "check": _model(CheckRequest),
     "report": _model(ReportRequest),

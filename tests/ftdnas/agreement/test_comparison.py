@@ -13,7 +13,7 @@ from ftdnas.agreement.bootstrap import Bootstrap
 from ftdnas.agreement.comparison import PROXY, REFERENCE, Column, Comparison, Table, compare, decide
 from ftdnas.agreement.estimates import Repeated, spearman, spearman_difference
 from ftdnas.agreement.verdict import AVOID, USE
-from ftdnas.report.terminal import lines
+from ftdnas.report.terminal import everything
 from ftdnas.runtime.records import from_json, to_json
 
 N = 60
@@ -86,11 +86,7 @@ def test_decide_says_of_scores_alone_what_compare_says_of_the_table() -> None:
     proxy, *others = WHOLE.columns[:3]
     baselines = {column.title: Repeated(column.values, column.by_seed) for column in others}
     verdict = decide(
-        "the set",
-        Repeated(proxy.values, proxy.by_seed),
-        baselines,
-        WHOLE.truth,
-        Bootstrap(0, QUICK, classes=WHOLE.classes),
+        Repeated(proxy.values, proxy.by_seed), baselines, WHOLE.truth, Bootstrap(0, QUICK, classes=WHOLE.classes)
     )
     assert verdict == compare(table(truth_by_seed=()), seed=0, resamples=QUICK).verdict
 
@@ -106,7 +102,7 @@ def test_candidates_at_chance_are_beside_the_headline_figure() -> None:
     assert proxy.headline.spearman.value == expected
     assert proxy.beyond_parameters.n == 40
     assert compared.ceiling.method == "undefined: a table of means"
-    told = "\n".join(lines(compared))
+    told = "\n".join(everything(compared))
     assert "40 candidates above chance; 20 more are at chance (at most 10.5 %)" in told
     assert "over all with those at chance" in told
 
@@ -133,13 +129,13 @@ def test_failed_candidates_are_named_and_last_in_the_choice() -> None:
         ("set", f"convnet:{best}", False),
         ("set", "convnet:3", True),
     }
-    assert f"failed in set: convnet:{best}: out of memory" in lines(compared)
+    assert f"failed in set: convnet:{best}: out of memory" in everything(compared)
 
 
 def test_a_truth_that_failed_is_left_out_and_counted() -> None:
     compared = compare(table(truth=(None, *TRUTH[1:].tolist()), truth_by_seed=()), seed=0, resamples=QUICK)
     assert (compared.with_truth, compared.candidates) == (59, 60)
-    assert any("1 without a truth left out" in line for line in lines(compared))
+    assert any("1 without a truth left out" in line for line in everything(compared))
 
 
 def test_constant_scores_rank_nothing_and_are_no_rival() -> None:
@@ -149,7 +145,7 @@ def test_constant_scores_rank_nothing_and_are_no_rival() -> None:
     assert compared.verdict.decision == USE
     judged = compare(table(columns=(constant, WHOLE.columns[0])), seed=0, resamples=QUICK)
     assert "cannot be judged, its Spearman is undefined: constant scores" in judged.verdict.sentence
-    assert "undefined" in "\n".join(lines(judged))
+    assert "undefined" in "\n".join(everything(judged))
 
 
 def test_all_of_it_is_json_and_back() -> None:
@@ -174,7 +170,7 @@ def test_a_table_must_hold_one_entry_per_candidate_and_a_truth() -> None:
 
 
 def test_what_a_terminal_shows_begins_with_the_verdict() -> None:
-    told = lines(COMPARED)
+    told = everything(COMPARED)
     assert told[0] == COMPARED.verdict.sentence
     assert told[1].startswith("Over the better half by truth")
     row = next(line for line in told if line.strip().startswith("the set"))
@@ -197,5 +193,5 @@ def test_three_candidates_leave_most_undefined_and_break_nothing() -> None:
     )
     compared = compare(few, seed=0, resamples=QUICK)
     assert compared.verdict.decision == "undecided"
-    assert lines(compared)
+    assert everything(compared)
     json.dumps(to_json(compared), allow_nan=False)

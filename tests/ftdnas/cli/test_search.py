@@ -74,13 +74,13 @@ def test_from_a_search_to_a_report(capsys: pytest.CaptureFixture[str], tmp_path:
 
     assert run(["report", "first", "--truth", "short", "--out", str(tmp_path / "report")]) == 0
     told = capsys.readouterr()
-    assert told.out.startswith(("Undecided", "Use it", "Do not use it"))
-    assert "late training loss (the last 10%) on random subset 1" in told.out
+    assert told.out.startswith("Take ")
+    assert "random images 1" in told.out
     page = (tmp_path / "report" / "report.html").read_text()
-    assert told.out.splitlines()[0][:9] in page
+    assert "Take this one: width 32" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert run(["report", "--study", "first"]) == 0
-    assert "not known" in capsys.readouterr().out
+    assert capsys.readouterr().out.splitlines()[:5] == told.out.splitlines()[:5]  # held up to the truth that it has
 
     table = tmp_path / "table.csv"
     rows = [f'"{one["architecture"]}",{90 - number},{50 - number}' for number, one in enumerate(ranking["candidates"])]
@@ -113,7 +113,7 @@ def test_a_check_before_a_search(capsys: pytest.CaptureFixture[str]) -> None:
     by_race = ["--proxy", "race", "--compare", "params", "--dataset", "digits", "--study", "raced"]
     assert run([*command, "--candidates", "24", "--real-epochs", "1", "--jobs", "2", *by_race]) == 0
     told = capsys.readouterr()
-    assert told.out.startswith(("Undecided", "Use it", "Do not use it"))
+    assert any(word in told.out for word in ("Undecided", "Use it", "Do not use it"))
     assert "the real trainings were shortened: accuracy after 1 epoch" in told.out
     report = json.loads((home() / "studies" / "raced" / "report" / "report.json").read_text())
     assert "race" in report["comparison"]["lines"][0]["title"]  # the race itself, found again by how it trained

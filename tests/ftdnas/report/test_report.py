@@ -16,12 +16,14 @@ from PIL import Image
 
 from ftdnas.agreement.bias import biases, pareto, percentiles
 from ftdnas.agreement.comparison import PROXY, REFERENCE, Column, Comparison, Table, compare
+from ftdnas.agreement.winner import Take
 from ftdnas.report import views
 from ftdnas.report.charts import Axis, around
 from ftdnas.report.folder import write_report
 from ftdnas.report.ledger import EACH, ONCE, Stage
-from ftdnas.report.page import UNKNOWN, Extras
+from ftdnas.report.page import Extras
 from ftdnas.report.style import SCRIPT, STYLE, page_policy, stated_policy
+from ftdnas.report.words import UNKNOWN
 from ftdnas.runtime.records import from_json, to_json
 
 N = 40
@@ -97,6 +99,7 @@ def folder(compared: Comparison, tmp_path_factory: pytest.TempPathFactory) -> Pa
     Image.new("RGB", (8, 8), "red").save(folder / "sheet.png")
     extras = Extras(
         title="A report " + HOSTILE,
+        take=Take(HOSTILE, "convnet:38", (HOSTILE, "convnet:38"), 0.88, 0.89, 0.01, 0.05, (1, 1), N, 500, None),
         images={"the set " + HOSTILE: folder / "sheet.png"},
         provenance={"set": HOSTILE, "recipe": {"lr": 0.1, "bad": float("nan")}},
         notes=(HOSTILE,),
@@ -119,7 +122,8 @@ def test_the_verdict_is_the_first_sentence(page: Page, compared: Comparison) -> 
     body = page.text[page.text.index("@media print") :]  # the title and the style come before
     heading = body.index("A report " + HOSTILE)
     verdict = body.index(compared.verdict.sentence)
-    assert heading < verdict < body.index("Agreement")
+    assert heading < body.index("Take this one: width 32, norm " + HOSTILE) < verdict < body.index("Agreement")
+    assert "5 images of 500 more, at most 5.0 points ahead. 2 cannot be told apart." in body
     assert "Over the better half by truth" in body
 
 
@@ -184,6 +188,7 @@ def test_the_json_reads_back(folder: Path, compared: Comparison) -> None:
     record = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     assert from_json(Comparison, record["comparison"]) == compared
     assert record["table"] == to_json(TABLE) == to_json(from_json(Table, record["table"]))
+    assert (record["schema"], record["take"]["name"], record["take"]["choices"][0]["width"]) == (2, HOSTILE, 32)
     assert record["verdict"] == compared.verdict.sentence
     assert record["provenance"]["recipe"]["bad"] is None
     assert record["ledger"][0]["seconds"] == 800.0
