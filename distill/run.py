@@ -44,9 +44,10 @@ def duration(seconds: float) -> str:
 
 
 def about(seconds: float) -> str:
-    """A range in words, for no estimate is better: "20 to 45 s", "2 to 4 min"."""
-    (low, unit), (high, units) = (duration(seconds * factor).split(" ", 1) for factor in (1 / 1.5, 1.5))
-    return f"{low} to {high} {units}" if unit == units else f"{low} {unit} to {high} {units}"
+    """A range, for no estimate is better: "20 to 45 s", "1 to 3 min", "2 to 5 h"."""
+    low, high = seconds / 1.5, seconds * 1.5
+    unit, name = (1, "s") if high < 90 else (60, "min") if high < 90 * 60 else (3600, "h")
+    return f"{max(1, round(low / unit))} to {max(2, round(high / unit))} {name}"
 
 
 def _cpu() -> torch.device:

@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "report": ("ftdnas.cli.trust:report", "Which network to take, and what the ranking is worth, as a page."),
     "finish": ("ftdnas.cli.finish:finish", "Train finalists and write the best: weights, code, ONNX, card."),
     "predict": ("ftdnas.cli.predict:predict", "What a finished network says of photos."),
+    "studies": ("ftdnas.cli.studies:studies", "The searches that were made: list, show, remove."),
     "show": ("ftdnas.cli.show:show", "One architecture: its facts, or its code."),
     "spaces": ("ftdnas.cli.spaces:spaces", "The search spaces: list, show, export for a device."),
     "sets": ("ftdnas.cli.sets:sets", "The synthetic sets: list, show, push, verify, export, import, remove."),

@@ -3,31 +3,43 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 import click
 
 from distill.run import Listener
-from ftdnas.cli.progress import progress
+from ftdnas.cli.progress import IDLE, progress
 from ftdnas.runtime.options import Asked, asked_of
 
-Body = Callable[[Any, Listener], tuple[Any, Sequence[str]]]
+Outcome = tuple[Any, Sequence[str]]  # as JSON, and as lines of text
+Body = Callable[[Any, Listener], Outcome | Iterator[Outcome]]
 AS_OPTION = "option_"  # before the name of an argument that may be given as an option too
 
 
 class RequestCommand(click.Command):
-    """A command whose options are the fields of a request; `body` does it."""
+    """A command whose options are the fields of a request; `body` does it.
+
+    One that yields outcomes has the lines of each printed when they are there; of the JSON the last is whole.
+    """
 
     request: type
     body: Body
 
     def carry_out(self, request: Any, as_json: bool) -> None:
         """Do it, say on stderr how it goes, and print what came of it."""
+        told: Any = None
         with progress(as_json) as listener:
-            told, lines = self.body(request, listener)
-        tell(as_json, told, lines)
+            made = self.body(request, listener)
+            for told, lines in [made] if isinstance(made, tuple) else made:
+                listener(IDLE)  # what is on the screen makes way
+                if lines and not as_json:
+                    tell(as_json, told, lines)
+        if as_json:
+            tell(as_json, told, [])
 
 
 class Parsed(click.ParamType):  # type: ignore[type-arg]  # click 8.1 has no type of its own for it
@@ -65,6 +77,12 @@ def command(request: type, name: str | None = None) -> Callable[[Body], RequestC
 def tell(as_json: bool, told: Any, lines: Sequence[str]) -> None:
     """Print what came of a command, for a program or for a person."""
     click.echo(json.dumps(told) if as_json else "\n".join(lines))
+    sys.stdout.flush()  # more may follow much later
+
+
+def columns() -> int:
+    """Of the terminal; 80 where there is none."""
+    return shutil.get_terminal_size((80, 24)).columns
 
 
 def request_values(request: type, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from rich.progress import Progress as Bars
 from distill.run import Listener, Progress, duration, ignore
 from ftdnas.runtime.followed import following, json_lines
 
+IDLE = Progress("", 0, 0)  # nothing is going on: bars leave the screen until something does
+LINE = 80  # columns of a message, at most
 INTERVAL_S = 5.0  # between plain lines, at first; a log of hours gets one a minute
 
 
@@ -22,15 +24,12 @@ INTERVAL_S = 5.0  # between plain lines, at first; a log of hours gets one a min
 def progress(as_json: bool = False, stream: TextIO | None = None) -> Iterator[Listener]:
     """A listener for a computation's progress; `stream` is stderr unless given."""
     stream = stream or sys.stderr
-    if following():
-        yield json_lines(stream)
-    elif stream.isatty():
+    if not following() and stream.isatty():
         with _bars(stream) as listener:
             yield listener
-    elif as_json:
-        yield ignore
-    else:
-        yield PlainLines(stream)
+        return
+    lines = json_lines(stream) if following() else ignore if as_json else PlainLines(stream)
+    yield lambda progress: None if progress == IDLE else lines(progress)
 
 
 class PlainLines:
@@ -87,11 +86,17 @@ def _bars(stream: TextIO) -> Iterator[Listener]:
         TextColumn("{task.fields[figures]}"),
     )
     tasks: dict[str, TaskID] = {}
-    with Bars(*columns, console=Console(file=stream), transient=True) as bars:
+    # What is printed on stdout goes there, not into the display on stderr.
+    with Bars(*columns, console=Console(file=stream), transient=True, redirect_stdout=False) as bars:
 
         def listener(progress: Progress) -> None:
+            if progress == IDLE:
+                bars.stop()
+                return
+            bars.start()
             if progress.message:
-                bars.console.print(progress.message, markup=False, highlight=False, soft_wrap=True)
+                width = min(LINE, bars.console.width)  # wrapped between words
+                bars.console.print(progress.message, markup=False, highlight=False, width=width)
             if not progress.total:
                 return
             if progress.stage not in tasks:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from distill.run import Listener, duration
 from ftdnas.cli.options import command
-from ftdnas.cli.search import percent
 from ftdnas.ranking.request import AdviseRequest
 from ftdnas.report.request import CheckRequest, ReportRequest, TrustRequest, TruthRequest
 from ftdnas.runtime.home import read_json
@@ -88,6 +87,10 @@ def advise(request: AdviseRequest, listener: Listener) -> tuple[Any, list[str]]:
 
     given = run_advice(request, listener)
     return given.to_json(), describe_advice(given)
+
+
+def percent(accuracy: float | None) -> str:
+    return "-" if accuracy is None else f"{100 * accuracy:.1f}"
 
 
 def describe(name: str, made: Truth) -> list[str]:

@@ -14,6 +14,7 @@ from distill.methods import versions
 from distill.recipe import TrainingRecipe
 from distill.recipe import identity as recipe_identity
 from distill.run import Listener, Progress, ignore
+from ftdnas.candidates.ids import resolved
 from ftdnas.candidates.latency import MEASURED, network_latency
 from ftdnas.candidates.truth import PREPROCESS, truth_recipe
 from ftdnas.finishing.card import INPUT, Accuracy, Card, Finalist, LeftOut, Rival, told
@@ -57,7 +58,10 @@ def finish(request: FinishRequest, listener: Listener = ignore, data: ImageDatas
     FileNotFoundError and ValueError for pretrained weights that are not there or not known.
     """
     use_threads(request.threads)
-    ranked = None if request.study is None else ranked_study(request.study, to_finish=True)[1]
+    ranked = None
+    if request.study is not None:
+        ranked = ranked_study(request.study, to_finish=not request.architectures)[1]
+        request = replace(request, architectures=named_in(ranked, request.architectures))
     spec = request.dataset or ""
     if data is None:
         data, spec = _images(request, ranked, listener)
@@ -89,6 +93,11 @@ def finish(request: FinishRequest, listener: Listener = ignore, data: ImageDatas
         finally:
             shutil.rmtree(place / "materials", ignore_errors=True)
     return Finished(place, card)
+
+
+def named_in(ranked: Ranking, texts: Sequence[str]) -> tuple[str, ...]:
+    """Architectures, of which some are named by their ids in a ranking."""
+    return tuple(resolved(text, ranked.ids, ranked.study) for text in texts)
 
 
 def _images(request: FinishRequest, ranked: Ranking | None, listener: Listener) -> tuple[ImageDataset, str]:

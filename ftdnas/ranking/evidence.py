@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,7 @@ from ftdnas.proxies.names import ProxyName, read_proxy
 from ftdnas.runtime.records import from_json
 
 PLACE = Path(__file__).with_name("evidence.json")
+SAME = 0.05  # points of accuracy: as good as the best
 Interval = tuple[float, float, float]  # value, low, high at 95 %
 
 
@@ -32,6 +34,12 @@ class Evidence:
     regret: Interval
     data: str
     result: str
+
+    @property
+    def images(self) -> str:
+        """The part of `data` that names the images."""
+        named = next((part for part in self.data.split(", ") if "pixels" in part), self.data)
+        return named.split(" against ")[0]
 
     def describe(self) -> str:
         """One line."""
@@ -58,7 +66,7 @@ def limits(space: str, proxy: ProxyName, labels: str, *, as_measured: bool = Tru
     are screened by the space's own defaults, as they were then.
     """
     here = [record for record in known() if record.space == space]
-    own = [record for record in here if _same(record, proxy) and record.labels in (labels, "")]
+    own = _of(here, proxy, labels)
     control = proxy.on_random_images() if proxy.on_set else None
     random = [record for record in here if control and _same(record, control) and record.labels == labels]
     free = [record for record in here if not record.labels and record not in own]
@@ -73,6 +81,23 @@ def limits(space: str, proxy: ProxyName, labels: str, *, as_measured: bool = Tru
     if own[0].labels and not as_measured:
         lines.append("that was by another screening than this")
     return lines
+
+
+def in_words(space: str, proxy: ProxyName, labels: str) -> str:
+    """How far the first places can be relied on, for who knows no statistics."""
+    own = _of([record for record in known() if record.space == space], proxy, labels)
+    if not own:
+        return "Not known: this way of ranking was not tried on such networks before. Do not take the first one unseen."
+    lost, _, most = own[0].regret
+    found = "held the best" if lost < SAME else f"lost {lost:.1f} points to the best"
+    return (
+        f"Not known for your images yet. On {own[0].images} its first ten of {own[0].candidates} {found} (95 %: at "
+        f"most {most:.1f} points lost). Do not take the first one unseen."
+    )
+
+
+def _of(records: Sequence[Evidence], proxy: ProxyName, labels: str) -> list[Evidence]:
+    return [record for record in records if _same(record, proxy) and record.labels in (labels, "")]
 
 
 def _same(record: Evidence, proxy: ProxyName) -> bool:

@@ -26,7 +26,7 @@ from ftdnas.proxies.base import Proxy
 from ftdnas.proxies.bench import CALIBRATION, Workbench
 from ftdnas.proxies.names import default_proxy, find_proxy, read_proxy
 from ftdnas.ranking.ask_tell import Sampler, Settings
-from ftdnas.ranking.evidence import limits
+from ftdnas.ranking.evidence import in_words, limits
 from ftdnas.ranking.plan import parse_restriction
 from ftdnas.ranking.request import SearchRequest
 from ftdnas.ranking.samplers import ADAPTIVE, SAMPLERS, make_sampler
@@ -192,11 +192,24 @@ def _truth_of(request: SearchRequest, synthetic: SyntheticSet | None, spec: str,
 
 def known_limits(job: PreparedSearch) -> list[str]:
     """What was measured before of the proxy on the space, a line each."""
+    return limits(job.space.name, read_proxy(job.proxy.name), _labels(job), as_measured=_as_measured(job))
+
+
+def how_sure(job: PreparedSearch) -> str:
+    """The same in words, for who has to choose."""
+    return in_words(job.space.name, read_proxy(job.proxy.name), _labels(job))
+
+
+def _labels(job: PreparedSearch) -> str:
     synthetic, screening = job.bench.synthetic, job.bench.screening
     taught = screening.labels == "teachers" and synthetic is not None and synthetic.teachers is not None
+    return "teachers" if taught else "set"
+
+
+def _as_measured(job: PreparedSearch) -> bool:
     # Under labels of its own a set was measured with the rest of the screening as it is by default.
-    own = replace(screening, labels="set") == replace(default_screening(job.space.name).screening, labels="set")
-    return limits(job.space.name, read_proxy(job.proxy.name), "teachers" if taught else "set", as_measured=own)
+    default = default_screening(job.space.name).screening
+    return replace(job.bench.screening, labels="set") == replace(default, labels="set")
 
 
 def precision_notes(job: PreparedSearch) -> list[str]:

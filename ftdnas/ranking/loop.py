@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +19,7 @@ from distill.run import Listener, Progress, duration, ignore
 from distill.synthetic import SyntheticSet
 from ftdnas.candidates.cost import CostModel
 from ftdnas.candidates.materials import Shelf
-from ftdnas.proxies.base import Proxy
+from ftdnas.proxies.base import Proxy, Rows
 from ftdnas.proxies.rank_sum import guide_of
 from ftdnas.ranking.advice import Advice
 from ftdnas.ranking.job import (
@@ -26,6 +27,7 @@ from ftdnas.ranking.job import (
     OBJECTIVES,
     TYPICAL,
     PreparedSearch,
+    how_sure,
     known_limits,
     precision_notes,
     prepare_search,
@@ -33,8 +35,8 @@ from ftdnas.ranking.job import (
 )
 from ftdnas.ranking.plan import Plan
 from ftdnas.ranking.request import SearchRequest
-from ftdnas.ranking.search_plan import advice_of, first_training, measured, plan_of, price
-from ftdnas.ranking.table import Ranking, notes_on, ranked
+from ftdnas.ranking.search_plan import advice_of, ahead, first_training, measured, plan_of, price
+from ftdnas.ranking.table import Ranking, notes_on, ranked, spent
 from ftdnas.ranking.trials import Evaluated, Study, open_study
 from ftdnas.runtime.database import open_storage
 from ftdnas.runtime.leases import Leases
@@ -52,11 +54,24 @@ def search(
     listener: Listener = ignore,
     source: Mapping[str, Any] | None = None,
 ) -> Ranking:
-    """Rank architectures of a space. `synthetic` was made from `data`; proxies that need no set do without.
+    """Rank architectures of a space: the last of `rankings`, which has all baselines beside it."""
+    return deque(rankings(request, synthetic, set_name, data, listener, source), maxlen=1).pop()
 
-    `source`: what finds the data again, for those who go on with the study. Raises LookupError for an unknown space,
-    proxy or sampler; ValueError for a request that cannot be met, a limit that no candidate meets, a study name that is
-    taken by other settings, and a study that another process is working on without `join`.
+
+def rankings(
+    request: SearchRequest,
+    synthetic: SyntheticSet | None,
+    set_name: str,
+    data: ImageDataset,
+    listener: Listener = ignore,
+    source: Mapping[str, Any] | None = None,
+) -> Iterator[Ranking]:
+    """The ranking when screening ends, and once more, in the same order, when baselines had to be scored after it.
+
+    Each is on disk when it is yielded. `synthetic` was made from `data`; proxies that need no set do without. `source`:
+    what finds the data again, for those who go on with the study. Raises LookupError for an unknown space, proxy or
+    sampler; ValueError for a request that cannot be met, a limit that no candidate meets, a study name that is taken by
+    other settings, and a study that another process is working on without `join`.
     """
     job = prepare_search(request, synthetic, set_name, data, listener, source or {})
     with contextlib.ExitStack() as stack:
@@ -69,7 +84,7 @@ def search(
         objectives = {"score": "maximize"} | {name: OBJECTIVES[name] for name in request.objectives}
         study = stack.enter_context(open_study(storage, job.folder.name, job.space, objectives))
         processes = stack.enter_context(job.executor())
-        return _run(job, leases, study, processes)
+        yield from _run(job, leases, study, processes)
 
 
 def advice(
@@ -98,42 +113,52 @@ def advice(
     return advice_of(job, sample, request.candidates or len(sample), cost)
 
 
-def _run(job: PreparedSearch, leases: Leases | None, study: Study, processes: Executor[Shelf]) -> Ranking:
-    request = job.request
+def _run(job: PreparedSearch, leases: Leases | None, study: Study, processes: Executor[Shelf]) -> Iterator[Ranking]:
     job.say(
         f"study {job.folder.name}; evaluations run in {job.jobs} process{'es' * (job.jobs > 1)} on {job.bench.device}"
     )
-    job.say(f"screening: {job.bench.screening.describe()}; ranked by {job.proxy.title}")
-    if job.bench.synthetic is not None and job.bench.synthetic.target_size:
-        side, target = job.bench.synthetic.image_shape[1], job.bench.synthetic.target_size
-        job.say(f"the set is of {side} pixels, the target of {target}: candidates are screened at {side}")
-    for line in known_limits(job):
-        job.say(line)
     plan, cost, names = plan_of(job, processes)
     evaluations = Evaluations(job, Record(job.folder.rows, leases), processes)
-    rows = evaluations.rows
     if names is None:
         names = evaluations.adapt(len(plan.candidates), study)
         plan = Plan(**{**plan.__dict__, "candidates": tuple(names)})
         job.folder.keep_plan(job.settings, plan, cost)
     facts = facts_of(names, job)
     evaluations.settle([job.proxy], names, cost, "screening")
-    evaluations.settle(job.compared, names, cost, "baselines")
-    ranking = Ranking(
+    ranking = _ranking(job, plan, names, facts, evaluations.rows)
+    study.add(_evaluated(ranking, job.request))
+    job.folder.keep_ranking(ranking)
+    yield ranking
+    if len(ranking.compared) < len(job.compared):
+        evaluations.settle(job.compared, names, cost, "baselines")
+        ranking = _ranking(job, plan, names, facts, evaluations.rows)
+        job.folder.keep_ranking(ranking)
+        yield ranking
+
+
+def _ranking(
+    job: PreparedSearch, plan: Plan, names: Sequence[str], facts: Mapping[str, Mapping[str, Any]], rows: Rows
+) -> Ranking:
+    """The candidates as they are now, beside those baselines that are there."""
+    request = job.request
+    beside = {
+        text: proxy for text, proxy in zip(request.compared, job.compared, strict=True) if not proxy.todo(names, rows)
+    }
+    candidates = ranked(job.proxy, names, facts, rows)
+    return Ranking(
         study=job.folder.name,
         folder=job.folder.path,
         settings=job.settings,
         plan=plan,
-        candidates=ranked(job.proxy, names, facts, rows),
+        candidates=candidates,
         proxy=str(request.proxy),
         title=job.proxy.title,
-        compared=request.compared,
-        seconds={proxy.name: proxy.seconds(names, rows) for proxy in (job.proxy, *job.compared)},
-        notes=tuple(notes_on(job.bench, request.limits)),
+        compared=tuple(beside),
+        seconds=spent([job.proxy, *beside.values()], names, rows),
+        notes=(*known_limits(job), *precision_notes(job), *notes_on(job.bench, request.limits)),
+        sure=how_sure(job),
+        ahead_s=ahead(job, candidates, rows),
     )
-    study.add(_evaluated(ranking, request))
-    job.folder.keep_ranking(ranking)
-    return ranking
 
 
 def facts_of(names: Sequence[str], job: PreparedSearch) -> dict[str, dict[str, Any]]:

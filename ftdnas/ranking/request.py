@@ -144,6 +144,7 @@ class SearchRequest(Counted, Joined, Screened):
     ray_address: str | None = option(
         None, "Of a running cluster; the set and images travel to it.", metavar="ADDRESS", local=True
     )
+    all: bool = option(False, "Print every candidate, and all that is known.")
     names: tuple[str, ...] = ()
     truth: TrainingRecipe | None = None
     truth_seeds: tuple[int, ...] = (0,)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from distill.run import Listener, Progress, ignore
 from distill.synthetic import SyntheticSet
 from ftdnas.proxies.names import DEFAULT, WITHOUT_IMAGES, read_proxy
 from ftdnas.ranking.advice import Advice
-from ftdnas.ranking.loop import advice, search
+from ftdnas.ranking.loop import advice, rankings
 from ftdnas.ranking.request import AdviseRequest, Screened, SearchRequest
 from ftdnas.ranking.table import Ranking
 from ftdnas.runtime.options import shared
@@ -95,11 +96,16 @@ def needs_set(request: Screened) -> bool:
 
 
 def run_search(request: SearchRequest, listener: Listener = ignore) -> Ranking:
-    """Rank architectures of a space. Raises what `materials_of` and `search` raise."""
+    """Rank architectures of a space: the last of `run_rankings`."""
+    return deque(run_rankings(request, listener), maxlen=1).pop()
+
+
+def run_rankings(request: SearchRequest, listener: Listener = ignore) -> Iterator[Ranking]:
+    """The ranking when screening ends, and with baselines once more. Raises what `materials_of` and `rankings` do."""
     found = materials_of(request, listener)
     if found.data.fingerprint == ALONE:  # of "all" those that a set alone can do
         request = replace(request, compare=tuple(x for x in request.compared if not needs_images(x, request)))
-    return search(request, found.synthetic, found.set_name, found.data, listener, found.source)
+    yield from rankings(request, found.synthetic, found.set_name, found.data, listener, found.source)
 
 
 def run_advice(request: AdviseRequest, listener: Listener = ignore) -> Advice:

@@ -5,18 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ftdnas.candidates.cost import CostModel
+from distill.recipe import TrainingRecipe
+from ftdnas.candidates.cost import CostModel, fit_cost
 from ftdnas.candidates.materials import Shelf
 from ftdnas.candidates.training import Training
+from ftdnas.proxies.base import Rows
 from ftdnas.proxies.promotion import asked_of
 from ftdnas.proxies.trained import known_once_s
 from ftdnas.ranking.advice import Advice, advise, describe_advice
-from ftdnas.ranking.job import MINUTES, PreparedSearch, precision_notes, sampler_of, set_recipe
+from ftdnas.ranking.job import MINUTES, PreparedSearch, sampler_of, set_recipe
 from ftdnas.ranking.plan import Plan, make_plan, measure_cost
 from ftdnas.ranking.samplers import ADAPTIVE
+from ftdnas.ranking.table import Ranked
 from ftdnas.runtime.processes import Executor
 from ftdnas.runtime.shared import Work
 from search_spaces.base import flops, parse_architecture
+
+TOP = 5  # that are finished, unless told
+START_S = 5.0  # of processes and images
 
 
 def plan_of(job: PreparedSearch, processes: Executor[Shelf]) -> tuple[Plan, CostModel, list[str] | None]:
@@ -32,8 +38,6 @@ def plan_of(job: PreparedSearch, processes: Executor[Shelf]) -> tuple[Plan, Cost
     first = first_training(job)
     cost = CostModel(0.0, 0.0, 0.0)
     if first is not None and not (asked.candidates and asked.candidates <= 12):
-        for line in precision_notes(job):
-            job.say(line)
         job.say("timing a few architectures ...")
         cost = measured(job, first, processes)
     adaptive = asked.sampler in ADAPTIVE and not named
@@ -100,7 +104,7 @@ def measured(job: PreparedSearch, first: Training, processes: Executor[Shelf]) -
 
 def advice_of(job: PreparedSearch, names: Sequence[str], candidates: int, cost: CostModel) -> Advice:
     """What each way to a choice would cost for so many candidates, of which `names` are typical."""
-    full = job.request.truth or set_recipe(job.bench.synthetic).evaluation.full
+    full = real_training(job)
     return advise(
         candidates,
         math.fsum(sum(_seconds_of(job, name, cost)) for name in names) / len(names),
@@ -112,6 +116,37 @@ def advice_of(job: PreparedSearch, names: Sequence[str], candidates: int, cost: 
         distillation_s=known_once_s(job.bench) or None,
         jobs=job.jobs,
     )
+
+
+def ahead(job: PreparedSearch, candidates: Sequence[Ranked], rows: Rows) -> dict[str, float]:
+    """Seconds of wall clock that real training is likely to take: to "finish", to "trust"; {} if nothing tells.
+
+    Of a small network most of a step's time is there whatever the batch; what is left grows with FLOPs and images.
+    """
+    known = {str(row["architecture"]): row for row in rows.values() if row.get("losses") and row["error"] is None}
+    points, batches = [], []
+    for one in candidates:
+        row = known.get(job.bench.trained(one.architecture)[0])
+        if row is not None and row["seconds"] > 0:
+            images = row["part"] or row["trained_on"]["images"]
+            points.append((one.flops, row["seconds"] / (images * row["recipe"]["epochs"])))
+            batches.append(min(images, row["recipe"]["batch_size"]))
+    images = len(job.bench.data.train)
+    if not points or not images:
+        return {}
+    cost, full = fit_cost(points), real_training(job)
+    image = cost.image * math.fsum(batches) / len(batches) / min(images, full.batch_size)
+    each = [(image + cost.flop * one.flops) * images * full.epochs for one in candidates if one.placed]
+
+    def wall(seconds: Sequence[float]) -> float:
+        return START_S + max([math.fsum(seconds) / job.jobs, *seconds])
+
+    return {"finish": wall(each[:TOP]), "trust": wall(each)}
+
+
+def real_training(job: PreparedSearch) -> TrainingRecipe:
+    """How the candidates are really trained, where nothing else is asked for."""
+    return job.request.truth or set_recipe(job.bench.synthetic).evaluation.full
 
 
 def _load(training: Training) -> float:

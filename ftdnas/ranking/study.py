@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from distill.files import locked, whole_file
 from ftdnas.candidates.cost import CostModel
 from ftdnas.ranking.plan import Plan
 from ftdnas.ranking.table import Ranking
+from ftdnas.ranking.trials import forget_study
+from ftdnas.runtime.database import open_storage
 from ftdnas.runtime.home import folder_name, read_json, studies_folder, write_json
 from ftdnas.runtime.rows import RowFile
 from search_spaces.messages import hint
@@ -117,10 +120,23 @@ def studies() -> list[StudyFolder]:
     return [StudyFolder(file.parent) for file in sorted(files, key=lambda file: -file.parent.stat().st_mtime)]
 
 
+def remove_study(folder: StudyFolder, storage_url: str | None = None) -> None:
+    """Delete the folder with all that is in it, and what the database knows of the study.
+
+    Raises ValueError where another process works on it, or on one of its networks.
+    """
+    with contextlib.ExitStack() as held:
+        for lock in (folder.path / "lock", *folder.path.glob("finish/*/lock")):
+            if not held.enter_context(locked(lock, wait=False)):
+                raise ValueError(f"another process is working on study {folder.name}: nothing was removed")
+        forget_study(held.enter_context(open_storage(storage_url)), folder.name)
+        shutil.rmtree(folder.path)
+
+
 def ranked_study(name: str, *, to_finish: bool = False) -> tuple[StudyFolder, Ranking]:
     """A study and its ranking. Raises LookupError, with those there are, where it is not there or was not ranked.
 
-    `to_finish`: raises ValueError where no candidate has a score.
+    `to_finish`: raises ValueError where no candidate has a place.
     """
     folder = StudyFolder(studies_folder() / name)
     ranking = folder.ranking() if Path(name).name == name else None
@@ -129,5 +145,6 @@ def ranked_study(name: str, *, to_finish: bool = False) -> tuple[StudyFolder, Ra
         way_out = hint(name, known) if known else "ftdnas search makes one"
         raise LookupError(f"no study {name!r} was ranked: {way_out}")
     if to_finish and not ranking.best(1):
-        raise ValueError(f"no candidate of the study {name} has a score: there is nothing to finish")
+        why = "has a score" if not ranking.dead else "learned anything: screen them longer (--epochs)"
+        raise ValueError(f"no candidate of the study {name} {why}; there is nothing to finish")
     return folder, ranking

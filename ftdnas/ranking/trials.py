@@ -133,6 +133,21 @@ def open_study(
         yield Study(study, space, leases, insisting)
 
 
+def forget_study(storage: Storage, name: str) -> None:
+    """Delete the study's trials and claims, where there are any. Raises ValueError where a living process has one."""
+    import optuna
+
+    scopes = (f"rows/{name}", f"trials/{name}")
+    with contextlib.ExitStack() as stack:
+        claims = [stack.enter_context(storage.leases(scope)) for scope in scopes]
+        if any(leases.held() for leases in claims):
+            raise ValueError(f"another process is working on study {name}: nothing was removed")
+        with _opened(storage) as opened, contextlib.suppress(KeyError):
+            insist(lambda: optuna.delete_study(study_name=name, storage=opened), storage.engine, storage.patience_s)
+        for leases in claims:
+            leases.forget()
+
+
 @contextlib.contextmanager
 def _opened(storage: Storage) -> Iterator[optuna.storages.RDBStorage]:
     """Optuna's storage in a database, whose tables are made when they are first asked for."""

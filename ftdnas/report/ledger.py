@@ -29,6 +29,13 @@ class Stage:
         return self.seconds / self.count if self.count else None
 
 
+def shared_note(paid_s: float, whole_s: float) -> str:
+    """What is said of a way to rank of whose `whole_s` seconds others, counted before it, had paid a part."""
+    if paid_s >= whole_s * (1 - 1e-9):
+        return ""
+    return "the same trainings as above" if not paid_s else f"{whole_s - paid_s:,.3g} s more are counted above"
+
+
 def told_break_even(once_s: float, candidate_s: float, alternative_s: float, alternative: str) -> str:
     """The break-even in one sentence; `alternative` names the other way."""
     number = break_even(once_s, candidate_s, alternative_s)

@@ -20,8 +20,8 @@ from ftdnas.proxies.names import find_proxy, read_proxy
 from ftdnas.proxies.rank_sum import mean_ranks
 from ftdnas.proxies.trained import known_once_s
 from ftdnas.ranking.study import ranked_study
-from ftdnas.ranking.table import Ranking
-from ftdnas.report.ledger import EACH, ONCE, Stage, told_break_even
+from ftdnas.ranking.table import Ranking, spent
+from ftdnas.report.ledger import EACH, ONCE, Stage, shared_note, told_break_even
 from ftdnas.report.words import plain
 from ftdnas.runtime.home import sets_folder
 from ftdnas.sets.images import ALONE, Source, images_of, no_images
@@ -205,10 +205,11 @@ def ledger(study: RankedStudy, table: Table) -> list[Stage]:
         Stage(str(name), float(seconds), str(provenance.get("device", "")), ONCE)
         for name, seconds in (provenance.get("seconds") or {}).items()
     ]
+    trained = [column for column in table.columns if column.seconds]
+    paid = spent([find_proxy(column.name, study.bench) for column in trained], table.candidates, study.rows)
     stages += [
-        Stage(column.title, column.seconds, device, EACH, len(table.candidates))
-        for column in table.columns
-        if column.seconds
+        Stage(column.title, own, device, EACH, len(table.candidates), shared_note(own, column.seconds))
+        for column, own in ((column, paid[column.name]) for column in trained)
     ]
     if table.truth_seconds:
         stages.append(Stage("truth", table.truth_seconds, device, EACH, len(table.candidates)))

@@ -129,11 +129,20 @@ class Leases:
 
     def free(self, keys: Collection[str]) -> set[str]:
         """Those of `keys` without a result that no living holder has."""
+        return set(keys) - self.held() - self.done()
+
+    def held(self) -> set[str]:
+        """The keys without a result that a living holder has."""
         table = self._table
         dead = table.c.holder.is_(None) | (table.c.beat < self._now() - self.stale_s)
         query = table.select().where((table.c.scope == self.scope) & table.c.result.is_(None) & ~dead)
         busy = self._do(lambda connection: connection.execute(query).all())
-        return set(keys) - {row.key for row in busy if _living(row.holder)} - self.done()
+        return {row.key for row in busy if _living(row.holder)}
+
+    def forget(self) -> None:
+        """Delete every claim and result of the scope."""
+        statement = self._table.delete().where(self._table.c.scope == self.scope)
+        self._do(lambda connection: connection.execute(statement))
 
     @contextlib.contextmanager
     def alone(self, key: str, wait_s: float = 0.02) -> Iterator[None]:

@@ -287,7 +287,9 @@ def study_csv(name: Name) -> PlainTextResponse:
     """The candidates as a table."""
     import pandas as pd
 
-    return PlainTextResponse(pd.DataFrame(studies.study(name).trials()).to_csv(index=False), media_type="text/csv")
+    found = studies.study(name)
+    table = found.ranking.to_csv() if found.ranking else pd.DataFrame(found.trials()).to_csv(index=False)
+    return PlainTextResponse(table, media_type="text/csv")
 
 
 @router.get("/studies/{name}/ranking", tags=["studies"])

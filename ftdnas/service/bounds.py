@@ -9,6 +9,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ftdnas.candidates.ids import resolved
 from ftdnas.finishing.request import FinishRequest
 from ftdnas.ranking.request import Screened
 from ftdnas.runtime.home import folder_name, home
@@ -104,6 +105,7 @@ def check(request: Any, bounds: Bounds) -> None:
             _check_known(*names[asked.name], value)
         if asked.option.counts is not None:
             _check_within(asked.name, value, getattr(bounds, asked.option.counts))
+    known: Mapping[str, str] = {}
     if isinstance(request, DistilRequest):
         _check_distillation(request, bounds)
     elif isinstance(request, Screened):
@@ -111,10 +113,12 @@ def check(request: Any, bounds: Bounds) -> None:
     elif request.study is not None:
         from ftdnas.ranking.study import ranked_study
 
-        ranked_study(request.study, to_finish=isinstance(request, FinishRequest))
+        named = getattr(request, "architectures", ())
+        _, ranking = ranked_study(request.study, to_finish=isinstance(request, FinishRequest) and not named)
+        known = ranking.ids
     if isinstance(request, FinishRequest):
-        for architecture in request.architectures:
-            check_architecture(architecture)
+        for text in request.architectures:
+            check_architecture(resolved(text, known, request.study) if request.study else text)
     if getattr(request, "where", ()):
         from ftdnas.ranking.plan import parse_restriction
         from search_spaces.base import find_space

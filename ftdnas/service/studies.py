@@ -7,7 +7,7 @@ import functools
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ class StudyView:
     def trials(self) -> list[dict[str, Any]]:
         """The candidates, best first; while the study runs those that are scored so far, by `guide`."""
         if self.ranking is not None:
-            return [asdict(candidate) for candidate in self.ranking.candidates]
+            return self.ranking.rows()
         rows = _rows(self.folder.rows.path)
         if not rows:
             return []

@@ -131,13 +131,16 @@ function liveJob(page) {
   if (["queued", "running"].includes(page.dataset.state)) listen(page.dataset.live, "job", show);
 }
 
+// While a search runs by order; then by its ranking, in which those that learned nothing have none.
+const placeOf = (one, order) => (one.place === undefined ? order + 1 : (one.place ?? "none"));
+
 function scatter(trials, cost) {
   const canvas = $("#scatter");
   const style = getComputedStyle(document.documentElement);
   const ink = style.getPropertyValue("--text").trim();
   const points = trials
     .filter((one) => one.score !== null && one[cost] !== null && one[cost] !== undefined)
-    .map((one, place) => ({ x: one[cost], y: one.score, name: one.architecture, place: place + 1 }));
+    .map((one, place) => ({ x: one[cost], y: one.score, name: one.architecture, place: placeOf(one, place) }));
   window.Chart.getChart(canvas)?.destroy();
   return new window.Chart(canvas, {
     type: "scatter",
@@ -168,7 +171,7 @@ function liveStudy(table) {
         make(
           "tr",
           {},
-          make("td", {}, String(place + 1)),
+          make("td", {}, String(placeOf(one, place))),
           make("th", { scope: "row" }, make("code", {}, ...breakable(one.architecture)), ...(one.error ? [make("p", { class: "bad" }, one.error)] : [])),
           make("td", {}, one.score === null ? "" : one.score.toPrecision(4)),
           make("td", {}, one.accuracy === null || one.accuracy === undefined ? "" : `${(100 * one.accuracy).toFixed(1)} %`),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,11 @@ from distill.images.datasets import ImageDataset
 from distill.images.preprocess import fit_preprocess
 from distill.synthetic import SyntheticSet
 from ftdnas.cli.main import run
+from ftdnas.ranking import loop
+from ftdnas.ranking.loop import Evaluations
+from ftdnas.ranking.study import ranked_study
+from ftdnas.report.ledger import EACH
+from ftdnas.report.study import ledger, open_ranked_study, table_of
 from ftdnas.runtime.home import home
 from ftdnas.sets.library import Library
 
@@ -50,19 +56,28 @@ def test_from_a_search_to_a_report(capsys: pytest.CaptureFixture[str], tmp_path:
     command = [*COMMAND, "--study", "first", "--compare", "random1.late_loss"]
     assert run(command) == 0
     told = capsys.readouterr()
-    lines = [line for line in told.out.splitlines() if line]
-    # What speaks against trusting the ranking comes before the ranking itself.
-    heading = next(number for number, line in enumerate(lines) if line.startswith("rank"))
-    assert lines[0].startswith("How far this ranking can be trusted is not known")
-    assert heading == 1
-    assert sum("convnet:width=32,depth=1" in line for line in lines) == 5
+    lines = told.out.splitlines()
+    assert [line.split("  ")[0] for line in lines if line[:1].strip()] == ["Best guess", "How sure", "Next"]
+    assert len(lines) <= 20
+    assert max(map(len, lines)) <= 80
     assert "5 of the space's 720 architectures" in told.err
 
     assert run([*command, "--json"]) == 0
     told = capsys.readouterr()
     ranking = json.loads(told.out)
     assert told.err == ""
-    assert [line.split()[-1] for line in lines[2:7]] == [one["architecture"] for one in ranking["candidates"]]
+    best = ranking["candidates"][0]
+    assert lines[0].startswith(f"Best guess   {best['id']}  width 32, depth 1, norm {best['choices']['norm']}")
+    assert [one["place"] for one in ranking["candidates"]] == [1, 2, 3, 4, None]  # sigmoids: the last is dead
+    assert lines[-2:] == ["  1 learned nothing and has no place", "  1 other way to rank is beside it in the report"]
+    assert run(["show", "--study", "first", best["id"]]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(
+        f"{best['architecture']}\nfor 1 x 8 x 8 images and 10 classes: {best['parameters']:,} weights"
+    )
+    assert shown.endswith(f"in first {best['id']}, place 1 of 4\n")
+    assert run(["show", "--study", "first", "0" * 64]) == 2
+    assert "no candidate of first has the id 000" in capsys.readouterr().err
 
     assert run(["truth", "--study", "first", "--epochs", "1", "--seeds", "2", "--name", "short", "--jobs", "2"]) == 0
     told = capsys.readouterr()
@@ -103,6 +118,44 @@ def test_from_a_search_to_a_report(capsys: pytest.CaptureFixture[str], tmp_path:
         assert words in capsys.readouterr().err
     assert run(["report", "first", "--truth", "shor"]) == 2
     assert "did you mean short?" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("tiny_set")
+def test_the_ranking_is_printed_before_the_baselines_and_kept_when_they_are_interrupted(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupting(Evaluations):
+        def settle(self, proxies: Any, names: Any, cost: Any, stage: str) -> None:
+            if stage == "baselines":
+                raise KeyboardInterrupt
+            super().settle(proxies, names, cost, stage)
+
+    command = [*COMMAND, "--study", "cut", "--compare", "set.accuracy", "--compare", "random.accuracy"]
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "Evaluations", Interrupting)
+        assert run(command) == 130
+    printed = capsys.readouterr().out
+    assert printed.startswith("Best guess")
+    assert run(["studies", "show", "cut"]) == 0
+    assert capsys.readouterr().out == printed
+    assert ranked_study("cut")[1].compared == ("set.accuracy",)  # of the same trainings
+    assert run(command) == 0
+    whole = capsys.readouterr().out
+    assert whole == f"{printed}  2 other ways to rank are beside it in the report\n"
+    assert len(whole.splitlines()) <= 20
+    seconds = ranked_study("cut")[1].seconds
+    rows = ranked_study("cut")[0].rows.read().values()
+    assert sum(seconds.values()) == pytest.approx(sum(row["seconds"] for row in rows))
+    assert seconds["set.accuracy"] == 0 < seconds["random.accuracy"]
+    study = open_ranked_study("cut")
+    stages = [stage for stage in ledger(study, table_of(study, None)[0]) if stage.paid == EACH]
+    assert sum(stage.seconds for stage in stages) == pytest.approx(sum(seconds.values()))
+    assert [stage.note for stage in stages] == ["", "the same trainings as above", ""]
+    assert run([*command, "--all"]) == 0
+    everything = capsys.readouterr().out
+    assert "measured before" in " ".join(everything.split())
+    assert "5 epochs of SGD" in everything
+    assert max(map(len, everything.splitlines())) <= 80
 
 
 @pytest.mark.usefixtures("tiny_set")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from ftdnas.ranking.advice import break_even
-from ftdnas.report.ledger import EACH, Stage, told_break_even
+from ftdnas.report.ledger import EACH, Stage, shared_note, told_break_even
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,9 @@ def test_break_even_in_words() -> None:
 def test_a_stage_without_work_costs_nothing_each() -> None:
     assert Stage("screening", 30.0, "cpu", EACH, 12).each_s == 2.5
     assert Stage("screening", 0.0, "cpu", EACH, 0).each_s is None
+
+
+def test_what_was_counted_above_is_said() -> None:
+    assert shared_note(28.0, 28.0) == ""
+    assert shared_note(0.0, 28.0) == "the same trainings as above"
+    assert shared_note(5.0, 33.0) == "28 s more are counted above"
