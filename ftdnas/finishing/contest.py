@@ -1,0 +1,158 @@
+"""Finalists trained for equal times on a part of the images, read on the rest; the learning rate and the teacher too.
+
+Early accuracy and final accuracy differ, so the time of the first round is short and that of the second long; and a
+searched network replaces a default one only where it is better by more than the images read can be wrong.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from distill.recipe import TrainingRecipe
+from ftdnas.candidates.materials import Label
+from ftdnas.candidates.training import Training
+from ftdnas.finishing.finalist import FinalistTraining
+from ftdnas.runtime.rows import Row
+from search_spaces.base import parse_architecture
+
+RATE = 0.06  # of SGD with momentum 0.9 and 64 images a step
+RATES = (0.02, 0.2)  # the two others that the best are tried with
+LONG = 2.0  # times a training of the second round takes one of the first
+BEST = 2  # finalists that reach the second round
+FEWEST = 5  # epochs of a training that says something of a rate
+RECIPE = TrainingRecipe(
+    epochs=200, lr=RATE, batch_size=64, schedule="cosine", augment="crop+flip", warmup=0.05, label_smoothing=0.1
+)
+CarryOut = Callable[[Sequence[FinalistTraining]], Mapping[str, Row]]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A network as it was trained in a contest, and what fraction of the `images` held out it got right."""
+
+    architecture: str
+    lr: float
+    taught: bool
+    seconds: float
+    accuracy: float | None
+    error: str | None
+    images: int
+
+    @property
+    def uncertainty(self) -> float:
+        """Standard error of the accuracy, of so many images."""
+        reached = min(max(self.accuracy or 0.0, 0.5 / self.images), 1 - 0.5 / self.images)
+        return math.sqrt(reached * (1 - reached) / self.images)
+
+
+@dataclass(frozen=True)
+class Contest:
+    """`own`, `taught`: what finalists learn from, with their labels and with a teacher's (None: there is none).
+
+    `epoch_s`: what an epoch of a network costs; `seconds`: of all of it, in `jobs` processes.
+    """
+
+    defaults: tuple[str, ...]
+    searched: tuple[str, ...]
+    own: Label
+    taught: Label | None
+    held_out: Label
+    epoch_s: Mapping[str, float]
+    seconds: float
+    jobs: int
+    seed: int
+    folder: Path
+
+    @property
+    def finalists(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*self.defaults, *self.searched)))
+
+    @property
+    def unit_s(self) -> float:
+        """Seconds of a training of the first round."""
+        return self._unit_s(BEST + len(self.rates))
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """Tried beside the usual one: none where their trainings would end before they say anything."""
+        long_s = LONG * self._unit_s(BEST + len(RATES))
+        return RATES if long_s >= FEWEST * max(self.epoch_s[name] for name in self.defaults) else ()
+
+    def _unit_s(self, second: int) -> float:
+        long = math.ceil(second / self.jobs) + (self.taught is not None)
+        return self.seconds / (math.ceil(len(self.finalists) / self.jobs) + LONG * long)
+
+    def held(self, carry_out: CarryOut) -> list[Entry]:
+        """All entries, those of the second round first, the winner first of all. Raises ValueError where none lives."""
+        first = self._round([(name, RATE, False) for name in self.finalists], self.unit_s, carry_out)
+        through = [entry.architecture for entry in self._promoted(first)]
+        asked = [(name, RATE, False) for name in through] + [(through[0], rate, False) for rate in self.rates]
+        second = self._round(asked, LONG * self.unit_s, carry_out)
+        best = self._best(second)
+        if self.taught is not None:
+            second += self._round([(best.architecture, best.lr, True)], LONG * self.unit_s, carry_out)
+            taught = second[-1]
+            if taught.accuracy is not None and best.accuracy is not None and taught.accuracy > best.accuracy:
+                best = taught
+        others = sorted((one for one in second if one is not best), key=_order)
+        return [best, *others, *sorted(first, key=_order)]
+
+    def _promoted(self, entries: Sequence[Entry]) -> list[Entry]:
+        """The best default network, and the best of the others; the better one first."""
+        living = sorted((entry for entry in entries if entry.accuracy is not None), key=_order)
+        if not living:
+            raise ValueError(f"no finalist could be trained: {entries[0].architecture}: {entries[0].error}")
+        default = next((one for one in living if one.architecture in self.defaults), None)
+        rest = [one for one in living if one is not default]
+        kept = [one for one in (default, *rest[: BEST - (default is not None)]) if one is not None]
+        return sorted(kept, key=_order)
+
+    def _best(self, entries: Sequence[Entry]) -> Entry:
+        """The best of the second round; a default one unless another is better by more than a standard error."""
+        living = sorted((entry for entry in entries if entry.accuracy is not None), key=_order)
+        if not living:
+            raise ValueError(f"no finalist could be trained: {entries[0].architecture}: {entries[0].error}")
+        default = next((one for one in living if one.architecture in self.defaults), None)
+        if default is None:
+            return living[0]
+        surely = (living[0].accuracy or 0.0) > (default.accuracy or 0.0) + default.uncertainty
+        return living[0] if surely else default
+
+    def _round(self, asked: Iterable[tuple[str, float, bool]], seconds: float, carry_out: CarryOut) -> list[Entry]:
+        works = {one: self.training(*one, seconds) for one in asked}
+        rows = carry_out(list(works.values()))
+        return [
+            Entry(*one, seconds, rows[work.key]["score"], rows[work.key]["error"], self.held_out.images)
+            for one, work in works.items()
+        ]
+
+    def training(self, name: str, lr: float, taught: bool, seconds: float) -> FinalistTraining:
+        """One entry's; what it learns from its labels, and as many epochs as its time has room for."""
+        learned = self.taught if taught and self.taught else self.own
+        return timed(name, lr, learned, self.held_out, self.epoch_s[name], seconds, self.seed, self.folder)
+
+
+def timed(
+    name: str,
+    lr: float,
+    learned: Label,
+    read: Label,
+    epoch_s: float,
+    seconds: float,
+    seed: int,
+    folder: Path,
+    threads: int = 1,
+) -> FinalistTraining:
+    """A training of so many seconds, in epochs as they were timed, by the finalists' recipe."""
+    epochs = max(1, min(RECIPE.epochs, math.ceil(seconds / epoch_s)))
+    smoothing = 0.0 if learned.name.endswith("taught") else RECIPE.label_smoothing  # a teacher's labels are soft
+    recipe = replace(RECIPE, epochs=epochs, lr=lr, label_smoothing=smoothing)
+    training = Training(name, learned, read, recipe, seed, code=parse_architecture(name).code)
+    return FinalistTraining(training, folder / f"{training.key}.safetensors", threads, seconds)
+
+
+def _order(entry: Entry) -> float:
+    return 1.0 if entry.accuracy is None else -entry.accuracy

@@ -1,0 +1,197 @@
+"""The files and the card of a network that a whole search chose, with the pretrained rival beside it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from distill.files import digest, whole_file
+from distill.images.datasets import ImageDataset
+from distill.methods import versions
+from distill.training.loop import read
+from ftdnas.candidates.latency import MEASURED, network_latency
+from ftdnas.candidates.truth import PREPROCESS
+from ftdnas.finishing.card import INPUT, Accuracy, Card, Finalist, Rival, told
+from ftdnas.finishing.contest import Entry
+from ftdnas.finishing.files import deliver
+from ftdnas.finishing.finalist import FinalistTraining
+from ftdnas.finishing.folds import Pool
+from ftdnas.finishing.pretrained import Adapted, Pretrained, pixel_examples
+from ftdnas.runtime.home import read_json, write_json
+from ftdnas.runtime.records import from_json, to_json
+from ftdnas.runtime.rows import Row, RowFile
+from search_spaces.base import flops, parameter_count, parse_architecture
+
+PROBED = 8  # images that files are tried on
+
+
+@dataclass(frozen=True, eq=False)
+class PretrainedRival:
+    """Pretrained weights with a fitted last layer, `accuracy`: of the folds; on images at the size that it likes."""
+
+    weights: Pretrained
+    network: Adapted
+    data: ImageDataset
+    accuracy: float
+    images: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Which network, how sure, what next. `entries`: all that took part in the contest, the winner first.
+
+    `defaults`: what anybody would have trained; `ranked`: how many networks had real epochs, `scored` a free score.
+    """
+
+    study: str
+    folder: Path
+    card: Card
+    entries: tuple[Entry, ...]
+    defaults: tuple[str, ...]
+    scored: int
+    ranked: int
+    spent_s: float
+
+    def to_json(self) -> dict[str, Any]:
+        return {"folder": str(self.folder), **{key: value for key, value in to_json(self).items() if key != "folder"}}
+
+
+def delivered(
+    pool: Pool,
+    work: FinalistTraining,
+    row: Row,
+    entries: Sequence[Entry],
+    standing: Mapping[str, Any],
+    rival: PretrainedRival | None,
+    base: Path,
+    onnx: bool = True,
+) -> tuple[Path, Card]:
+    """The folder with weights, code, ONNX and card of the winner, and of the rival where that is more accurate.
+
+    The test images are read once for the winner and once for the rival, whoever asks again.
+    """
+    data, best = pool.data, entries[0]
+    place = base / f"{data.name}-{data.image_shape[1]}px-{digest([work.key], 6)}"
+    stored = read_json(place / "card.json", "remove it, the trainings are kept")
+    if stored:
+        return place, from_json(Card, stored)
+    size = data.image_shape, data.num_classes
+    network = work.network(data.image_shape)
+    mean, deviation = (pool.preprocess.tensors[name].tolist() for name in ("mean", "std"))
+    probe = pool.preprocess.apply(torch.from_numpy(pool.split.images[:PROBED].copy()))
+    files, not_done = deliver(network, work.architecture, probe, place, (mean, deviation), onnx)
+    architecture = parse_architecture(work.architecture)
+    trained = {entry.architecture: entry for entry in reversed(entries)}
+    card = Card(
+        architecture=work.architecture,
+        space=architecture.space,
+        code=architecture.code,
+        choices=architecture.choices,
+        image_shape=data.image_shape,
+        num_classes=data.num_classes,
+        class_names=tuple(data.class_names),
+        parameters=parameter_count(architecture, *size),
+        flops=flops(architecture, *size),
+        latency_ms=network_latency(network, data.image_shape),
+        latency_how=MEASURED,
+        validation=Accuracy.of(best.accuracy or 0.0, best.images),
+        test=_read_test(network, pool, base),
+        data={
+            "name": data.name,
+            "source": data.source,
+            "fingerprint": data.fingerprint,
+            "split_note": data.split_note,
+            "train": len(pool.split),
+            "validation": best.images,
+            "test": len(data.test),
+        },
+        recipe={"name": "contest", **asdict(work.recipe)},
+        seed=work.training.seed,
+        device=row["device"],
+        seconds=row["seconds"],
+        finalists=tuple(
+            Finalist(
+                architecture=name,
+                rank=standing["ranks"].get(name),
+                validation_accuracy=entry.accuracy,
+                error=entry.error,
+                parameters=parameter_count(parse_architecture(name), *size),
+                seconds=entry.seconds,
+                device=row["device"],
+            )
+            for name, entry in trained.items()
+        ),
+        left_out=(),
+        standing=standing,
+        pretrained=None if rival is None else _rival(rival, best, place, base, onnx),
+        preprocess={"kind": PREPROCESS, "input": INPUT, "mean": mean, "deviation": deviation},
+        files=files,
+        versions=versions(),
+        test_note="The test images were read once for the network chosen"
+        + (" and once for the pretrained one" if rival else "")
+        + ", after everything was chosen.",
+        not_done=(
+            *not_done,
+            f"the accuracy in validation is of a training of {best.seconds:.0f} s without the images it was read on; "
+            "the network here was trained longer, on all images but the test images",
+            "no second seed: how far another training of the same network would differ is not known",
+            "no latency was measured on any device but this CPU",
+            *([] if rival else ["no pretrained network was compared: none was on this machine"]),
+        ),
+    )
+    with whole_file(place / "card.md") as beside:
+        beside.write_text(told(card), encoding="utf-8")
+    write_json(place / "card.json", to_json(card))
+    return place, card
+
+
+def _rival(rival: PretrainedRival, best: Entry, place: Path, base: Path, onnx: bool) -> Rival:
+    weights, network = rival.weights, rival.network
+    network.to(memory_format=torch.contiguous_format)
+    chosen = rival.accuracy > (best.accuracy or 0.0)
+    files: dict[str, str] = {}
+    not_done: list[str] = []
+    if chosen:
+        probe = pixel_examples(rival.data.score().take(_first(PROBED))).take(torch.arange(PROBED))[0]
+        name = f"{weights.network}, pretrained, with a fitted last layer; images in [0, 1]"
+        files, not_done = deliver(network, name, probe, place / "pretrained", onnx=onnx)
+    return Rival(
+        network=weights.network,
+        file=weights.file.name,
+        digest=weights.digest,
+        pixels=network.pixels,
+        lr=0.0,
+        chosen=chosen,
+        validation=Accuracy.of(rival.accuracy, rival.images),
+        parameters=sum(tensor.numel() for tensor in network.parameters()),
+        latency_ms=network_latency(network, rival.data.image_shape),
+        folder="pretrained" if chosen else "",
+        test=_read_test(network, rival, base),
+        files=files,
+        not_done=tuple(not_done),
+    )
+
+
+def _read_test(network: nn.Module, of: Pool | PretrainedRival, base: Path) -> Accuracy:
+    """Accuracy on the test images, read once for these weights."""
+    state = network.state_dict().values()
+    key = hashlib.sha256(b"".join(tensor.detach().cpu().numpy().tobytes() for tensor in state)).hexdigest()
+    readings = RowFile(base / "test_readings.jsonl")
+    known = readings.read().get(key)
+    if known is not None:
+        return Accuracy(known["accuracy"], known["images"], tuple(known["interval"]))
+    test = of.data.test
+    examples = pixel_examples(test) if isinstance(of, PretrainedRival) else of.examples(test)
+    reached = Accuracy.of(read(network, examples)[0], len(test))
+    readings.append({"key": key, "architecture": "", "data": of.data.fingerprint, **to_json(reached)})
+    return reached
+
+
+def _first(count: int) -> Any:
+    return torch.arange(count).numpy()
