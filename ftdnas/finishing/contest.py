@@ -124,10 +124,8 @@ class Contest:
     def _round(self, asked: Iterable[tuple[str, float, bool]], seconds: float, carry_out: CarryOut) -> list[Entry]:
         works = {one: self.training(*one, seconds) for one in asked}
         rows = carry_out(list(works.values()))
-        return [
-            Entry(*one, seconds, rows[work.key]["score"], rows[work.key]["error"], self.held_out.images)
-            for one, work in works.items()
-        ]
+        done = [(one, rows[work.key]) for one, work in works.items()]
+        return [Entry(*one, row["seconds"], row["score"], row["error"], self.held_out.images) for one, row in done]
 
     def training(self, name: str, lr: float, taught: bool, seconds: float) -> FinalistTraining:
         """One entry's; what it learns from its labels, and as many epochs as its time has room for."""

@@ -41,13 +41,8 @@ from ftdnas.runtime.shared import Record, carry_out
 from search_spaces.base import flops, parse_architecture
 
 # Parts of the time; what a stage leaves goes to those after it.
-SHARES: Mapping[str, float] = {
-    "pretrained": 0.13,
-    "free scores": 0.04,
-    "short trainings": 0.08,
-    "finalists": 0.24,
-    "winner": 0.93,  # of what is left then; the rest reads test images and writes files
-}
+SHARES: Mapping[str, float] = {"pretrained": 0.13, "free scores": 0.04, "short trainings": 0.08, "finalists": 0.24}
+REST = 0.93  # of what is left then is the winner's; test images are read and files written in what remains
 SMALL_SIDE = 12  # pixels; smaller images have no room for three stages
 LARGE_SIDE = 48  # pixels; larger ones are halved by the stem
 PER_MINUTE = 10  # candidates with a free score, in each minute of the budget and process
@@ -175,6 +170,10 @@ class Way:
         count = len(data.train) + len(data.validation)
         self.say(f"{count:,} images of {self.side} pixels, {data.num_classes} classes; {total} for all{left}")
         self.say(f"space {self.space}" + ("" if self.request.space else ", by the size of the images"))
+        if not self.ledger.resumed:
+            parts = [f"{stage} {duration(part * self.ledger.total_s)}" for stage, part in SHARES.items()]
+            self.say(f"of the time at most: {', '.join(parts)}; what is left trains the winner")
+            self.say("no set is distilled: short real trainings have ranked as well for less (docs/results.md)")
 
     @contextlib.contextmanager
     def _processes(self, materials: Sequence[Material]) -> Iterator[Any]:
@@ -289,8 +288,8 @@ class Way:
             return known
         free_name = f"{self.request.study}-free"
         self.say(
-            f"free scores of {chosen['free']:,} networks, none above {chosen['max_flops'] / 1e6:,.0f} MFLOPs (more would "
-            f"have no time for {chosen['room']:.0f} epochs); then {chosen['epochs']:g} real epochs for {chosen['short']}"
+            f"free scores of {chosen['free']:,} networks, then {chosen['epochs']:g} real epochs for {chosen['short']} "
+            f"of them; none above {chosen['max_flops'] / 1e6:,.0f} MFLOPs, which would leave no time to train it"
         )
         free = run_search(
             replace(common, study=free_name, candidates=chosen["free"], proxy="params+jacob_cov"), self._heard
@@ -409,7 +408,7 @@ class Way:
         chosen = self.ledger.chosen(
             "winner",
             lambda: {
-                "seconds": max(5.0, (self.ledger.left_s - self._after_s(transfer)) * SHARES["winner"]),
+                "seconds": max(5.0, (self.ledger.left_s - self._after_s(transfer)) * REST),
                 "epoch_s": self._epoch_s([best.architecture], len(everything))[best.architecture],
                 "threads": self.jobs if self.device == "cpu" else 1,
             },
@@ -441,4 +440,4 @@ class Way:
     def _after_s(self, transfer: Transfer | None) -> float:
         """What reading the test images will take."""
         each_s = 0.0 if transfer is None else self.ledger.chosen("pretrained", dict)["each_s"]
-        return 15.0 + each_s * len(self.data.test)
+        return min(15.0, self.ledger.total_s / 20) + each_s * len(self.data.test)

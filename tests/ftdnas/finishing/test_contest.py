@@ -1,0 +1,71 @@
+"""Who wins among finalists, and with which rate and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from ftdnas.candidates.materials import Label
+from ftdnas.finishing.contest import RATE, RATES, Contest
+from ftdnas.finishing.finalist import FinalistTraining
+from ftdnas.runtime.rows import Row
+
+DEFAULTS = ("convnet:width=32,depth=2", "convnet:width=64,depth=2")
+SEARCHED = ("convnet:width=64,depth=3", "convnet:width=128,depth=3")
+OWN, TAUGHT, HELD = (Label(name, name, 100, 10) for name in ("x, own labels", "x, taught", "held"))
+Reached = Callable[[str, float, bool], float | None]
+
+
+def contest(taught: Label | None = None, seconds: float = 1000.0) -> Contest:
+    epoch_s = dict.fromkeys((*DEFAULTS, *SEARCHED), 1.0)
+    return Contest(DEFAULTS, SEARCHED, OWN, taught, HELD, epoch_s, seconds, 1, 0, Path("weights"))
+
+
+def trained(
+    reached: Reached, seen: list[FinalistTraining]
+) -> Callable[[Sequence[FinalistTraining]], Mapping[str, Row]]:
+    def carry_out(works: Sequence[FinalistTraining]) -> Mapping[str, Row]:
+        seen.extend(works)
+        return {work.key: row(work) for work in works}
+
+    def row(work: FinalistTraining) -> Row:
+        accuracy = reached(work.architecture, work.recipe.lr or 0.0, work.training.trained_on is TAUGHT)
+        return {"score": accuracy, "seconds": work.seconds, "error": None if accuracy is not None else "it failed"}
+
+    return carry_out
+
+
+def winner(reached: Reached, taught: Label | None = None) -> tuple[str, float, bool]:
+    first = contest(taught).held(trained(reached, []))[0]
+    return first.architecture.removesuffix(",norm=instance,activation=relu,pooling=avg"), first.lr, first.taught
+
+
+def test_a_default_network_wins_where_nothing_is_surely_better() -> None:
+    assert winner(lambda name, _, __: 0.62 if "128" in name else 0.60) == (DEFAULTS[0], RATE, False)
+    assert winner(lambda name, _, __: 0.70 if "128" in name else 0.60) == (SEARCHED[1], RATE, False)
+
+
+def test_the_best_is_tried_with_other_rates() -> None:
+    assert winner(lambda name, lr, _: 0.5 + 0.1 * ("128" in name) + lr) == (SEARCHED[1], max(RATES), False)
+
+
+def test_a_teacher_is_taken_where_it_helps() -> None:
+    assert winner(lambda _, __, taught: 0.6 + 0.05 * taught, TAUGHT)[2]
+    assert not winner(lambda _, __, taught: 0.6 - 0.05 * taught, TAUGHT)[2]
+
+
+def test_what_fails_is_left_behind() -> None:
+    assert winner(lambda name, _, __: None if "32" in name or "128" in name else 0.4)[0] == DEFAULTS[1]
+    with pytest.raises(ValueError, match=r"no finalist could be trained: .*: it failed"):
+        winner(lambda *_: None)
+
+
+def test_it_takes_the_time_that_it_has() -> None:
+    for seconds in (20.0, 1000.0):
+        for label in (None, TAUGHT):
+            seen: list[FinalistTraining] = []
+            contest(label, seconds).held(trained(lambda *_: 0.5, seen))
+            assert sum(work.seconds or 0 for work in seen) == pytest.approx(seconds)
+    assert contest(None, 20.0).rates == ()
