@@ -25,10 +25,9 @@ def describe(answer: Answer) -> list[str]:
     if rival is not None and rival.chosen:
         lines = [*told("Best network", f"{rival.network}, pretrained, with a fitted last layer"), *told("", of(rival))]
         lines += [*told("Small, fast", f"{card.space}: {choices} ({kind})"), *told("", own)]
-    lines += told("How sure", sure(card.test, len(card.data and answer.entries)))
+    lines += told("How sure", sure(card.test))
     lines += told("Pretrained", beside(answer, rival))
-    place = f"{answer.folder}" + ("; the pretrained one in pretrained/" if rival and rival.chosen else "")
-    lines += told("Files", f"{place}: {', '.join(card.files)}, card.md")
+    lines.append(f"{'Files':<{LABEL}} {answer.folder}")  # a path is not broken, however long
     lines += told("Next", f"ftdnas predict {answer.study} PHOTO")
     lines += ["", f"  {'held out':>8}  {'rate':>5}  {'time':>6}  {'weights':>10}  network"]
     for entry in answer.entries[: 20 - len(lines) - 1]:
@@ -61,7 +60,7 @@ def of(rival: Rival) -> str:
     return f"{percent(rival.test)} of test images, {size(rival.parameters)}, {rival.latency_ms:.2g} ms an image"
 
 
-def sure(test: Accuracy, entries: int) -> str:  # noqa: ARG001
+def sure(test: Accuracy) -> str:
     """What the number of test images says of the accuracy."""
     low, high = test.interval
     return (
