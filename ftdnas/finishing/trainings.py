@@ -8,30 +8,27 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from distill.images.datasets import ImageDataset, Split
 from distill.images.preprocess import Preprocess, fit_preprocess
 from distill.recipe import TrainingRecipe
 from distill.run import Listener, Progress, duration
 from distill.training.examples import Examples
-from distill.training.loop import probabilities
 from ftdnas.candidates.cost import TimedStep
 from ftdnas.candidates.handover import hand_over
 from ftdnas.candidates.materials import Material, Shelf
 from ftdnas.candidates.training import Training
 from ftdnas.candidates.truth import PREPROCESS, truth_materials, truth_rows
 from ftdnas.finishing.card import Accuracy
-from ftdnas.finishing.classes import by_class
 from ftdnas.finishing.finalist import FinalistTraining, shares
 from ftdnas.finishing.pretrained import FineTuning, Pretrained, pixel_examples, pixel_materials
+from ftdnas.finishing.readings import FILE, read_once
 from ftdnas.runtime.device import visible_gpus
 from ftdnas.runtime.processes import Failure, LocalProcesses
-from ftdnas.runtime.records import from_json, to_json
 from ftdnas.runtime.rows import Row, RowFile
 from ftdnas.runtime.shared import Record, carry_out
 from search_spaces.base import flops, parse_architecture
@@ -99,23 +96,17 @@ class PreparedFinish:
     def read_test(self, work: FinalTraining) -> Accuracy:
         """Accuracy on the test images: read once for these weights, whoever asks again."""
         key = hashlib.sha256(work.weights.read_bytes()).hexdigest()
-        readings = RowFile(self.base / "test_readings.jsonl")
-        known = readings.read().get(key)
-        if known is not None:
-            return cast(Accuracy, from_json(Accuracy, known))
-        self._say("reading the test images, once")
-        test = self.examples(work, self.data.test)
-        shares = probabilities(work.network(self.data.image_shape).to(self.device), test)
-        found = by_class(shares, self.data.test.labels, self.data.class_names, self.data.test_files)
-        accuracy = Accuracy.counted(found.accuracy(self.data.metric), self.data.test.labels, self.data.metric)
-        accuracy = replace(accuracy, by_class=found)
-        of = {"key": key, "architecture": work.architecture, "data": self.data.fingerprint}
-        readings.append({**of, **to_json(accuracy)})
-        return accuracy
+
+        def network() -> nn.Module:
+            self._say("reading the test images, once")
+            return work.network(self.data.image_shape).to(self.device)
+
+        examples = functools.partial(self.examples, work, self.data.test)
+        return read_once(key, work.architecture, network, examples, self.data, self.base)
 
     def readings(self) -> int:
         """How often the test images of these data were read in this study."""
-        rows = RowFile(self.base / "test_readings.jsonl").read().values()
+        rows = RowFile(self.base / FILE).read().values()
         return sum(row["data"] == self.data.fingerprint for row in rows)
 
     def probe(self, work: FinalTraining) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ from torch import nn
 from distill.files import digest, whole_file
 from distill.images.datasets import ImageDataset
 from distill.methods import versions
-from distill.training.loop import read
 from ftdnas.candidates.latency import MEASURED, network_latency
 from ftdnas.candidates.truth import PREPROCESS
 from ftdnas.finishing.card import INPUT, Accuracy, Card, Finalist, Rival, told
@@ -23,9 +23,10 @@ from ftdnas.finishing.files import deliver
 from ftdnas.finishing.finalist import FinalistTraining
 from ftdnas.finishing.folds import Pool
 from ftdnas.finishing.pretrained import Adapted, Pretrained, pixel_examples
+from ftdnas.finishing.readings import read_once
 from ftdnas.runtime.home import read_json, write_json
 from ftdnas.runtime.records import from_json, to_json
-from ftdnas.runtime.rows import Row, RowFile
+from ftdnas.runtime.rows import Row
 from search_spaces.base import flops, parameter_count, parse_architecture
 
 PROBED = 8  # images that files are tried on
@@ -101,7 +102,7 @@ def delivered(
         latency_ms=network_latency(network, data.image_shape),
         latency_how=MEASURED,
         validation=Accuracy.of(best.accuracy or 0.0, best.images),
-        test=_read_test(network, pool, base),
+        test=_read_test(network, work.architecture, pool, base),
         data={
             "name": data.name,
             "source": data.source,
@@ -172,25 +173,18 @@ def _rival(rival: PretrainedRival, best: Entry, place: Path, base: Path, onnx: b
         parameters=sum(tensor.numel() for tensor in network.parameters()),
         latency_ms=network_latency(network, rival.data.image_shape),
         folder="pretrained" if chosen else "",
-        test=_read_test(network, rival, base),
+        test=_read_test(network, weights.network, rival, base),
         files=files,
         not_done=tuple(not_done),
     )
 
 
-def _read_test(network: nn.Module, of: Pool | PretrainedRival, base: Path) -> Accuracy:
+def _read_test(network: nn.Module, architecture: str, of: Pool | PretrainedRival, base: Path) -> Accuracy:
     """Accuracy on the test images, read once for these weights."""
     state = network.state_dict().values()
     key = hashlib.sha256(b"".join(tensor.detach().cpu().numpy().tobytes() for tensor in state)).hexdigest()
-    readings = RowFile(base / "test_readings.jsonl")
-    known = readings.read().get(key)
-    if known is not None:
-        return Accuracy(known["accuracy"], known["images"], tuple(known["interval"]))
-    test = of.data.test
-    examples = pixel_examples(test) if isinstance(of, PretrainedRival) else of.examples(test)
-    reached = Accuracy.of(read(network, examples)[0], len(test))
-    readings.append({"key": key, "architecture": "", "data": of.data.fingerprint, **to_json(reached)})
-    return reached
+    examples = partial(pixel_examples if isinstance(of, PretrainedRival) else of.examples, of.data.test)
+    return read_once(key, architecture, lambda: network, examples, of.data, base)
 
 
 def _first(count: int) -> Any:

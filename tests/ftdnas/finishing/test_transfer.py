@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from distill.randomness import generator
 from ftdnas.finishing.code import plain_code
@@ -12,7 +13,7 @@ from ftdnas.finishing.lite import EfficientNetLite, SamePadded
 from ftdnas.finishing.transfer import fit_transfer
 
 
-def features(noise: float) -> tuple[torch.Tensor, np.ndarray]:  # type: ignore[type-arg]
+def features(noise: float) -> tuple[torch.Tensor, NDArray[np.int64]]:
     labels = np.arange(120) % 3
     centres = torch.eye(3, 20)[torch.from_numpy(labels)]
     return centres + noise * torch.randn(120, 20, generator=generator(0, "features")), labels
