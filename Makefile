@@ -74,8 +74,8 @@ bench-gpu: $(INSTALLED)
 # again. It needs the real images and the table of NAS-Bench-201 under FTDNAS_DATA, and about half a day of two cores.
 OUT := results/2026-11-25_ranking_study
 RANKING := $(BIN)/python benchmarks/ranking
-IPC50 := $(BIN)/ftdnas distill --dataset cifar10 --recipe cpu --ipc 50 --set matching.lr_images=3000 \
-	  --set matching.outer_steps=250 --set matching.validate_every=125
+IPC50 := $(BIN)/ftdnas distill --dataset cifar10 --recipe cpu --ipc 50 --override matching.lr_images=3000 \
+	  --override matching.outer_steps=250 --override matching.validate_every=125
 REPORTED := "random500 teacher" "random500 teacher 8 pixels" "ftd50 again teacher 8 pixels"
 results: $(INSTALLED)
 	@test "$(STEP)" = ranking || { echo "say what: make results STEP=ranking"; exit 2; }

@@ -31,7 +31,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--against", default="random,herding,kmeans,full")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--set", dest="settings", action="append", default=[], help="of the recipe's evaluation")
+    parser.add_argument("--override", dest="settings", action="append", default=[], help="of the recipe's evaluation")
     options = parser.parse_args()
     if options.action == "collect":
         collect(

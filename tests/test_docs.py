@@ -127,7 +127,7 @@ def commands(group: click.Group = cli, path: str = "ftdnas") -> Iterator[tuple[s
 
 def shortened(script: str) -> str:
     """The same commands, with the smallest settings and without a GPU."""
-    settings = "".join(f" --set {key}={value}" for key, value in SMALL.items())
+    settings = "".join(f" --override {key}={value}" for key, value in SMALL.items())
     script = re.sub(r"^ftdnas (distill|experts) .*", rf"\g<0>{settings}", script, flags=re.MULTILINE)
     for name, fewer in FEWER.items():
         script = re.sub(rf"^ftdnas (--server \S+ )?{name} .*", rf"\g<0> {fewer}", script, flags=re.MULTILINE)
@@ -392,7 +392,7 @@ def test_every_option_exists(page: str) -> None:
     ours = "\n".join(line for line in PAGES[page].splitlines() if not re.match(r"(make|curl|git|pytest|#SBATCH)", line))
     for option in re.findall(r"(?<![\w-])--[a-z][a-z-]*", ours):
         assert option in known or page == "CHANGELOG.md", f"{page} names {option}, and no command has it"
-    for key in re.findall(r"--set '?([a-z_.]+)=", ours):
+    for key in re.findall(r"--override '?([a-z_.]+)=", ours):
         assert key in recipe_keys(), f"{page} sets {key}, and no recipe has it"
 
 

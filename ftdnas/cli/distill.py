@@ -13,7 +13,13 @@ if TYPE_CHECKING:
     from ftdnas.sets.making import Distilled
 
 
-@command(DistilRequest)
+@command(
+    DistilRequest,
+    examples=(
+        "ftdnas distill --dataset digits --name digits",
+        "ftdnas distill --dataset folder:photos --ipc 10 --image-size 32",
+    ),
+)
 def distill(request: DistilRequest, listener: Listener) -> tuple[Any, list[str]]:
     """Make a synthetic set from real images.
 
@@ -26,7 +32,13 @@ def distill(request: DistilRequest, listener: Listener) -> tuple[Any, list[str]]
     return facts(result), describe(result)
 
 
-@command(ExpertsRequest)
+@command(
+    ExpertsRequest,
+    examples=(
+        "ftdnas experts --dataset digits",
+        "ftdnas experts --dataset cifar10 --recipe cpu --override experts.num_experts=4",
+    ),
+)
 def experts(request: ExpertsRequest, listener: Listener) -> tuple[Any, list[str]]:
     """Train the expert trajectories of a distillation alone; ftdnas distill finds and uses them.
 

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from ftdnas.sets.judging import Judgement
 
 
-@command(EvaluateRequest)
+@command(
+    EvaluateRequest,
+    examples=("ftdnas evaluate digits --against random,full", "ftdnas evaluate digits --network resnet18 --seeds 3"),
+)
 def evaluate(request: EvaluateRequest, listener: Listener) -> tuple[Any, list[str]]:
     """Judge a synthetic set on test images, beside real images.
 

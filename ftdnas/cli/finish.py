@@ -17,7 +17,13 @@ if TYPE_CHECKING:
     from ftdnas.finishing.run import Finished
 
 
-@command(FinishRequest)
+@command(
+    FinishRequest,
+    examples=(
+        "ftdnas finish first --top 3",
+        "ftdnas finish --architecture resnet18 --dataset folder:photos --epochs 50",
+    ),
+)
 def finish(request: FinishRequest, listener: Listener) -> tuple[Any, list[str]]:
     """Train the best candidates of a STUDY on all real images, and write the best of them as files.
 

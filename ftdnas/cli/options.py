@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,15 +13,56 @@ from typing import Any, get_args
 import click
 
 from distill.run import Listener
+from ftdnas.cli.names import KNOWN, Name
 from ftdnas.cli.progress import IDLE, progress
-from ftdnas.runtime.options import Asked, asked_of
+from ftdnas.runtime.options import GROUPS, Asked, asked_of
 
 Outcome = tuple[Any, Sequence[str]]  # as JSON, and as lines of text
 Body = Callable[[Any, Listener], Outcome | Iterator[Outcome]]
-AS_OPTION = "option_"  # before the name of an argument that may be given as an option too
 
 
-class RequestCommand(click.Command):
+class Flag(click.Option):
+    """Of a command's first argument, --set or --study: what it is given is put before the other arguments."""
+
+
+class Command(click.Command):
+    """A command whose first argument may be given by its `Flag`, wherever that stands, and whose help is in groups.
+
+    `groups`: option -> its group, of `GROUPS`; of those without one the last.
+    """
+
+    groups: Mapping[str | None, str] = {}
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if any("--override" in one.opts for one in self.params):
+            for value in _taken(args, "--set")[0]:
+                if re.match(r"[\w.]+=", value):
+                    raise click.UsageError(f"--set names a synthetic set: write --override {value}", ctx)
+        for one in self.params:
+            if isinstance(one, Flag):
+                given, rest = _taken(args, one.opts[0])
+                args = [*given, *rest]
+        return super().parse_args(ctx, args)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for one in self.get_params(ctx):
+            told = None if isinstance(one, click.Argument) else one.get_help_record(ctx)
+            if told is not None:
+                group = "" if isinstance(one, Flag) or not self.groups else self.groups.get(one.name, GROUPS[-1])
+                sections.setdefault(group, []).append(told)
+        for title, options in sections.items():
+            with formatter.section(title or "Options"):
+                formatter.write_dl(options)
+
+
+class Group(click.Group):
+    """Of such commands."""
+
+    command_class = Command
+
+
+class RequestCommand(Command):
     """A command whose options are the fields of a request; `body` does it.
 
     One that yields outcomes has the lines of each printed when they are there; of the JSON the last is whole.
@@ -55,19 +97,22 @@ class Parsed(click.ParamType):  # type: ignore[type-arg]  # click 8.1 has no typ
             self.fail(str(error), param, ctx)
 
 
-def command(request: type, name: str | None = None) -> Callable[[Body], RequestCommand]:
+def command(request: type, name: str | None = None, examples: Sequence[str] = ()) -> Callable[[Body], RequestCommand]:
     """Make a command of a function of (request, listener), which returns what came of it, as JSON and as lines of text.
 
-    Its docstring is the help, the fields of the request are the options.
+    Its docstring is the help, the fields of the request are the options; `examples` end the help.
     """
 
     def decorate(body: Body) -> RequestCommand:
         def callback(as_json: bool, **values: Any) -> None:
             made.carry_out(request(**request_values(request, values)), as_json)
 
-        params = [parameter for asked in asked_of(request) for parameter in _parameters(asked)]
-        made = RequestCommand(name or body.__name__, callback=callback, params=params, help=body.__doc__)
+        fields = asked_of(request)
+        params = [parameter for asked in fields for parameter in _parameters(asked)]
+        epilog = "\n  ".join(["\b\nExamples:", *examples]) if examples else None
+        made = RequestCommand(name or body.__name__, callback=callback, params=params, help=body.__doc__, epilog=epilog)
         made.request, made.body = request, body
+        made.groups = {asked.name: asked.group for asked in fields}
         json_option(made)
         return made
 
@@ -90,10 +135,36 @@ def request_values(request: type, values: Mapping[str, Any]) -> dict[str, Any]:
     made = {}
     for asked in asked_of(request):
         value = values[asked.name]
-        if asked.option.argument and value is None:
-            value = values.get(AS_OPTION + asked.name)
         made[asked.name] = dict(value) or None if asked.is_mapping else value
     return made
+
+
+def named(kind: str, name: str, metavar: str = "", **facts: Any) -> Callable[[Any], Any]:
+    """The argument SET or STUDY of a command that is not made of a request, which may be given by its flag too."""
+
+    def decorate(body: Any) -> Any:
+        told: dict[str, Any] = {"metavar": kind.upper(), "help": f"Instead of a bare {kind.upper()}."}
+        body = click.option(f"--{kind}", f"{name}_flag", cls=Flag, type=Name(kind), expose_value=False, **told)(body)
+        return click.argument(name, type=Name(kind), metavar=metavar or kind.upper(), **facts)(body)
+
+    return decorate
+
+
+def _taken(words: Sequence[str], flag: str) -> tuple[list[str], list[str]]:
+    """(what the flag is given, the other words); what stands after -- is left as it is."""
+    given: list[str] = []
+    rest: list[str] = []
+    left = iter(words)
+    for word in left:
+        if word == "--":
+            return given, [*rest, word, *left]
+        if word.startswith(f"{flag}="):
+            given.append(word.partition("=")[2])
+        elif word == flag and (value := next(left, None)) is not None:
+            given.append(value)
+        else:
+            rest.append(word)
+    return given, rest
 
 
 def _parameters(asked: Asked) -> list[click.Parameter]:
@@ -101,9 +172,9 @@ def _parameters(asked: Asked) -> list[click.Parameter]:
     flags = option.flags.split() or [f"--{asked.name.replace('_', '-')}"]
     facts: dict[str, Any] = {"help": option.help, "metavar": option.metavar}
     if option.argument:
-        again = [click.Option([*flags, AS_OPTION + asked.name], **facts)] if option.flags else []
-        needed = asked.required and not option.flags
-        return [click.Argument([asked.name], type=_type(asked), required=needed, metavar=option.metavar), *again]
+        again = [Flag([*flags, f"{asked.name}_flag"], type=_type(asked), expose_value=False, **facts)]
+        own = click.Argument([asked.name], type=_type(asked), required=asked.required, metavar=option.metavar)
+        return [own, *again] if option.flags else [own]
     facts |= {"default": asked.default, "envvar": option.environment}
     if asked.kind is bool:
         return [click.Option([*flags, asked.name], is_flag="/" not in flags[0] or None, **facts)]
@@ -113,6 +184,8 @@ def _parameters(asked: Asked) -> list[click.Parameter]:
 
 def _type(asked: Asked) -> Any:
     option, kind = asked.option, asked.kind
+    if asked.name in KNOWN:
+        return Name(asked.name)
     if option.parse is not None:
         return Parsed(asked.name, option.parse)
     if asked.choices:

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 import click
 
 from distill.files import whole_file
-from ftdnas.cli.options import json_option, tell
+from ftdnas.cli.options import Command, json_option, named, tell
 
 if TYPE_CHECKING:
     from ftdnas.finishing.predict import Prediction
 
 
-@click.command()
-@click.argument("study")
+@click.command(cls=Command)
+@named("study", "study")
 @click.argument("photos", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--csv", "table", type=click.Path(path_type=Path, dir_okay=False), help="Write the answers there too.")
 @json_option

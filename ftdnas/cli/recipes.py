@@ -7,11 +7,11 @@ from dataclasses import asdict
 
 import click
 
-from ftdnas.cli.options import json_option, tell
+from ftdnas.cli.options import Group, json_option, tell
 from ftdnas.sets.recipes import load_recipe, recipe_names, recipe_to_toml
 
 
-@click.group()
+@click.group(cls=Group)
 def recipes() -> None:
     """The settings of a distillation: one recipe is one TOML file."""
 
@@ -28,7 +28,7 @@ def list_recipes(as_json: bool) -> None:
 
 @recipes.command()
 @click.argument("recipe", metavar="NAME|FILE")
-@click.option("--set", "settings", multiple=True, metavar="SECTION.KEY=VALUE", help="Change one setting.")
+@click.option("--override", "settings", multiple=True, metavar="SECTION.KEY=VALUE", help="Change one setting.")
 @json_option
 def show(recipe: str, settings: Sequence[str], as_json: bool) -> None:
     """Every setting of a recipe, as TOML: the start of one's own."""

@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from distill.run import duration
-from ftdnas.cli.options import AS_OPTION, RequestCommand, request_values
+from ftdnas.cli.options import RequestCommand, request_values
 from ftdnas.cli.progress import progress
 from ftdnas.runtime.options import asked_of
 
@@ -64,7 +64,7 @@ def asked(command: RequestCommand, ctx: click.Context) -> dict[str, Any]:
     values = request_values(command.request, ctx.params)
     request: dict[str, Any] = {"json_output": True} if ctx.params["as_json"] else {}
     for field in asked_of(command.request):
-        if not given & {field.name, AS_OPTION + field.name} or field.name == "offline":
+        if field.name not in given or field.name == "offline":
             continue
         if field.option.local:
             flag = field.option.flags.partition("/")[0] or f"--{field.name.replace('_', '-')}"

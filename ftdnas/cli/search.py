@@ -13,14 +13,20 @@ if TYPE_CHECKING:
     from ftdnas.ranking.table import Ranking
 
 
-@command(SearchRequest)
+@command(
+    SearchRequest,
+    examples=(
+        "ftdnas search --dataset folder:photos --budget 2h",
+        "ftdnas search --set digits --space convnet --where width=32,64 --candidates 16 --study first",
+    ),
+)
 def search(request: SearchRequest, listener: Listener) -> Iterator[Outcome]:
     """Rank the architectures of a space by a proxy: by default by training them on a synthetic set.
 
     With --dataset and --budget, and neither --set, --proxy nor --candidates, it goes the whole way instead: in that
     time from the images to a trained network in files, beside a pretrained one where there are weights.
     The ranking is there when screening ends, before the baselines that --compare names. Interrupted, the same command
-    goes on. How far to trust it: ftdnas check before, ftdnas truth and ftdnas report after.
+    goes on. How far to trust it: ftdnas check before, ftdnas trust after.
     """
     if request.whole:
         from ftdnas.cli.answer import describe

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from distill.run import Listener
-from ftdnas.cli.options import command, json_option, tell
+from ftdnas.cli.options import Group, command, json_option, named, tell
 from ftdnas.cli.progress import progress
 from ftdnas.cli.remote import connected
 from ftdnas.sets.library import Entry, Library, curve_of, facts, sheet_of
@@ -31,7 +31,7 @@ FORMATS = ("set", "tensors", "sheet", "folder")  # of ftdnas.sets.export, which 
 FAILED = 1
 
 
-@click.group()
+@click.group(cls=Group)
 def sets() -> None:
     """The library of synthetic sets in FTDNAS_HOME.
 
@@ -51,7 +51,7 @@ def list_sets(as_json: bool) -> None:
 
 
 @sets.command()
-@click.argument("name")
+@named("set", "name")
 @data_root_option
 @json_option
 def show(name: str, data_root: Path | None, as_json: bool) -> None:
@@ -73,7 +73,7 @@ def show(name: str, data_root: Path | None, as_json: bool) -> None:
 
 
 @sets.command()
-@click.argument("name")
+@named("set", "name")
 @click.argument("url")
 @click.option("--as", "called", metavar="NAME", help="What to call it there (default: as here).")
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -103,7 +103,7 @@ def push(
 
 
 @sets.command()
-@click.argument("names", nargs=-1)
+@named("set", "names", "[SET...]", nargs=-1)
 @json_option
 @click.pass_context
 def verify(ctx: click.Context, names: Sequence[str], as_json: bool) -> None:
@@ -117,7 +117,7 @@ def verify(ctx: click.Context, names: Sequence[str], as_json: bool) -> None:
 
 
 @sets.command()
-@click.argument("name")
+@named("set", "name")
 @click.argument("place", type=click.Path(path_type=Path))
 @click.option(
     "--as",
@@ -154,7 +154,7 @@ sets.add_command(import_set)
 
 
 @sets.command()
-@click.argument("names", nargs=-1, required=True)
+@named("set", "names", "SET...", nargs=-1, required=True)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 def remove(names: Sequence[str], yes: bool, as_json: bool) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ftdnas.cli.names import Name
 from ftdnas.cli.options import json_option, tell
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("architecture")
-@click.option("--study", metavar="STUDY", help="ARCHITECTURE is the id of a candidate of this study, for its images.")
+@click.option("--study", type=Name("study"), metavar="STUDY", help="ARCHITECTURE is the id of one of its candidates.")
 @click.option("--code", is_flag=True, help="The network as plain PyTorch code alone.")
 @click.option("--image-size", type=click.IntRange(1), metavar="PIXELS", help="[default: 32, or the study's]")
 @click.option("--channels", type=click.IntRange(1), help="[default: 3, or the study's]")

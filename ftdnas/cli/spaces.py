@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from ftdnas.cli.names import Name
 from ftdnas.cli.options import json_option, tell
 from ftdnas.cli.progress import progress
 
@@ -39,7 +40,7 @@ def list_spaces(as_json: bool) -> None:
 
 
 @spaces.command()
-@click.argument("name")
+@click.argument("name", type=Name("space"))
 @json_option
 def show(name: str, as_json: bool) -> None:
     """What a space decides, and one architecture of it."""
@@ -52,7 +53,7 @@ def show(name: str, as_json: bool) -> None:
 
 
 @spaces.command()
-@click.option("--space", required=True, help="The search space.")
+@click.option("--space", type=Name("space"), required=True, help="The search space.")
 @click.option("--onnx", "folder", required=True, type=click.Path(path_type=Path, file_okay=False), help="Where to.")
 @click.option("--candidates", type=click.IntRange(1), default=24, show_default=True, help="How many, stratified.")
 @click.option("--image-size", type=click.IntRange(1), default=32, show_default=True, metavar="PIXELS")

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ftdnas.cli.options import columns, json_option, tell
+from ftdnas.cli.options import Group, columns, json_option, named, tell
 from ftdnas.cli.search import lines
 from ftdnas.cli.sets import agreed
-from ftdnas.ranking.study import StudyFolder, ranked_study, remove_study, study_folder
-from ftdnas.ranking.study import studies as all_studies
+
+if TYPE_CHECKING:
+    from ftdnas.ranking.study import StudyFolder
 
 HEADS = {
     "name": "study",
@@ -26,7 +27,7 @@ HEADS = {
 FIRST_LEFT_OUT = ("when", "on", "report", "tried")  # where the terminal is too narrow
 
 
-@click.group()
+@click.group(cls=Group)
 def studies() -> None:
     """The searches that were made in FTDNAS_HOME."""
 
@@ -35,27 +36,33 @@ def studies() -> None:
 @json_option
 def list_studies(as_json: bool) -> None:
     """Every study, the newest first: what was ranked, the best guess, whether it was held up to real training."""
+    from ftdnas.ranking.study import studies as all_studies
+
     found = [summary(folder) for folder in all_studies()]
     tell(as_json, found, table(found, columns()) if found else ["there is no study yet: ftdnas search makes one"])
 
 
 @studies.command()
-@click.argument("study")
+@named("study", "study")
 @click.option("--all", "everything", is_flag=True, help="Every candidate, and all that is known.")
 @json_option
 def show(study: str, everything: bool, as_json: bool) -> None:
     """What the search of a STUDY found, as it printed it then."""
+    from ftdnas.ranking.study import ranked_study
+
     _, ranking = ranked_study(study)
     tell(as_json, ranking.to_json(), lines(ranking, everything))
 
 
 @studies.command()
-@click.argument("names", metavar="STUDY...", nargs=-1, required=True)
+@named("study", "names", "STUDY...", nargs=-1, required=True)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--storage", metavar="URL", envvar="FTDNAS_STORAGE", help="The database, where the search named one.")
 @json_option
 def remove(names: Sequence[str], yes: bool, storage: str | None, as_json: bool) -> None:
     """Delete studies with their scores, reports and finished networks; real trainings are kept for others."""
+    from ftdnas.ranking.study import ranked_study, remove_study, study_folder
+
     folders = [study_folder(name) for name in dict.fromkeys(names)]
     for folder in folders:
         if not folder.path.is_dir():

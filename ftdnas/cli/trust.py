@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 SHOWN = 10  # of the best
 
 
-@command(TruthRequest)
+@command(
+    TruthRequest,
+    examples=(
+        "ftdnas truth first --epochs 10 --seeds 2 --name ten",
+        "ftdnas truth --dataset digits --space convnet --sample 24",
+    ),
+)
 def truth(request: TruthRequest, listener: Listener) -> tuple[Any, list[str]]:
     """Train architectures on all real images: the truth that rankings are held up to.
 
@@ -32,7 +38,7 @@ def truth(request: TruthRequest, listener: Listener) -> tuple[Any, list[str]]:
     return {"name": name, **told}, describe(name, made)
 
 
-@command(TrustRequest)
+@command(TrustRequest, examples=("ftdnas trust first", "ftdnas trust first --epochs 10 --seeds 3"))
 def trust(request: TrustRequest, listener: Listener) -> tuple[Any, list[str]]:
     """Which network to take, and how far to trust the ranking: truth and report in one.
 
@@ -44,7 +50,7 @@ def trust(request: TrustRequest, listener: Listener) -> tuple[Any, list[str]]:
     return _told(run_trust(request, listener), request.all)
 
 
-@command(ReportRequest)
+@command(ReportRequest, examples=("ftdnas report first", "ftdnas report first --truth ten --out by-ten"))
 def report(request: ReportRequest, listener: Listener) -> tuple[Any, list[str]]:  # noqa: ARG001
     """Which network to take, and how far a STUDY's ranking can be trusted, beside every baseline.
 
@@ -55,7 +61,13 @@ def report(request: ReportRequest, listener: Listener) -> tuple[Any, list[str]]:
     return _told(run_report(request), request.all)
 
 
-@command(CheckRequest)
+@command(
+    CheckRequest,
+    examples=(
+        "ftdnas check --space convnet --set digits",
+        "ftdnas check --space nasbench201 --dataset cifar10 --proxy az_nas",
+    ),
+)
 def check(request: CheckRequest, listener: Listener) -> tuple[Any, list[str]]:
     """Before a search: is the proxy worth it on these images and this space?
 
@@ -79,7 +91,13 @@ def _told(written: Written, whole: bool) -> tuple[Any, list[str]]:
     return read_json(written.page.with_name("report.json"), "make it again"), lines
 
 
-@command(AdviseRequest)
+@command(
+    AdviseRequest,
+    examples=(
+        "ftdnas advise --space convnet --set digits",
+        "ftdnas advise --space nasbench201 --dataset cifar10 --candidates 200",
+    ),
+)
 def advise(request: AdviseRequest, listener: Listener) -> tuple[Any, list[str]]:
     """What each way to a choice costs on this device, from a few timed steps: distil and screen, race, train all."""
     from ftdnas.ranking.advice import describe_advice

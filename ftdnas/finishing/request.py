@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from distill.recipe import TrainingRecipe
 from ftdnas.runtime.options import option
@@ -18,15 +19,16 @@ class FinishRequest(Counted, Seeded, InProcesses, OnImages):
     `pretrained_lr`, on images resized to `pretrained_size`.
     """
 
-    study: str | None = option(None, "Whose best are finished.", metavar="STUDY", argument=True)
+    FIRST: ClassVar = ("top", "epochs", "architectures")
+    study: str | None = option(None, "Whose best are finished.", metavar="STUDY", flags="--study", argument=True)
     architectures: tuple[str, ...] = option(
         (), "Finish this; repeatable.", metavar="ARCH", flags="--architecture -a", free=True
     )
     top: int = option(5, "How many of the study's best.", least=1, counts="top")
     epochs: int | None = option(None, "On all real images (default: the recipe's).", least=1, counts="epochs")
-    lr: float | None = option(None, "Learning rate (default: the recipe's).", above=0, most=1000)
+    lr: float | None = option(None, "Learning rate (default: the recipe's).", above=0, most=1000, group="Training")
     recipe: str | TrainingRecipe | None = option(
-        None, "Whose evaluation.full trains them (default: the data's).", metavar="NAME|FILE"
+        None, "Whose evaluation.full trains them (default: the data's).", metavar="NAME|FILE", group="Training"
     )
     pretrained_weights: Path | None = option(
         None,
@@ -39,7 +41,7 @@ class FinishRequest(Counted, Seeded, InProcesses, OnImages):
     from_server: str | None = option(
         None, "Fetch the STUDY's ranking from this server first.", metavar="URL", flags="--from", local=True
     )
-    no_onnx: bool = option(False, "Write no ONNX file.")
+    no_onnx: bool = option(False, "Write no ONNX file.", group="Output")
 
     def __post_init__(self) -> None:
         if self.from_server is not None and self.study is None:

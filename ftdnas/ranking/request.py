@@ -45,6 +45,7 @@ def rate(text: str) -> float | str:
 class OnSpace:
     """Which candidates."""
 
+    FIRST: ClassVar = ("space", "set", "candidates")
     space: str = option("", f"See ftdnas spaces list; or file.py:function (default: {SPACE}).")
     set: str | None = option(None, "The synthetic set (default: the newest in the library).", metavar="NAME|FILE")
     where: tuple[str, ...] = option(
@@ -67,8 +68,10 @@ class Screened(Seeded, InProcesses, OnImages, OnSpace):
     `screening`: all of that training at once, instead of the fields that choose a part of it.
     """
 
-    GROUP: ClassVar = 1
-    proxy: str | None = option(None, "How candidates are scored (default: by the space).", metavar="NAME", free=True)
+    GROUP: ClassVar = "Training"
+    proxy: str | None = option(
+        None, "How candidates are scored (default: by the space).", metavar="NAME", free=True, group="What"
+    )
     epochs: int | None = option(None, "On the set (default: by the space).", least=1, counts="epochs")
     steps: int | None = option(None, "Of SGD on the set, instead of epochs.", least=1, counts="steps")
     lr: float | Literal["set"] | None = option(
@@ -81,7 +84,7 @@ class Screened(Seeded, InProcesses, OnImages, OnSpace):
         None, "Screen smaller networks, where the space has them.", flags="--shrink/--full-size"
     )
     pixels: int | None = option(None, "Average the images down to this side for screening.", least=1, counts="pixels")
-    seeds: int | None = option(None, "Trainings of each candidate.", least=1, counts="seeds")
+    seeds: int | None = option(None, "Trainings of each candidate.", least=1, counts="seeds", group="How many")
     precision: Literal["float32", "ieee", "bfloat16"] | None = option(
         None, "Of screening trainings [default: float32]; bfloat16 is quick on a CPU with units for it."
     )
@@ -137,6 +140,7 @@ class SearchRequest(Counted, Joined, Screened):
         "Time: for screening; for all, with --dataset and neither --set, --proxy nor --candidates.",
         metavar="TIME",
         parse=duration_text,
+        group="How many",
     )
     sampler: str = option("stratified", "exhaustive, random, tpe, nsga2, gp, nni-tpe ...")
     among: Path | None = option(None, "Stratify over this truth table.", local=True)
@@ -145,17 +149,17 @@ class SearchRequest(Counted, Joined, Screened):
     objectives: tuple[Literal["params", "flops", "latency"], ...] = option(
         (), "A cost beside the score.", flags="--objective"
     )
-    max_params: int | None = option(None, "Hard limit, before anything is trained.", least=1)
-    max_flops: int | None = option(None, "The same, of one forward pass.", least=1)
-    max_latency_ms: float | None = option(None, "Measured here, or by the table.", above=0)
-    latency_table: Path | None = option(None, "CSV architecture,latency_ms.", local=True)
-    calibrate: int = option(24, "Real trainings of a hybrid.", least=4, counts="calibrate")
+    max_params: int | None = option(None, "Hard limit, before anything is trained.", least=1, group="Limits")
+    max_flops: int | None = option(None, "The same, of one forward pass.", least=1, group="Limits")
+    max_latency_ms: float | None = option(None, "Measured here, or by the table.", above=0, group="Limits")
+    latency_table: Path | None = option(None, "CSV architecture,latency_ms.", local=True, group="Limits")
+    calibrate: int = option(24, "Real trainings of a hybrid.", least=4, counts="calibrate", group="How many")
     study: str | None = option(None, "Name of the study (default: made of set, space and settings).", metavar="NAME")
-    executor: Literal["local", "ray"] = option("local", "What runs the processes.", local=True)
+    executor: Literal["local", "ray"] = option("local", "What runs the processes.", local=True, group="Machine")
     ray_address: str | None = option(
-        None, "Of a running cluster; the set and images travel to it.", metavar="ADDRESS", local=True
+        None, "Of a running cluster; the set and images travel to it.", metavar="ADDRESS", local=True, group="Machine"
     )
-    all: bool = option(False, "Print every candidate, and all that is known.")
+    all: bool = option(False, "Print every candidate, and all that is known.", group="Output")
     names: tuple[str, ...] = ()
     truth: TrainingRecipe | None = None
     truth_seeds: tuple[int, ...] = (0,)

@@ -20,6 +20,7 @@ from ftdnas.proxies.promotion import Promotion
 from ftdnas.proxies.rank_sum import guide_of
 from ftdnas.ranking.plan import Plan
 from ftdnas.runtime.rows import Row
+from ftdnas.sets.images import Source
 from search_spaces.base import SPACES, parse_architecture
 
 
@@ -104,7 +105,9 @@ class Ranking:
 
     def truth(self) -> tuple[str, Truth] | None:
         """(name, what it knows) of the truth on the study's images that counts, where there is one."""
-        return known_truth(str(self.settings.get("data")), [candidate.architecture for candidate in self.candidates])
+        names = [candidate.architecture for candidate in self.candidates]
+        source = Source.from_json(self.settings.get("source") or {})
+        return known_truth(str(self.settings.get("data")), names, source.metric)
 
     def standing(self, count: int) -> dict[str, Any]:
         """What the card of a finished network says of the first places, as JSON."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from ftdnas.ranking.request import Screened
 from ftdnas.runtime.options import option
@@ -25,6 +26,7 @@ def column(text: str) -> tuple[str, str]:
 class RealTraining:
     """How architectures are trained on all real images."""
 
+    GROUP: ClassVar = "Training"
     recipe: str | None = option(
         None, "Whose evaluation.full it is (default: the set's or data's).", metavar="NAME|FILE"
     )
@@ -35,9 +37,10 @@ class RealTraining:
 class TruthRequest(Counted, RealTraining, Joined, Seeded, InProcesses, OnImages):
     """Train the candidates of a study, or of a space, on all real images."""
 
-    study: str | None = option(None, "Train the candidates of this study.", metavar="NAME")
+    FIRST: ClassVar = ("epochs", "seeds", "name")
+    study: str | None = option(None, "Whose candidates are trained.", metavar="STUDY", flags="--study", argument=True)
     space: str = option("convnet", "Without a study: stratified candidates of it.")
-    sample: int = option(24, "How many of the space.", least=2, counts="candidates")
+    sample: int = option(24, "How many of the space.", least=2, counts="candidates", group="How many")
     where: tuple[str, ...] = option(
         (), "Only these choices of the space; repeatable.", metavar="KEY=VALUE,VALUE", free=True
     )
@@ -47,7 +50,7 @@ class TruthRequest(Counted, RealTraining, Joined, Seeded, InProcesses, OnImages)
 
     def __post_init__(self) -> None:
         if self.study is None and self.dataset is None:
-            raise ValueError("which images? --dataset NAME, or --study NAME for those of a study")
+            raise ValueError("which images? ftdnas truth STUDY for those of a study, or --dataset NAME")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +61,8 @@ class CheckRequest(RealTraining, Screened):
         None, "24 to 40 (default: 32), stratified.", least=2, metavar="N", counts="candidates"
     )
     compare: tuple[str, ...] = option(("all",), "Baselines.", metavar="PROXY", free=True)
-    real_epochs: int = option(5, "Of real training: shortened.", least=1, counts="epochs")
-    real_seeds: int = option(1, "Real trainings of each candidate.", least=1, counts="seeds")
+    real_epochs: int = option(5, "Of real training: shortened.", least=1, counts="epochs", group="Training")
+    real_seeds: int = option(1, "Real trainings of each candidate.", least=1, counts="seeds", group="How many")
     study: str | None = option(None, "Name of the study that it leaves.", metavar="NAME")
 
     def __post_init__(self) -> None:
@@ -72,22 +75,20 @@ class CheckRequest(RealTraining, Screened):
 class TrustRequest(RealTraining, Joined, InProcesses, WithRoot):
     """Train a study's candidates for real, and report which to take and how far its ranking can be trusted."""
 
-    study: str = option(None, "Whose candidates they are.", metavar="STUDY", flags="--study", argument=True)
+    FIRST: ClassVar = ("epochs", "seeds", "all")
+    study: str = option(None, "Whose candidates are trained.", metavar="STUDY", flags="--study", argument=True)
     epochs: int | None = option(
         None, "Of real training (default: as its last truth has, else the recipe's).", least=1, counts="epochs"
     )
     seeds: int = option(1, "Trainings of the first three; one of the others.", least=1, counts="seeds")
     all: bool = option(False, "Print every figure.")
 
-    def __post_init__(self) -> None:
-        if self.study is None:
-            raise ValueError("which study? ftdnas trust STUDY")
-
 
 @dataclass(frozen=True, kw_only=True)
 class ReportRequest(WithRoot):
     """How far a study's ranking can be trusted. `columns`: of a truth table, title -> column, shown beside it."""
 
+    FIRST: ClassVar = ("truth", "out", "all")
     study: str = option(None, "Whose ranking it is about.", metavar="STUDY", flags="--study", argument=True)
     truth: str | None = option(
         None, "From ftdnas truth, or a .csv or .parquet file (default: the study's longest).", metavar="NAME|TABLE"
@@ -98,9 +99,5 @@ class ReportRequest(WithRoot):
         None, "Of a table: shown beside.", metavar="TITLE=NAME", flags="--column", parse=column, local=True
     )
     out: Path | None = option(None, "Folder (default: the study's).", folder=True, local=True)
-    png: bool = option(False, "Write every chart as a PNG too.", local=True)
+    png: bool = option(False, "Write every chart as a PNG too.", local=True, group="Output")
     all: bool = option(False, "Print every figure.")
-
-    def __post_init__(self) -> None:
-        if self.study is None:
-            raise ValueError("which study? ftdnas report STUDY --truth NAME")

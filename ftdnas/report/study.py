@@ -94,7 +94,7 @@ def table_of(study: RankedStudy, truth: Truth | None) -> tuple[Table, list[str]]
         if len(names) < 3:
             raise ValueError(
                 f"{truth.title} knows {len(names)} of the study's {len(study.candidates)} candidates: train them "
-                f"(ftdnas truth --study {study.name})"
+                f"(ftdnas truth {study.name})"
             )
         if len(names) < len(study.candidates):
             notes.append(f"{len(study.candidates) - len(names)} candidates have no truth and are left out")

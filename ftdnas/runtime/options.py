@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 Request = TypeVar("Request")
 UNITS = {"": 60.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+GROUPS = ("", "What", "How many", "Limits", "Training", "Machine", "Data", "Output")  # of options, as they are shown
 _KEY = "option"  # of a field's metadata
 
 
@@ -27,8 +28,8 @@ class Option:
     `least`, `most`: the range, inclusive; `above`: exclusive. `parse`: makes the value of a text on a command line, or
     raises ValueError. `free`: the text may hold more than a name does, such as a proxy. `local`: only for a command
     that runs here, such as a path; a server decides it itself. `counts`: which limit of a server it is held to.
-    `flags`: instead of the one made of the name, with spaces between. `argument`: given
-    without a flag. `folder`: the path is one, else a file.
+    `flags`: instead of the one made of the name, with spaces between. `argument`: given without a flag, or with the
+    `flags` that it has. `folder`: the path is one, else a file. `group`: of `GROUPS`, instead of its class's GROUP.
     """
 
     help: str
@@ -44,11 +45,15 @@ class Option:
     counts: str | None = None
     argument: bool = False
     folder: bool = False
+    group: str | None = None
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A field of a request. `kind` is its type without None, of one of them where it is `many`; `may_be_none`."""
+    """A field of a request. `kind` is its type without None, of one of them where it is `many`; `may_be_none`.
+
+    `group`: of `GROUPS`; the first, which has no title, holds what matters first.
+    """
 
     name: str
     kind: Any
@@ -56,6 +61,7 @@ class Asked:
     may_be_none: bool
     default: Any
     option: Option
+    group: str
 
     @property
     def choices(self) -> tuple[Any, ...]:
@@ -77,13 +83,13 @@ def option(default: Any, help: str, **facts: Any) -> Any:
 
 
 def asked_of(request: type) -> list[Asked]:
-    """What a request may be asked, in the order to show it: what several commands share, by its GROUP, comes last."""
+    """What a request may be asked, in the order to show it: what its FIRST names, then the other `GROUPS`."""
     owners = {name: owner for owner in reversed(request.__mro__) for name in vars(owner).get("__annotations__", {})}
+    first: Sequence[str] = getattr(request, "FIRST", ())
     fields = [field for field in dataclasses.fields(request) if _KEY in field.metadata]
-    return [
-        _asked(field, owners[field.name])
-        for field in sorted(fields, key=lambda field: vars(owners[field.name]).get("GROUP", 0))
-    ]
+    asked = [_asked(field, owners[field.name], field.name in first) for field in fields]
+    place = {name: number for number, name in enumerate(first, start=1)}  # after an argument
+    return sorted(asked, key=lambda one: (GROUPS.index(one.group), place.get(one.name, 0)))
 
 
 def request_of(kind: type[Request], values: Mapping[str, Any]) -> Request:
@@ -128,12 +134,14 @@ def size(text: str) -> int:
     return int(float(match.group(1)) * 2 ** {"M": 20, "G": 30}[match.group(2).upper()])
 
 
-def _asked(field: dataclasses.Field[Any], owner: type) -> Asked:
+def _asked(field: dataclasses.Field[Any], owner: type, first: bool) -> Asked:
+    option: Option = field.metadata[_KEY]
     kind = eval(str(field.type), vars(sys.modules[owner.__module__]))  # ours, as written in the class
     parts = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
     known = [part for part in parts if part is not type(None) and not dataclasses.is_dataclass(part)]
     kind = Union[tuple(known)]  # noqa: UP007  # of however many there are
-    many = get_origin(kind) is tuple and field.metadata[_KEY].parse is None
+    many = get_origin(kind) is tuple and option.parse is None
+    group = "" if first or option.argument else option.group or vars(owner).get("GROUP", "What")
     return Asked(
-        field.name, get_args(kind)[0] if many else kind, many, type(None) in parts, field.default, field.metadata[_KEY]
+        field.name, get_args(kind)[0] if many else kind, many, type(None) in parts, field.default, option, group
     )

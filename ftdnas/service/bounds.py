@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ftdnas.candidates.ids import resolved
 from ftdnas.finishing.request import FinishRequest
 from ftdnas.ranking.request import Screened
-from ftdnas.runtime.home import folder_name, home
+from ftdnas.runtime.home import home
 from ftdnas.runtime.options import asked_of
 from ftdnas.sets.library import Library
 from ftdnas.sets.request import METHODS, DistilRequest, setting_texts
@@ -166,8 +166,6 @@ def _check_distillation(request: DistilRequest, bounds: Bounds) -> None:
         recipes = [choose_recipe(bounds.datasets()[request.dataset], request.ipc, gpu)[0] for gpu in (False, True)]
     for recipe in recipes:
         _check_recipe(override(recipe, setting_texts(request.settings)), bounds)
-    if request.name is not None:
-        folder_name("set", request.name)
 
 
 def _check_recipe(recipe: Recipe, bounds: Bounds) -> None:

@@ -79,21 +79,26 @@ def chosen_recipe(request: ExpertsRequest, listener: Listener = ignore) -> Recip
 def distil(request: DistilRequest, listener: Listener = ignore) -> Distilled:
     """Make the set, or go on with it where it was interrupted, or find it finished.
 
-    Raises LookupError for an unknown method, ValueError for settings that cannot be used and for a set that another
-    process is making, and what loading the images raises.
+    Found under another name than the one asked for, it is copied to that. Raises LookupError for an unknown method,
+    ValueError for settings that cannot be used and for a set that another process is making, and what loading the
+    images raises.
     """
     begun = time.perf_counter()
     job = prepare_distillation(request, listener)
     folder = RunFolder(home() / "runs" / job.identity)
     library = Library()
     with folder.locked():
-        finished = _finished(folder, job.identity, library)
-        if finished is not None:
-            name, path, synthetic = finished
-            listener(Progress("distill", 1, 1, message=f"{name} was made before with these settings"))
-            return Distilled(name, path, synthetic, new=False, seconds=0.0)
+        finished = _finished(folder, job.identity, library, request.name)
         if request.name is not None:
             _check_name(request.name, job.identity, library)
+        if finished is not None:
+            name, path, synthetic = finished
+            said = f"{name} was made before with these settings"
+            if request.name not in (None, name):
+                name, path = str(request.name), library.add(synthetic, request.name)
+                said += f": {name} is a copy of it"
+            listener(Progress("distill", 1, 1, message=said))
+            return Distilled(name, path, synthetic, new=False, seconds=0.0)
         machine = _settled(request, folder, listener)
         run = _run(request, machine.device, folder.checkpoints, listener)
         announce(job, run)
@@ -161,7 +166,7 @@ def prepare_distillation(request: ExpertsRequest, listener: Listener = ignore) -
         _, height, width = data.image_shape
         raise ValueError(
             f"the backbone {architecture.name} cannot carry images of {height} x {width} pixels: {obstacle} "
-            "(--set backbone=... or --image-size)"
+            "(--override backbone=... or --image-size)"
         )
 
     def network() -> Any:
@@ -237,11 +242,14 @@ def _run(request: ExpertsRequest, device: str, folder: Path, listener: Listener)
     )
 
 
-def _finished(folder: RunFolder, identity: str, library: Library) -> tuple[str, Path, SyntheticSet] | None:
-    name = folder.finished()
-    if name is None or not _is_ours(name, identity, library):
-        return None  # removed since, and perhaps the name is another set's by now: it is made again
-    return name, library.path(name), library.load(name)
+def _finished(
+    folder: RunFolder, identity: str, library: Library, wanted: str | None
+) -> tuple[str, Path, SyntheticSet] | None:
+    ended = folder.finished()
+    for name in (wanted, ended):
+        if ended is not None and name is not None and _is_ours(name, identity, library):
+            return name, library.path(name), library.load(name)
+    return None  # removed since, and perhaps the name is another set's by now: it is made again
 
 
 def _is_ours(name: str, identity: str, library: Library) -> bool:

@@ -89,11 +89,11 @@ def override(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
         key, equals, text = setting.partition("=")
         key = key.strip()
         if not equals or not key:
-            raise ValueError(f"--set {setting}: write section.key=value, for example matching.outer_steps=400")
+            raise ValueError(f"--override {setting}: write section.key=value, for example matching.outer_steps=400")
         nested: Any = _value(text.strip())
         for part in reversed(key.split(".")):
             nested = {part: nested}
-        recipe = _merged(recipe, nested, "", f"--set {setting}")
+        recipe = _merged(recipe, nested, "", f"--override {setting}")
     return check(recipe)
 
 
@@ -139,7 +139,7 @@ def check(recipe: Recipe) -> Recipe:
     if recipe.matching.lr_images_grid and not recipe.data.validation:
         raise ValueError(
             "matching.lr_images_grid is chosen on validation images, and data.validation = 0 keeps none: "
-            "hold some back, or --set 'matching.lr_images_grid=[]'"
+            "hold some back, or --override 'matching.lr_images_grid=[]'"
         )
     if recipe.evaluation.full.lr is None:
         raise ValueError("evaluation.full.lr is none, but real images come with no learned step size: give a number")

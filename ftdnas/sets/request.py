@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from distill.recipe import Recipe, TrainingRecipe
 from ftdnas.runtime.options import duration_text, option, seconds, size
+from ftdnas.sets.library import check_name
 
 if TYPE_CHECKING:
     from ftdnas.sets.images import Source
@@ -50,7 +51,7 @@ def words(text: str) -> tuple[str, ...]:
 class WithRoot:
     """Where known data sets are."""
 
-    GROUP: ClassVar = 4
+    GROUP: ClassVar = "Data"
     data_root: Path | None = option(
         None,
         "Folder with NAME/train.parquet of known data sets; also FTDNAS_DATA.",
@@ -64,7 +65,7 @@ class WithRoot:
 class OnImages(WithRoot):
     """Which real images: a data set and how it is brought in; None leaves the choice to the recipe."""
 
-    GROUP: ClassVar = 4
+    GROUP: ClassVar = "Data"
     dataset: str | None = option(
         None, "A known data set, folder:PATH or parquet:PATH (default: the set's own).", metavar="NAME"
     )
@@ -102,7 +103,7 @@ class OnImages(WithRoot):
 class Counted:
     """How accuracies are counted."""
 
-    GROUP: ClassVar = 3
+    GROUP: ClassVar = "Data"
     metric: Literal["accuracy", "balanced"] | None = option(
         None, "balanced: every class counts the same (default: the study's, else accuracy)."
     )
@@ -112,7 +113,7 @@ class Counted:
 class OnMachine:
     """What computes."""
 
-    GROUP: ClassVar = 3
+    GROUP: ClassVar = "Machine"
     device: Literal["auto", "cpu", "cuda"] = option("auto", "What computes.", local=True)
     threads: int | None = option(None, "CPU threads (default: one per core).", least=1, local=True)
 
@@ -121,7 +122,7 @@ class OnMachine:
 class InProcesses(OnMachine):
     """How many processes work side by side."""
 
-    GROUP: ClassVar = 3
+    GROUP: ClassVar = "Machine"
     jobs: int | None = option(None, "Processes, of one thread each (default: --threads).", least=1, local=True)
 
     @property
@@ -133,7 +134,7 @@ class InProcesses(OnMachine):
 class Joined:
     """Work that several processes or machines share."""
 
-    GROUP: ClassVar = 2
+    GROUP: ClassVar = "Machine"
     storage: str | None = option(
         None,
         "Of the study (default: SQLite in FTDNAS_HOME; postgresql://...).",
@@ -142,7 +143,9 @@ class Joined:
         local=True,
     )
     join: bool = option(False, "Work on it beside other processes or machines.", local=True)
-    time_limit_per_candidate: str | None = option(None, "For one evaluation.", metavar="TIME", parse=duration_text)
+    time_limit_per_candidate: str | None = option(
+        None, "For one evaluation.", metavar="TIME", parse=duration_text, group="Limits"
+    )
 
     @property
     def limit_s(self) -> float | None:
@@ -153,7 +156,6 @@ class Joined:
 class Seeded:
     """Whose draws are repeatable."""
 
-    GROUP: ClassVar = 2
     seed: int = option(0, "Of every draw.", least=0, counts="seed")
 
 
@@ -161,26 +163,28 @@ class Seeded:
 class ExpertsRequest(OnMachine, OnImages):
     """The expert trajectories of a distillation. `recipe`: a shipped one, a file, or a recipe itself."""
 
+    FIRST: ClassVar = ("dataset", "recipe", "ipc")
     dataset: str = option("digits", "A known data set, folder:PATH or parquet:PATH.", metavar="NAME")
     ipc: int | None = option(None, "Images per class (default: the recipe's, mostly 10).", least=1, counts="ipc")
     method: str = option("ftd", f"{', '.join(METHODS)}; experts are those of ftd and mtt.")
     recipe: str | Recipe | None = option(None, RECIPE_HELP, metavar="NAME|FILE")
     settings: Mapping[str, Any] | None = option(
-        None, SETTINGS_HELP, metavar="SECTION.KEY=VALUE", flags="--set", parse=pair
+        None, SETTINGS_HELP, metavar="SECTION.KEY=VALUE", flags="--override", parse=pair
     )
     memory: int | None = option(
-        None, "To keep to, such as 4G: minibatches are cut.", metavar="SIZE", parse=size, local=True
+        None, "To keep to, such as 4G: minibatches are cut.", metavar="SIZE", parse=size, local=True, group="Limits"
     )
     compiled: bool | None = option(
-        None, "By torch.compile (default: where it pays).", flags="--compile/--eager", local=True
+        None, "By torch.compile (default: where it pays).", flags="--compile/--eager", local=True, group="Machine"
     )
     seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class DistilRequest(ExpertsRequest):
-    """Make a synthetic set."""
+    """Make a synthetic set. Raises ValueError for a name that no set can have."""
 
+    FIRST: ClassVar = ("dataset", "ipc", "name")
     name: str | None = option(None, "Of the set in the library (default: made of what it is).")
     init: Literal["photos", "noise", "mean"] | None = option(
         None,
@@ -189,20 +193,25 @@ class DistilRequest(ExpertsRequest):
     )
     seed: int = option(0, "Of every draw.", least=0, counts="seed")
 
+    def __post_init__(self) -> None:
+        if self.name is not None:
+            check_name(self.name)
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateRequest(OnMachine, OnImages):
     """What is asked of a set: its name in the library, or a path."""
 
-    set: str = option(None, "", metavar="SET", argument=True)
+    FIRST: ClassVar = ("against", "networks", "seeds")
+    set: str = option(None, "Which set: its name, or a file.", metavar="SET", flags="--set", argument=True)
     networks: tuple[str, ...] = option(
         (), "Architecture to train (default: the set's backbone).", flags="--network", free=True
     )
     against: str = option("", "random, herding, kmeans, full: real images beside it.", metavar="KIND,...", free=True)
     seeds: int = option(5, "Trainings of each.", least=1, counts="seeds")
-    recipe: str | None = option(None, RECIPE_HELP, metavar="NAME|FILE")
+    recipe: str | None = option(None, RECIPE_HELP, metavar="NAME|FILE", group="Training")
     settings: Mapping[str, Any] | None = option(
-        None, SETTINGS_HELP, metavar="SECTION.KEY=VALUE", flags="--set", parse=pair
+        None, SETTINGS_HELP, metavar="SECTION.KEY=VALUE", flags="--override", parse=pair, group="Training"
     )
 
 
@@ -217,6 +226,7 @@ class ImportRequest(OnImages):
     labels are logits, not distributions (DATM publishes such).
     """
 
+    FIRST: ClassVar = ("name", "labels", "lr")
     images: Path = option(None, "", metavar="PATH", parse=Path, argument=True)
     name: str | None = option(None, "What to call it (default: made of data set, ipc, method and identity).")
     labels: Path | None = option(None, "The labels' .pt file.")

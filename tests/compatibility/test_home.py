@@ -25,16 +25,18 @@ from ftdnas.runtime.home import home as home_folder
 from ftdnas.sets.library import Library
 
 HERE = Path(__file__).parent
+SETTINGS = [
+    *("preprocess=zca", "backbone=convnet:width=32,depth=1", "experts.num_experts=2"),
+    *("matching.max_start_epoch=1", "matching.expert_epochs=1", "matching.syn_steps=2"),
+    *("matching.outer_steps=2", "matching.validate_every=2"),
+    *("evaluation.validation.epochs=2", "evaluation.train.epochs=2", "evaluation.full.epochs=1"),
+]
 TINY = [
     *("--dataset", "digits", "--recipe", "quick", "--threads", "1", "--eager"),
-    *("--set", "preprocess=zca", "--set", "backbone=convnet:width=32,depth=1", "--set", "experts.num_experts=2"),
-    *("--set", "matching.max_start_epoch=1", "--set", "matching.expert_epochs=1", "--set", "matching.syn_steps=2"),
-    *("--set", "matching.outer_steps=2", "--set", "matching.validate_every=2"),
-    *("--set", "evaluation.validation.epochs=2", "--set", "evaluation.train.epochs=2"),
-    *("--set", "evaluation.full.epochs=1"),
+    *(word for setting in SETTINGS for word in ("--override", setting)),
 ]
 SIX_STEPS = ["matching.outer_steps=6", "matching.checkpoint_every=2", "matching.validate_every=3"]
-INTERRUPTED = [*TINY, "--seed", "1", *(word for setting in SIX_STEPS for word in ("--set", setting))]
+INTERRUPTED = [*TINY, "--seed", "1", *(word for setting in SIX_STEPS for word in ("--override", setting))]
 FEW = ["--set", "small", "--where", "width=32", "--where", "depth=1", "--candidates", "8", "--epochs", "2"]
 FEW += ["--jobs", "1", "--calibrate", "8"]
 # More notes; what several proxies share is counted once; the dead stand last, and candidates have ids.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from ftdnas.candidates.truth_table import Columns
 from ftdnas.finishing.card import Accuracy
 from ftdnas.finishing.request import FinishRequest
 from ftdnas.finishing.run import finish
+from ftdnas.ranking.study import ranked_study
 from ftdnas.sets.images import Source
 
 SMALL = "convnet:width=32,depth=1,norm=batch,activation=relu,pooling=avg"
@@ -56,7 +59,7 @@ def test_it_is_the_mean_of_the_classes_recalls() -> None:
     assert (low, high) == Accuracy.of(0.8, 36).interval  # 2 * 2 / (1 / 90 + 1 / 10)
 
 
-def test_a_truth_is_counted_by_class_and_never_mixed(uneven: ImageDataset) -> None:
+def test_a_truth_is_counted_by_class_and_never_mixed(uneven: ImageDataset, keep_ranking: Callable[..., Path]) -> None:
     plain = replace(uneven, metric="accuracy")
     trainings = RealTrainings.of(uneven, RECIPE, 1)
     assert trainings.title.startswith("balanced accuracy after 2 epochs")
@@ -79,6 +82,13 @@ def test_a_truth_is_counted_by_class_and_never_mixed(uneven: ImageDataset) -> No
         find_truth("uneven", "convnet", plain, [SMALL], Columns())
     assert known_truth(uneven.fingerprint, [SMALL]) is None
     assert known_truth(uneven.fingerprint, [SMALL], "balanced") is not None
+
+    for name, metric in (("counted", {"metric": "balanced"}), ("plain", {})):
+        keep_ranking(name, {SMALL: 1.0}, "late loss", data=uneven.fingerprint, source={"spec": "digits", **metric})
+    found = ranked_study("counted")[1].truth()
+    assert found is not None
+    assert (found[0], found[1].accuracy(SMALL)) == ("uneven", row["score"])
+    assert ranked_study("plain")[1].truth() is None
 
 
 def test_a_finish_is_counted_by_class(uneven: ImageDataset) -> None:

@@ -31,7 +31,7 @@ SMALL = {
 
 def small(**changes: object) -> list[str]:
     settings = {**SMALL, **{key.replace("__", "."): value for key, value in changes.items()}}
-    return ["--threads", "1", *(word for key, value in settings.items() for word in ("--set", f"{key}={value}"))]
+    return ["--threads", "1", *(word for key, value in settings.items() for word in ("--override", f"{key}={value}"))]
 
 
 def answer(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> Any:
@@ -99,8 +99,8 @@ def test_experts_alone(capsys: pytest.CaptureFixture[str]) -> None:
         (["--dataset", "cifar10", "--offline"], "cifar10"),
         (["--recipe", "quik"], "ftdnas: unknown recipe 'quik': did you mean quick?"),
         (
-            ["--set", "matching.outer_step=3"],
-            "ftdnas: --set matching.outer_step=3: unknown key matching.outer_step: did",
+            ["--override", "matching.outer_step=3"],
+            "ftdnas: --override matching.outer_step=3: unknown key matching.outer_step: did",
         ),
         (["--method", "ftdd"], "ftdnas: unknown method 'ftdd': choose from ftd, mtt"),
         (["--ipc", "0"], "ftdnas: Invalid value for '--ipc'"),
@@ -116,7 +116,7 @@ def test_what_cannot_be_done_is_one_line(
     arguments: list[str], line: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("FTDNAS_DATA", raising=False)
-    assert run(["distill", *arguments, "--set", "experts.num_experts=1", "--json"]) == 2
+    assert run(["distill", *arguments, "--override", "experts.num_experts=1", "--json"]) == 2
     captured = capsys.readouterr()
     assert line in captured.err
     assert captured.err.count("\n") == 1

@@ -13,7 +13,7 @@ from ftdnas.sets.making import distil
 from ftdnas.sets.recipes import load_recipe
 from ftdnas.sets.request import DistilRequest, EvaluateRequest
 
-SHORT = ["--set", "evaluation.train.epochs=5", "--set", "evaluation.validation.epochs=3", "--threads", "1"]
+SHORT = ["--override", "evaluation.train.epochs=5", "--override", "evaluation.validation.epochs=3", "--threads", "1"]
 
 
 @pytest.fixture

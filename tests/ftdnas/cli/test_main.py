@@ -51,7 +51,7 @@ def test_every_command_has_its_help(name: str, capsys: pytest.CaptureFixture[str
         (["distil"], "ftdnas: no command 'distil': did you mean distill?\n"),
         (["recipes", "show", "quik"], "ftdnas: unknown recipe 'quik': did you mean quick?, or give a .toml file\n"),
         (["recipes", "show", "no/such.toml"], "ftdnas: no recipe file no/such.toml\n"),
-        (["recipes", "show", "quick", "--set", "ipc=0"], "ftdnas: ipc is 0, not 1 or more\n"),
+        (["recipes", "show", "quick", "--override", "ipc=0"], "ftdnas: ipc is 0, not 1 or more\n"),
         (["recipes", "show"], "ftdnas: Missing argument 'NAME|FILE'.\n"),
         (["recipes", "list", "--jsn"], "ftdnas: No such option '--jsn'. Did you mean '--json'?\n"),
     ],

@@ -12,7 +12,7 @@ import click
 import pytest
 
 from ftdnas.cli.main import cli, load_command, run, run_job
-from ftdnas.cli.options import AS_OPTION, RequestCommand
+from ftdnas.cli.options import Flag, RequestCommand
 from ftdnas.cli.remote import JOBS, asked
 from ftdnas.finishing.request import FinishRequest
 from ftdnas.proxies.names import PROXIES
@@ -40,9 +40,8 @@ def command_of(kind: str) -> RequestCommand:
 def test_the_service_takes_what_the_command_line_takes(kind: str) -> None:
     command, properties = command_of(kind), KINDS[kind].model_json_schema()["properties"]
     here = {field.name for field in asked_of(command.request) if field.option.local}
-    options = {one.name: one for one in command.params if one.name != "as_json"}
-    names = {str(name).removeprefix(AS_OPTION) for name in options}
-    assert names - here == set(properties) - {"json_output"}
+    options = {one.name: one for one in command.params if one.name != "as_json" and not isinstance(one, Flag)}
+    assert set(options) - here == set(properties) - {"json_output"}
     assert KINDS[kind].request is command.request
     for field in asked_of(command.request):
         if field.name in here:
@@ -158,7 +157,7 @@ def test_what_is_given_is_sent_by_the_same_names(monkeypatch: pytest.MonkeyPatch
         "budget": "30m",
         "shrink": True,
     }
-    assert sent("distill", "--set", "ipc=1", "--set=experts.rho=0", "--ipc", "3") == {
+    assert sent("distill", "--override", "ipc=1", "--override=experts.rho=0", "--ipc", "3") == {
         "ipc": 3,
         "settings": {"ipc": "1", "experts.rho": "0"},
     }

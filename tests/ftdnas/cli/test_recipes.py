@@ -20,7 +20,7 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_what_show_prints_is_a_recipe_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["recipes", "show", "cpu", "--set", "ipc=50", "--set", "name=mine"]) == 0
+    assert run(["recipes", "show", "cpu", "--override", "ipc=50", "--override", "name=mine"]) == 0
     path = tmp_path / "anything.toml"
     path.write_text(capsys.readouterr().out)
     assert load_recipe(path) == dataclasses.replace(load_recipe("cpu"), ipc=50, name="mine")

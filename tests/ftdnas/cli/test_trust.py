@@ -99,6 +99,6 @@ def size(report: dict[str, Any], name: str) -> int:
 
 def test_wrong_input_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["trust"]) == WRONG_INPUT
-    assert "which study? ftdnas trust STUDY" in capsys.readouterr().err
+    assert "Missing argument 'STUDY'" in capsys.readouterr().err
     assert run(["trust", "none"]) == WRONG_INPUT
     assert "no study 'none' was ranked" in capsys.readouterr().err

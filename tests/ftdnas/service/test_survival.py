@@ -75,7 +75,7 @@ def locally(monkeypatch: pytest.MonkeyPatch, folder: Path, *commands: list[str])
 
 
 def distil_command(threads: int) -> list[str]:
-    changed = [f"--set={key}={value}" for key, value in TINY.items()]
+    changed = [f"--override={key}={value}" for key, value in TINY.items()]
     return ["distill", "--dataset=digits", "--recipe=quick", "--name=digits", f"--threads={threads}", *changed]
 
 

@@ -191,14 +191,26 @@ def test_names_are_looked_up_before_the_work() -> None:
     listener = Listener("experts", 1)
     with pytest.raises(ValueError, match="the library has a set mine"):
         distil(tiny(seed=2, name="mine"), listener)
-    with pytest.raises(ValueError, match="is no name for a set"):
-        distil(tiny(seed=2, name="../mine"), listener)
+    for name in ("../mine", "a b/c", ""):
+        with pytest.raises(ValueError, match="is no name for a set"):
+            tiny(name=name)
     with pytest.raises(LookupError, match="unknown method 'ftdd': choose from ftd"):
         distil(tiny(method="ftdd"), listener)
     with pytest.raises(ValueError, match="unknown augmentation 'twist'"):
         distil(tiny("matching.augment=twist"), listener)
     with pytest.raises(ValueError, match="cannot carry"):
         distil(tiny("backbone=convnet:width=32,depth=4"), listener)
+    # Made before under another name, it is copied; and taken as it is then.
+    for said in ("mine was made before with these settings: other is a copy of it", "other was made before"):
+        listener = Listener()
+        copied = distil(tiny("matching.outer_steps=1", name="other"), listener)
+        assert (copied.name, copied.path.stem, copied.new) == ("other", "other", False)
+        assert copied.synthetic.equal(made.synthetic)
+        assert copied.path.is_file()
+        assert any(message.startswith(said) for message in listener.messages)
+    distil(tiny("matching.outer_steps=1", seed=2, name="third"))
+    with pytest.raises(ValueError, match="the library has a set third"):
+        distil(tiny("matching.outer_steps=1", name="third"))
     # A kill may come between the set and the note that it is there.
     RunFolder(home() / "runs" / made.synthetic.provenance["run"]).begin(Machine("cpu", 1, {}))
     assert distil(tiny("matching.outer_steps=1", name="mine")).synthetic.equal(made.synthetic)
