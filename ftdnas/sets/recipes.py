@@ -34,7 +34,8 @@ _RANGES: dict[str, tuple[float, float, str]] = {
         ("lr", "lr_images", "lr_images_grid", "initial_step_size", "subset_lrs"), (math.ulp(0.0), math.inf, "above 0")
     ),
     **dict.fromkeys(("rho", "alpha", "lr_step_size", "weight_decay"), (0.0, math.inf, "0 or more")),
-    **dict.fromkeys(("momentum", "ema_decay"), (0.0, 1.0 - 1e-12, "from 0 up to, not including, 1")),
+    **dict.fromkeys(("momentum", "ema_decay", "label_smoothing"), (0.0, 1.0 - 1e-12, "from 0 up to, not including, 1")),
+    "warmup": (0.0, 1.0, "between 0 and 1, a fraction of the training"),
     "grid_steps": (0, _MOST, "0 or more"),
     "teachers": (0, 1000, "from 0 to 1,000"),
     "image_size": (4, 1024, "between 4 and 1024 pixels"),

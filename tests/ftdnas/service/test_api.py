@@ -145,6 +145,14 @@ def test_a_report_is_shown_under_the_policy_that_it_states(inside: Any) -> None:
     assert own.split("; ")[:2] == page_policy().split("; ")[:2] == ["default-src 'none'", "base-uri 'none'"]
 
 
+def test_a_study_without_a_report_leads_to_one_job_that_makes_it(inside: Any, keep_ranking: Any) -> None:
+    (keep_ranking("mine", {"convnet:depth=1": 1.0}, "late loss") / "study.json").write_text("{}")
+    page = inside.web.get("/studies/mine").text
+    assert '<a href="/new/trust?study=mine">train the candidates for real</a>' in page
+    form = inside.web.get("/new/trust?study=mine").text
+    assert re.search(r'<option[^>]*value="mine"[^>]*selected|<option[^>]*selected[^>]*>mine', form)
+
+
 NAMES = ["..%2fsets", "..%2f..%2fetc%2fpasswd", "%2e%2e", "a/b", ".hidden", "a\x00b", "x" * 300, "C:\\x", "~root"]
 
 
