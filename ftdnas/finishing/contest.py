@@ -1,7 +1,8 @@
 """Finalists trained for equal times on a part of the images, read on the rest; the learning rate and the teacher too.
 
-Early accuracy and final accuracy differ, so the time of the first round is short and that of the second long; and a
-searched network replaces a default one only where it is better by more than the images read can be wrong.
+Early accuracy and final accuracy differ: a small network is ahead of a large one that would overtake it with more time.
+So the larger default network stands for both unless it is shown worse, and a searched network replaces it only where it
+is better by more than the images read may be wrong, twice that where it is smaller.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ RATE = 0.06  # of SGD with momentum 0.9 and 64 images a step
 RATES = (0.02, 0.2)  # the two others that the best are tried with
 LONG = 2.0  # times a training of the second round takes one of the first
 BEST = 2  # finalists that reach the second round
+SHOWN = 2.0  # standard errors by which one accuracy is shown to differ from another
 FEWEST = 5  # epochs of a training that says something of a rate
 RECIPE = TrainingRecipe(
     epochs=200, lr=RATE, batch_size=64, schedule="cosine", augment="crop+flip", warmup=0.05, label_smoothing=0.1
@@ -101,25 +103,35 @@ class Contest:
         return [best, *others, *sorted(first, key=_order)]
 
     def _promoted(self, entries: Sequence[Entry]) -> list[Entry]:
-        """The best default network, and the best of the others; the better one first."""
-        living = sorted((entry for entry in entries if entry.accuracy is not None), key=_order)
-        if not living:
-            raise ValueError(f"no finalist could be trained: {entries[0].architecture}: {entries[0].error}")
-        default = next((one for one in living if one.architecture in self.defaults), None)
-        rest = [one for one in living if one is not default]
-        kept = [one for one in (default, *rest[: BEST - (default is not None)]) if one is not None]
-        return sorted(kept, key=_order)
+        """The default network and the best of the searched ones; the better one first."""
+        living = _living(entries)
+        default = self._default(living)
+        rest = [one for one in living if one is not default and (default is None or one.architecture in self.searched)]
+        return _living([*([default] if default else []), *rest[: BEST - (default is not None)]])
+
+    def _default(self, living: Sequence[Entry]) -> Entry | None:
+        """The largest default network that is not shown worse than a smaller one: with more time it gains more."""
+        defaults = [one for one in living if one.architecture in self.defaults]
+        for one in sorted(defaults, key=lambda one: -self.epoch_s[one.architecture]):
+            if (one.accuracy or 0.0) >= (defaults[0].accuracy or 0.0) - SHOWN * one.uncertainty:
+                return one
+        return None
 
     def _best(self, entries: Sequence[Entry]) -> Entry:
-        """The best of the second round; a default one unless another is better by more than a standard error."""
-        living = sorted((entry for entry in entries if entry.accuracy is not None), key=_order)
-        if not living:
-            raise ValueError(f"no finalist could be trained: {entries[0].architecture}: {entries[0].error}")
+        """The best of the second round, or the default one where nothing is better by more than may be chance.
+
+        A smaller network learns sooner, so it must be better by more.
+        """
+        living = _living(entries)
         default = next((one for one in living if one.architecture in self.defaults), None)
         if default is None:
             return living[0]
-        surely = (living[0].accuracy or 0.0) > (default.accuracy or 0.0) + default.uncertainty
-        return living[0] if surely else default
+        for one in living:
+            smaller = self.epoch_s[one.architecture] < self.epoch_s[default.architecture]
+            margin = (SHOWN if smaller else 1.0) * default.uncertainty
+            if one.architecture == default.architecture or (one.accuracy or 0) > (default.accuracy or 0) + margin:
+                return one
+        return default
 
     def _round(self, asked: Iterable[tuple[str, float, bool]], seconds: float, carry_out: CarryOut) -> list[Entry]:
         works = {one: self.training(*one, seconds) for one in asked}
@@ -150,6 +162,14 @@ def timed(
     recipe = replace(RECIPE, epochs=epochs, lr=lr, label_smoothing=smoothing)
     training = Training(name, learned, read, recipe, seed, code=parse_architecture(name).code)
     return FinalistTraining(training, folder / f"{training.key}.safetensors", threads, seconds)
+
+
+def _living(entries: Sequence[Entry]) -> list[Entry]:
+    """Those that have an accuracy, the best first. Raises ValueError where there is none."""
+    living = sorted((entry for entry in entries if entry.accuracy is not None), key=_order)
+    if not living:
+        raise ValueError(f"no finalist could be trained: {entries[0].architecture}: {entries[0].error}")
+    return living
 
 
 def _order(entry: Entry) -> float:

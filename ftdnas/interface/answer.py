@@ -45,9 +45,10 @@ SHARES: Mapping[str, float] = {"pretrained": 0.13, "free scores": 0.04, "short t
 REST = 0.93  # of what is left then is the winner's; test images are read and files written in what remains
 SMALL_SIDE = 12  # pixels; smaller images have no room for three stages
 LARGE_SIDE = 48  # pixels; larger ones are halved by the stem
-PER_MINUTE = 10  # candidates with a free score, in each minute of the budget and process
-MOST = 1000
+FREE_IMAGES = 150  # that the larger default network could train on in the time of a free score
+FREE = (12, 1000)  # free scores, at least and at most
 SHORT = 2.0  # epochs, on 2,000 images
+FEWEST = 4  # short trainings; where there is time for fewer there are none
 ENOUGH = 25.0  # epochs that the winner must have time for, on 2,000 images
 SEARCHED = 2  # finalists from the ranking
 
@@ -286,23 +287,20 @@ class Way:
         known = study_folder(str(self.request.study)).ranking()
         if known is not None:
             return known
-        free_name = f"{self.request.study}-free"
+        short = (
+            f"then {chosen['epochs']:g} real epochs for {chosen['short']}" if chosen["short"] else "no time for more"
+        )
         self.say(
-            f"free scores of {chosen['free']:,} networks, then {chosen['epochs']:g} real epochs for {chosen['short']} "
-            f"of them; none above {chosen['max_flops'] / 1e6:,.0f} MFLOPs, which would leave no time to train it"
+            f"free scores of {chosen['free']:,} networks, {short}; none above {chosen['max_flops'] / 1e6:,.0f} MFLOPs, "
+            "which would leave no time to train it"
         )
-        free = run_search(
-            replace(common, study=free_name, candidates=chosen["free"], proxy="params+jacob_cov"), self._heard
-        )
-        return run_search(
-            replace(
-                common,
-                names=tuple(free.best(chosen["short"])),
-                proxy=f"real:{chosen['epochs']:g}.accuracy",
-                truth=RECIPE,
-            ),
-            self._heard,
-        )
+        free = replace(common, candidates=chosen["free"], proxy="params+jacob_cov")
+        if not chosen["short"]:
+            return run_search(free, self._heard)
+        ranking = run_search(replace(free, study=f"{self.request.study}-free"), self._heard)
+        proxy = f"real:{chosen['epochs']:g}.accuracy"
+        names = tuple(ranking.best(chosen["short"]))
+        return run_search(replace(common, names=names, proxy=proxy, truth=RECIPE), self._heard)
 
     def _heard(self, progress: Progress) -> None:
         """What the searches inside say of themselves is in their files; their bars are shown."""
@@ -319,13 +317,14 @@ class Way:
         winner_s = self.ledger.left_s * 0.5 * self.jobs**0.5
         largest = flops(parse_architecture(self.defaults[1]), self.data.image_shape, self.data.num_classes)
         limit = int(largest * max(1.0, winner_s / room / epoch_s))
-        dearest_s = epoch_s * limit / largest * epochs
+        short = int(min(48, SHARES["short trainings"] * total * self.jobs / (epoch_s * limit / largest * epochs)))
+        free_s = FREE_IMAGES * timing[self.defaults[1]]
         return {
             "max_flops": min(limit, self.request.max_flops or limit),
             "room": room,
             "epochs": epochs,
-            "free": int(min(MOST, max(12, PER_MINUTE * self.jobs * total / 60))),
-            "short": int(min(48, max(4, SHARES["short trainings"] * total * self.jobs / dearest_s))),
+            "free": int(min(max(FREE[0], SHARES["free scores"] * total * self.jobs / free_s), FREE[1])),
+            "short": short if short >= FEWEST else 0,
             "timing": timing,
         }
 

@@ -99,7 +99,7 @@ def check(request: Any, bounds: Bounds) -> None:
     names = bounds.names()
     for asked in asked_of(type(request)):
         value = getattr(request, asked.name)
-        if value is None or asked.option.local:
+        if value in (None, "") or asked.option.local:
             continue
         if asked.name in names:
             _check_known(*names[asked.name], value)
@@ -109,7 +109,8 @@ def check(request: Any, bounds: Bounds) -> None:
     if isinstance(request, DistilRequest):
         _check_distillation(request, bounds)
     elif isinstance(request, Screened):
-        _check_screening(request, bounds)
+        if not request.whole:
+            _check_screening(request, bounds)
     elif request.study is not None:
         from ftdnas.ranking.study import ranked_study
 
@@ -119,7 +120,7 @@ def check(request: Any, bounds: Bounds) -> None:
     if isinstance(request, FinishRequest):
         for text in request.architectures:
             check_architecture(resolved(text, known, request.study) if request.study else text)
-    if getattr(request, "where", ()):
+    if getattr(request, "where", ()) and request.space:
         from ftdnas.ranking.plan import parse_restriction
         from search_spaces.base import find_space
 

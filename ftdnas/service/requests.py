@@ -63,6 +63,8 @@ class JobRequest(BaseModel):
         if not issubclass(self.request, Screened) or self.study is not None:  # type: ignore[attr-defined]
             return self
         told = self.model_dump()
+        asked: Screened = request_of(self.request, self._given())
+        told["space"] = asked.space or "whole"
         name = f"{told['set'] or told['dataset'] or 'study'}-{told['space']}-{digest(told, 6)}"
         return self.model_copy(update={"study": name[:100]})
 

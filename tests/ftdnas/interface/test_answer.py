@@ -24,7 +24,8 @@ ASKED = SearchRequest(dataset="digits", budget="10m", study="whole", jobs=1, thr
 @pytest.fixture(autouse=True)
 def short_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few candidates and epochs: the time is not used up, however slow the machine."""
-    monkeypatch.setattr(whole, "PER_MINUTE", 1)
+    monkeypatch.setattr(whole, "FREE", (12, 12))
+    monkeypatch.setattr(whole, "SHORT", 0.5)
     monkeypatch.setattr(whole, "SHARES", {**whole.SHARES, "short trainings": 0.001})
     monkeypatch.setattr(contest, "RECIPE", replace(contest.RECIPE, epochs=3))
 

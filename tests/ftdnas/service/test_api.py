@@ -405,6 +405,15 @@ def test_a_search_may_wait_for_its_set(inside: Any) -> None:
         assert queue.take(leases, {first.id}, "here", can_begin).kind == "search"
 
 
+def test_a_search_may_go_the_whole_way(inside: Any) -> None:
+    asked = {"dataset": "digits", "budget": "30m"}
+    job = inside.web.post("/api/v1/jobs/search", json=asked).json()
+    assert job["request"]["study"].startswith("digits-whole-")
+    assert "no synthetic set yet" in refused(
+        inside.web.post("/api/v1/jobs/search", json={"dataset": "digits", "proxy": "set.late_loss"}), 422
+    )
+
+
 @EITHER
 def test_who_lost_a_job_changes_it_no_more(inside: Any) -> None:
     queue = inside.server.queue
