@@ -41,10 +41,10 @@ from ftdnas.runtime.shared import Record, carry_out
 from search_spaces.base import flops, parse_architecture
 
 # Parts of the time; what a stage leaves goes to those after it.
-SHARES: Mapping[str, float] = {"pretrained": 0.13, "free scores": 0.04, "short trainings": 0.08, "finalists": 0.24}
+SHARES: Mapping[str, float] = {"pretrained": 0.13, "free scores": 0.04, "short trainings": 0.08, "finalists": 0.20}
 REST = 0.93  # of what is left then is the winner's; test images are read and files written in what remains
 SMALL_SIDE = 12  # pixels; smaller images have no room for three stages
-LARGE_SIDE = 48  # pixels; larger ones are halved by the stem
+LARGE_SIDE = 24  # pixels; larger ones are halved by the stem, which leaves room for twice the channels
 FREE_IMAGES = 150  # that the larger default network could train on in the time of a free score
 FREE = (12, 1000)  # free scores, at least and at most
 SHORT = 2.0  # epochs, on 2,000 images
@@ -152,9 +152,9 @@ class Way:
             return tuple(  # type: ignore[return-value]
                 f"convnet:width={width},depth=2,norm=batch,activation=relu,pooling=max" for width in (32, 64)
             )
-        stem = "half" if self.side >= LARGE_SIDE else "conv3"
+        stem, widths = ("half", (32, 64)) if self.side >= LARGE_SIDE else ("conv3", (16, 32))
         return tuple(  # type: ignore[return-value]
-            f"residual:width={width},depth1=1,depth2=1,depth3=1,stem={stem},block=basic,kernel=3" for width in (16, 32)
+            f"residual:width={width},depth1=1,depth2=1,depth3=1,stem={stem},block=basic,kernel=3" for width in widths
         )
 
     @property
