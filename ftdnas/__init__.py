@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ftdnas.candidates.training import score
     from ftdnas.interface.data import data, distill, load_set
-    from ftdnas.interface.study import open, search
+    from ftdnas.interface.study import answer, open, search
 
-__all__ = ["data", "distill", "load_set", "open", "score", "search"]
+__all__ = ["answer", "data", "distill", "load_set", "open", "score", "search"]
 
 _MODULES = {
+    "answer": "ftdnas.interface.study",
     "data": "ftdnas.interface.data",
     "distill": "ftdnas.interface.data",
     "load_set": "ftdnas.interface.data",

@@ -81,7 +81,7 @@ class Contest:
     def rates(self) -> tuple[float, ...]:
         """Tried beside the usual one: none where their trainings would end before they say anything."""
         long_s = LONG * self._unit_s(BEST + len(RATES))
-        return RATES if long_s >= FEWEST * max(self.epoch_s[name] for name in self.defaults) else ()
+        return RATES if long_s >= FEWEST * max(self.epoch_s[name] for name in self.finalists) else ()
 
     def _unit_s(self, second: int) -> float:
         long = math.ceil(second / self.jobs) + (self.taught is not None)

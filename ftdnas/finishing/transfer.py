@@ -73,14 +73,15 @@ def features(network: Adapted, split: Split, folder: Path, progressed: Progresse
 def _features(network: Adapted, split: Split) -> Tensor:
     kept: list[Tensor] = []
     hook = network.head.register_forward_pre_hook(lambda _, given: kept.append(given[0].flatten(1)))
-    examples = Examples(split.images, torch.from_numpy(split.labels.copy()), Preprocess("none", {}))
+    labels = torch.from_numpy(split.labels.copy()).to(network.mean.device)
+    examples = Examples(split.images, labels, Preprocess("none", {}))
     network.eval().to(memory_format=torch.channels_last)
     try:
         for rows in torch.split(torch.arange(len(split)), 32):
             network(examples.take(rows)[0].contiguous(memory_format=torch.channels_last))
     finally:
         hook.remove()
-    return torch.cat(kept)
+    return torch.cat(kept).cpu()
 
 
 def fit_transfer(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ftdnas.runtime.home import read_json, write_json
 
-BEAT_S = 5.0  # between two times that the time spent is written down
+BEAT_S = 5  # between two times that the time spent is written down
 
 
 class Ledger:
@@ -28,7 +31,8 @@ class Ledger:
             )
         self._content: dict[str, Any] = stored or {"asked": asked, "spent_s": 0.0, "stages": {}}
         self._before = float(self._content["spent_s"])
-        self._begun = self._kept = time.monotonic()
+        self._begun = time.monotonic()
+        self._writing = threading.Lock()
 
     @property
     def spent_s(self) -> float:
@@ -42,15 +46,32 @@ class Ledger:
     def resumed(self) -> bool:
         return self._before > 0
 
-    def beat(self) -> None:
-        """Write down the time spent, unless that was just done."""
-        if time.monotonic() - self._kept >= BEAT_S:
-            self.keep()
+    @contextlib.contextmanager
+    def watched(self, ticked: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Inside the block the time spent is written down every few seconds, and `ticked` is called every second."""
+        over = threading.Event()
+
+        def watch() -> None:
+            for second in itertools.count(1):
+                if over.wait(1.0):
+                    return
+                ticked()
+                if second % BEAT_S == 0:
+                    self.keep()
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            over.set()
+            watcher.join()
 
     def keep(self) -> None:
-        self._kept = time.monotonic()
-        self._content["spent_s"] = self.spent_s
-        write_json(self._path, self._content)
+        """Write everything down."""
+        with self._writing:
+            self._content["spent_s"] = self.spent_s
+            write_json(self._path, self._content)
 
     def chosen(self, stage: str, choose: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
         """What a stage is about to do, by `choose`, or as it was when the stage began."""
@@ -66,9 +87,12 @@ class Ledger:
         return found
 
     def _stored(self, stage: str, part: str, make: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
-        place = self._content["stages"].setdefault(stage, {})
-        if part not in place:
-            place[part] = dict(make())
+        known = self._content["stages"].get(stage, {})
+        if part not in known:
+            made = dict(make())
+            with self._writing:
+                known = self._content["stages"].setdefault(stage, {})
+                known[part] = made
             self.keep()
-        stored: Mapping[str, Any] = place[part]
+        stored: Mapping[str, Any] = known[part]
         return stored

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+import ftdnas
 from distill.run import Progress
 from ftdnas.cli.answer import WIDTH, describe
 from ftdnas.finishing import contest, pretrained, transfer
 from ftdnas.finishing.winner import Answer
 from ftdnas.interface import answer as whole
+from ftdnas.interface import teacher
 from ftdnas.interface.answer import answer
 from ftdnas.interface.ledger import Ledger
 from ftdnas.ranking.request import SearchRequest
@@ -77,7 +79,7 @@ def test_interrupted_and_given_again_it_ends_with_what_it_had() -> None:
     assert {"weights.safetensors", "card.json", "card.md"} <= {path.name for path in found.folder.iterdir()}
     assert "pip install 'ftdnas[pretrained]'" in " ".join(" ".join(describe(found)).split())
     short_enough(found)
-    again = answer(ASKED)
+    again = ftdnas.answer("digits", "10m", study="whole", jobs=1, threads=1)
     assert rows() == after
     assert again.card == found.card
     with pytest.raises(ValueError, match="was begun with another request"):
@@ -85,7 +87,7 @@ def test_interrupted_and_given_again_it_ends_with_what_it_had() -> None:
 
 
 def test_the_pretrained_network_is_beside_it_and_teaches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(whole, "SIDES", (32,))
+    monkeypatch.setattr(teacher, "SIDES", (32,))
     monkeypatch.setattr(transfer, "STRENGTHS", (0.01,))
     heard: list[Progress] = []
     found = answer(ASKED, heard.append)

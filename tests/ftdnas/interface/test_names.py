@@ -34,7 +34,9 @@ def test_no_module_hides_a_name_however_many_were_imported() -> None:
 
 
 def test_a_wrong_name_is_told_what_there_is() -> None:
-    with pytest.raises(AttributeError, match="has no 'serch': it has data, distill, load_set, open, score, search"):
+    with pytest.raises(
+        AttributeError, match="has no 'serch': it has answer, data, distill, load_set, open, score, search"
+    ):
         _ = ftdnas.serch
 
 
