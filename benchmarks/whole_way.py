@@ -112,7 +112,7 @@ def trained(images: Tensor, labels: Tensor, lr: float, seconds: float) -> nn.Mod
                 group["lr"] = lr * min(1, done / 0.05 + 0.05) * 0.5 * (1 + math.cos(math.pi * done))
             loss = F.cross_entropy(network(augmented(images[rows], draws)), labels[rows], label_smoothing=0.1)
             descent.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             descent.step()
     return network.eval()
 

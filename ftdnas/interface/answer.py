@@ -105,7 +105,7 @@ class Way:
         entries = self._contest(searched, teacher)
         winner, row = self._winner(entries[0], teacher)
         self.say("reading the test images, once")
-        rival, base = teacher and teacher.rival(), self.folder.parent / "finish"
+        rival, base = None if teacher is None else teacher.rival(), self.folder.parent / "finish"
         place, card = delivered(self.pool, winner, row, entries, searched.standing(SEARCHED), rival, base)
         scored, ranked = self.ledger.chosen("search", dict)["free"], len(searched.candidates)
         spent_s, study = self.ledger.spent_s, str(self.request.study)
