@@ -11,13 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from numpy.typing import NDArray
+from torch import Tensor
 
 from distill.images.datasets import ImageDataset, Split
 from distill.images.preprocess import Preprocess, fit_preprocess
 from distill.recipe import TrainingRecipe
 from distill.run import Listener, Progress, duration
 from distill.training.examples import Examples
+from distill.training.loop import probabilities
 from ftdnas.candidates.cost import TimedStep
 from ftdnas.candidates.handover import hand_over
 from ftdnas.candidates.materials import Material, Shelf
@@ -97,12 +99,12 @@ class PreparedFinish:
         """Accuracy on the test images: read once for these weights, whoever asks again."""
         key = hashlib.sha256(work.weights.read_bytes()).hexdigest()
 
-        def network() -> nn.Module:
+        def shares() -> NDArray[np.float32]:
             self._say("reading the test images, once")
-            return work.network(self.data.image_shape).to(self.device)
+            network = work.network(self.data.image_shape).to(self.device)
+            return probabilities(network, self.examples(work, self.data.test))
 
-        examples = functools.partial(self.examples, work, self.data.test)
-        return read_once(key, work.architecture, network, examples, self.data, self.base)
+        return read_once(key, work.architecture, shares, self.data, self.base)
 
     def readings(self) -> int:
         """How often the test images of these data were read in this study."""

@@ -84,6 +84,13 @@ def _features(network: Adapted, split: Split) -> Tensor:
     return torch.cat(kept).cpu()
 
 
+def read_classes(network: Adapted, split: Split) -> NDArray[np.float32]:
+    """The probabilities (N, K) that a network with a fitted last layer gives, few images at a time."""
+    head = network.head
+    shares: NDArray[np.float32] = (_features(network, split) @ head.weight.T + head.bias).softmax(1).detach().numpy()
+    return shares
+
+
 def fit_transfer(
     found: Tensor, labels: NDArray[np.int64], folds: Sequence[NDArray[np.int64]], classes: int
 ) -> Transfer:

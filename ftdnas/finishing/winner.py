@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from distill.files import digest, whole_file
 from distill.images.datasets import ImageDataset
 from distill.methods import versions
+from distill.training.loop import probabilities
 from ftdnas.candidates.latency import MEASURED, network_latency
 from ftdnas.candidates.truth import PREPROCESS
 from ftdnas.finishing.card import INPUT, Accuracy, Card, Finalist, Rival, told
@@ -24,6 +27,7 @@ from ftdnas.finishing.finalist import FinalistTraining
 from ftdnas.finishing.folds import Pool
 from ftdnas.finishing.pretrained import Adapted, Pretrained, pixel_examples
 from ftdnas.finishing.readings import read_once
+from ftdnas.finishing.transfer import read_classes
 from ftdnas.runtime.home import read_json, write_json
 from ftdnas.runtime.records import from_json, to_json
 from ftdnas.runtime.rows import Row
@@ -84,6 +88,7 @@ def delivered(
         return place, from_json(Card, stored)
     size = data.image_shape, data.num_classes
     network = work.network(data.image_shape)
+    shares = lambda: probabilities(network, pool.examples(data.test))  # noqa: E731
     mean, deviation = (pool.preprocess.tensors[name].tolist() for name in ("mean", "std"))
     probe = pool.preprocess.apply(torch.from_numpy(pool.split.images[:PROBED].copy()))
     files, not_done = deliver(network, work.architecture, probe, place, (mean, deviation), onnx)
@@ -102,7 +107,7 @@ def delivered(
         latency_ms=network_latency(network, data.image_shape),
         latency_how=MEASURED,
         validation=Accuracy.of(best.accuracy or 0.0, best.images),
-        test=_read_test(network, work.architecture, pool, base),
+        test=_read_test(network, work.architecture, shares, data, base),
         data={
             "name": data.name,
             "source": data.source,
@@ -154,10 +159,12 @@ def delivered(
 
 def _rival(rival: PretrainedRival, best: Entry, place: Path, base: Path, onnx: bool) -> Rival:
     weights, network = rival.weights, rival.network
-    network.to(memory_format=torch.contiguous_format)
+    shares = partial(read_classes, network, rival.data.test)
     chosen = rival.accuracy > (best.accuracy or 0.0)
     files: dict[str, str] = {}
     not_done: list[str] = []
+    test = _read_test(network, weights.network, shares, rival.data, base)
+    network.to(memory_format=torch.contiguous_format)
     if chosen:
         probe = pixel_examples(rival.data.score().take(_first(PROBED))).take(torch.arange(PROBED))[0]
         name = f"{weights.network}, pretrained, with a fitted last layer; images in [0, 1]"
@@ -173,19 +180,20 @@ def _rival(rival: PretrainedRival, best: Entry, place: Path, base: Path, onnx: b
         parameters=sum(tensor.numel() for tensor in network.parameters()),
         latency_ms=network_latency(network, rival.data.image_shape),
         folder="pretrained" if chosen else "",
-        test=_read_test(network, weights.network, rival, base),
+        test=test,
         files=files,
         not_done=tuple(not_done),
     )
 
 
-def _read_test(network: nn.Module, architecture: str, of: Pool | PretrainedRival, base: Path) -> Accuracy:
+def _read_test(
+    network: nn.Module, architecture: str, shares: Callable[[], NDArray[np.float32]], data: ImageDataset, base: Path
+) -> Accuracy:
     """Accuracy on the test images, read once for these weights."""
     state = network.state_dict().values()
     key = hashlib.sha256(b"".join(tensor.detach().cpu().numpy().tobytes() for tensor in state)).hexdigest()
-    examples = partial(pixel_examples if isinstance(of, PretrainedRival) else of.examples, of.data.test)
-    return read_once(key, architecture, lambda: network, examples, of.data, base)
+    return read_once(key, architecture, shares, data, base)
 
 
-def _first(count: int) -> Any:
-    return torch.arange(count).numpy()
+def _first(count: int) -> NDArray[np.int64]:
+    return np.arange(count)

@@ -29,7 +29,7 @@ from ftdnas.finishing.finalist import FinalistTraining
 from ftdnas.finishing.folds import Pool
 from ftdnas.finishing.pretrained import reachable
 from ftdnas.finishing.winner import Answer, delivered
-from ftdnas.interface.defaults import default_networks, default_space
+from ftdnas.interface.defaults import default_choices, default_networks, default_space
 from ftdnas.interface.ledger import Ledger
 from ftdnas.interface.teacher import Teacher, prepared_teacher
 from ftdnas.ranking.request import SearchRequest
@@ -218,7 +218,8 @@ class Way:
             f"free scores of {chosen['free']:,} networks, {short}; none above {chosen['max_flops'] / 1e6:,.0f} MFLOPs, "
             "which would leave no time to train it"
         )
-        common = replace(self.request, space=self.space, budget=None, max_flops=chosen["max_flops"])
+        where = self.request.where or (() if self.request.space else default_choices(self.side))
+        common = replace(self.request, space=self.space, where=where, budget=None, max_flops=chosen["max_flops"])
         free = replace(common, candidates=chosen["free"], proxy="params+jacob_cov")
         with self.ledger.watched():
             if not chosen["short"]:
@@ -315,7 +316,7 @@ class Way:
         material, read = pool.material("all but test", everything, labels), pool.material("a fold", pool.folds[0])
 
         def choose() -> Mapping[str, Any]:
-            after_s = min(15.0, self.ledger.total_s / 20) + (teacher.each_s * len(self.data.test) if teacher else 0.0)
+            after_s = min(45.0, self.ledger.total_s / 20) + (teacher.each_s * len(self.data.test) if teacher else 0.0)
             threads = self.jobs if self.device == "cpu" else 1
             epoch_s = self._epoch_s(best.architecture, len(everything)) / max(1.0, 0.9 * threads)
             seconds = max(5.0, (self.ledger.left_s - after_s) * REST)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 SMALL = 12  # pixels; smaller images have no room for three stages
+PHOTO = 64  # pixels, from which on a stem may divide the side by four
 LARGE = 24  # pixels; larger ones are halved by the stem, which leaves room for twice the channels
 
 
 def default_space(side: int) -> str:
     """By the side of the images in pixels."""
     return "convnet" if side < SMALL else "residual"
+
+
+def default_choices(side: int) -> tuple[str, ...]:
+    """Of the default space, as `--where` says them: all, but for stems that would leave small images no pixels."""
+    return ("stem=conv3,conv5,half",) if SMALL <= side < PHOTO else ()
 
 
 def default_networks(side: int) -> tuple[str, str]:

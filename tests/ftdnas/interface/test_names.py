@@ -51,7 +51,7 @@ def test_from_images_to_a_ranking_and_back(tmp_path: Path) -> None:
     ranking = ftdnas.search(
         "convnet", made, where=("depth=1", "width=32"), candidates=3, proxy="set.late_loss", epochs=1, jobs=1, study="s"
     )
-    assert len(ranking.best(9)) == 3
+    assert len(ranking.candidates) == 3
     assert ftdnas.open("s") == ranking
     images = ftdnas.data("digits", image_size=8)
     free = ftdnas.search("convnet", images=images, where=("depth=1",), candidates=4, proxy="params", study="free")
