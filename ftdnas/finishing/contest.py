@@ -1,8 +1,9 @@
-"""Finalists trained for equal times on a part of the images, read on the rest; the learning rate and the teacher too.
+"""Finalists trained for equally many epochs on a part of the images, read on the rest; the rate and the teacher too.
 
-Early accuracy and final accuracy differ: a small network is ahead of a large one that would overtake it with more time.
-So the larger default network stands for both unless it is shown worse, and a searched network replaces it only where it
-is better by more than the images read may be wrong, twice that where it is smaller.
+Early accuracy and final accuracy differ. For equal times a small network is ahead of a large one that overtakes it later;
+so all have the same epochs, and none is so large that it could not have enough of them in the end. A searched network
+replaces the default one only where it is better by more than the images read may be wrong, twice that where it is
+smaller.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ from search_spaces.base import parse_architecture
 
 RATE = 0.06  # of SGD with momentum 0.9 and 64 images a step
 RATES = (0.02, 0.2)  # the two others that the best are tried with
-LONG = 2.0  # times a training of the second round takes one of the first
+LONG = 2  # times as many epochs as in the first round has a training of the second
+LATE = 1.5  # times what it was timed at a training may take
 BEST = 2  # finalists that reach the second round
 SHOWN = 2.0  # standard errors by which one accuracy is shown to differ from another
 FEWEST = 5  # epochs of a training that says something of a rate
 RECIPE = TrainingRecipe(
-    epochs=200, lr=RATE, batch_size=64, schedule="cosine", augment="crop+flip", warmup=0.05, label_smoothing=0.1
+    epochs=200, lr=RATE, batch_size=64, schedule="cosine", augment="crop+flip+cutout", warmup=0.05, label_smoothing=0.1
 )
 CarryOut = Callable[[Sequence[FinalistTraining]], Mapping[str, Row]]
 
@@ -52,12 +54,14 @@ class Entry:
 
 @dataclass(frozen=True)
 class Contest:
-    """`own`, `taught`: what finalists learn from, with their labels and with a teacher's (None: there is none).
+    """`default`: the network to beat; `others`: further default networks; `searched`: those of a search.
 
-    `epoch_s`: what an epoch of a network costs; `seconds`: of all of it, in `jobs` processes.
+    `own`, `taught`: what finalists learn from, with their labels and with a teacher's (None: there is none). `epoch_s`:
+    what an epoch of a network costs; `seconds`: of all of it, in `jobs` processes.
     """
 
-    defaults: tuple[str, ...]
+    default: str | None
+    others: tuple[str, ...]
     searched: tuple[str, ...]
     own: Label
     taught: Label | None
@@ -70,32 +74,34 @@ class Contest:
 
     @property
     def finalists(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys((*self.defaults, *self.searched)))
+        return tuple(dict.fromkeys((*([self.default] if self.default else []), *self.others, *self.searched)))
 
     @property
-    def unit_s(self) -> float:
-        """Seconds of a training of the first round."""
-        return self._unit_s(BEST + len(self.rates))
+    def epochs(self) -> int:
+        """Of a training of the first round."""
+        return max(1, int(self._epochs(BEST + len(self.rates))))
 
     @property
     def rates(self) -> tuple[float, ...]:
         """Tried beside the usual one: none where their trainings would end before they say anything."""
-        long_s = LONG * self._unit_s(BEST + len(RATES))
-        return RATES if long_s >= FEWEST * max(self.epoch_s[name] for name in self.finalists) else ()
+        return RATES if LONG * self._epochs(BEST + len(RATES)) >= FEWEST else ()
 
-    def _unit_s(self, second: int) -> float:
+    def _epochs(self, second: int) -> float:
+        """With so many trainings in the second round, each as dear as the dearest."""
+        dearest = max(self.epoch_s[name] for name in self.finalists)
+        first = max(dearest, sum(self.epoch_s[name] for name in self.finalists) / self.jobs)
         long = math.ceil(second / self.jobs) + (self.taught is not None)
-        return self.seconds / (math.ceil(len(self.finalists) / self.jobs) + LONG * long)
+        return self.seconds / (first + LONG * long * dearest)
 
     def held(self, carry_out: CarryOut) -> list[Entry]:
         """All entries, those of the second round first, the winner first of all. Raises ValueError where none lives."""
-        first = self._round([(name, RATE, False) for name in self.finalists], self.unit_s, carry_out)
+        first = self._round([(name, RATE, False) for name in self.finalists], self.epochs, carry_out)
         through = [entry.architecture for entry in self._promoted(first)]
         asked = [(name, RATE, False) for name in through] + [(through[0], rate, False) for rate in self.rates]
-        second = self._round(asked, LONG * self.unit_s, carry_out)
+        second = self._round(asked, LONG * self.epochs, carry_out)
         best = self._best(second)
         if self.taught is not None:
-            second += self._round([(best.architecture, best.lr, True)], LONG * self.unit_s, carry_out)
+            second += self._round([(best.architecture, best.lr, True)], LONG * self.epochs, carry_out)
             taught = second[-1]
             if taught.accuracy is not None and best.accuracy is not None and taught.accuracy > best.accuracy:
                 best = taught
@@ -103,46 +109,36 @@ class Contest:
         return [best, *others, *sorted(first, key=_order)]
 
     def _promoted(self, entries: Sequence[Entry]) -> list[Entry]:
-        """The default network and the best of the searched ones; the better one first."""
+        """The default network where it lives, and the best of the rest; the better one first."""
         living = _living(entries)
-        default = self._default(living)
-        rest = [one for one in living if one is not default and (default is None or one.architecture in self.searched)]
-        return _living([*([default] if default else []), *rest[: BEST - (default is not None)]])
-
-    def _default(self, living: Sequence[Entry]) -> Entry | None:
-        """The largest default network that is not shown worse than a smaller one: with more time it gains more."""
-        defaults = [one for one in living if one.architecture in self.defaults]
-        for one in sorted(defaults, key=lambda one: -self.epoch_s[one.architecture]):
-            if (one.accuracy or 0.0) >= (defaults[0].accuracy or 0.0) - SHOWN * one.uncertainty:
-                return one
-        return None
+        default = [one for one in living if one.architecture == self.default]
+        rest = [one for one in living if one not in default and (not default or one.architecture in self.searched)]
+        return _living([*default, *rest[: BEST - len(default)]])
 
     def _best(self, entries: Sequence[Entry]) -> Entry:
-        """The best of the second round, or the default one where nothing is better by more than may be chance.
-
-        A smaller network learns sooner, so it must be better by more.
-        """
+        """The best of the second round, or the default one where nothing is better by more than may be chance."""
         living = _living(entries)
-        default = next((one for one in living if one.architecture in self.defaults), None)
-        if default is None:
-            return living[0]
+        default = next((one for one in living if one.architecture == self.default), None)
         for one in living:
+            if default is None or one.architecture == self.default:
+                return one
             smaller = self.epoch_s[one.architecture] < self.epoch_s[default.architecture]
             margin = (SHOWN if smaller else 1.0) * default.uncertainty
-            if one.architecture == default.architecture or (one.accuracy or 0) > (default.accuracy or 0) + margin:
+            if (one.accuracy or 0.0) > (default.accuracy or 0.0) + margin:
                 return one
-        return default
+        return living[0]
 
-    def _round(self, asked: Iterable[tuple[str, float, bool]], seconds: float, carry_out: CarryOut) -> list[Entry]:
-        works = {one: self.training(*one, seconds) for one in asked}
+    def _round(self, asked: Iterable[tuple[str, float, bool]], epochs: int, carry_out: CarryOut) -> list[Entry]:
+        works = {one: self.training(*one, epochs) for one in asked}
         rows = carry_out(list(works.values()))
         done = [(one, rows[work.key]) for one, work in works.items()]
         return [Entry(*one, row["seconds"], row["score"], row["error"], self.held_out.images) for one, row in done]
 
-    def training(self, name: str, lr: float, taught: bool, seconds: float) -> FinalistTraining:
-        """One entry's; what it learns from its labels, and as many epochs as its time has room for."""
+    def training(self, name: str, lr: float, taught: bool, epochs: int) -> FinalistTraining:
+        """One entry's, and what it learns from its labels; on a slower machine than it was timed it ends earlier."""
         learned = self.taught if taught and self.taught else self.own
-        return timed(name, lr, learned, self.held_out, self.epoch_s[name], seconds, self.seed, self.folder)
+        seconds = LATE * epochs * self.epoch_s[name]
+        return timed(name, lr, learned, self.held_out, epochs, seconds, self.seed, self.folder)
 
 
 def timed(
@@ -150,16 +146,15 @@ def timed(
     lr: float,
     learned: Label,
     read: Label,
-    epoch_s: float,
+    epochs: int,
     seconds: float,
     seed: int,
     folder: Path,
     threads: int = 1,
 ) -> FinalistTraining:
-    """A training of so many seconds, in epochs as they were timed, by the finalists' recipe."""
-    epochs = max(1, min(RECIPE.epochs, math.ceil(seconds / epoch_s)))
+    """A training of so many epochs by the finalists' recipe, in `seconds` at most."""
     smoothing = 0.0 if learned.name.endswith("taught") else RECIPE.label_smoothing  # a teacher's labels are soft
-    recipe = replace(RECIPE, epochs=epochs, lr=lr, label_smoothing=smoothing)
+    recipe = replace(RECIPE, epochs=min(epochs, RECIPE.epochs), lr=lr, label_smoothing=smoothing)
     training = Training(name, learned, read, recipe, seed, code=parse_architecture(name).code)
     return FinalistTraining(training, folder / f"{training.key}.safetensors", threads, seconds)
 

@@ -49,7 +49,7 @@ FREE_IMAGES = 150  # that the larger default network could train on in the time 
 FREE = (12, 1000)  # free scores, at least and at most
 SHORT = 2.0  # epochs, on 2,000 images
 FEWEST, MOST = 4, 48  # short trainings; where there is time for fewer there are none
-ENOUGH = 25.0  # epochs that the winner must have time for, on 2,000 images
+ENOUGH = 30.0  # epochs that the winner must have time for, on 2,000 images
 SEARCHED = 2  # finalists from the ranking
 
 
@@ -239,17 +239,23 @@ class Way:
         epochs = float(f"{max(0.1, SHORT * scale**2):.2g}")
         image_s = self._image_s()
         largest_s = self.ledger.left_s * 0.5 * self.jobs**0.5 / (ENOUGH * scale * count)  # an image may take
-        limit = int(self._flops(self.reference) * max(1.0, largest_s / image_s))
-        dearest_s = image_s * max(1.0, largest_s / image_s) * count * epochs
+        limit = int(self._flops(self.reference) * largest_s / image_s)
+        dearest_s = largest_s * count * epochs
         short = int(min(MOST, SHARES["short trainings"] * total * self.jobs / dearest_s))
         free = SHARES["free scores"] * total * self.jobs / (FREE_IMAGES * image_s)
         return {
             "image_s": image_s,
-            "max_flops": min(limit, self.request.max_flops or limit),
+            "room": limit,
+            "max_flops": min(max(limit, self._flops(default_networks(self.side)[0])), self.request.max_flops or limit),
             "epochs": epochs,
             "free": int(min(max(FREE[0], free), FREE[1])),
             "short": short if short >= FEWEST else 0,
         }
+
+    def _room(self) -> int:
+        """FLOPs of a network that the winner's time has room for."""
+        room: int = self.ledger.chosen("search", dict)["room"]
+        return room
 
     def _image_s(self) -> float:
         """Seconds for an image of a training step of the reference, in one thread."""
@@ -278,11 +284,18 @@ class Way:
         def choose() -> Mapping[str, Any]:
             searched = [name for name in ranking.best(SEARCHED + 2) if name not in self.defaults][:SEARCHED]
             epochs_s = {name: self._epoch_s(name, len(rows)) for name in (*self.defaults, *searched)}
-            seconds = SHARES["finalists"] * self.ledger.total_s
-            return {"searched": searched, "epoch_s": epochs_s, "seconds": seconds, "jobs": self.jobs}
+            able = [name for name in self.defaults if self._flops(name) <= self._room()] or self.defaults[:1]
+            return {
+                "default": able[-1] if able else None,
+                "searched": searched,
+                "epoch_s": epochs_s,
+                "seconds": SHARES["finalists"] * self.ledger.total_s,
+                "jobs": self.jobs,
+            }
 
         chosen = self.ledger.chosen("finalists", choose)
         contest = Contest(
+            chosen["default"],
             self.defaults,
             tuple(chosen["searched"]),
             own.label,
@@ -297,7 +310,7 @@ class Way:
         if self.ledger.known("finalists") is None:
             grid = ", ".join(f"{rate:g}" for rate in contest.rates) or "no others, for lack of time"
             self.say(
-                f"finalists: {len(contest.finalists)} for {duration(contest.unit_s)} each, the best two twice as long; "
+                f"finalists: {len(contest.finalists)} for {contest.epochs} epochs each, two of them for twice as many; "
                 f"rates besides {RECIPE.lr:g}: {grid}; about {duration(contest.seconds)}"
             )
         with self._processes([one for one in (own, taught, held_out) if one is not None]) as processes:
@@ -320,7 +333,7 @@ class Way:
             threads = self.jobs if self.device == "cpu" else 1
             epoch_s = self._epoch_s(best.architecture, len(everything)) / max(1.0, 0.9 * threads)
             seconds = max(5.0, (self.ledger.left_s - after_s) * REST)
-            return {"seconds": seconds, "epoch_s": epoch_s, "threads": threads}
+            return {"seconds": seconds, "epochs": max(1, math.ceil(seconds / epoch_s)), "threads": threads}
 
         chosen = self.ledger.chosen("winner", choose)
         work = timed(
@@ -328,7 +341,7 @@ class Way:
             best.lr,
             material.label,
             read.label,
-            chosen["epoch_s"],
+            chosen["epochs"],
             chosen["seconds"],
             self.request.seed,
             self.folder / "weights",
