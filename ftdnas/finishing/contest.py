@@ -1,6 +1,6 @@
 """Finalists trained for equally many epochs on a part of the images, read on the rest; the rate and the teacher too.
 
-Early accuracy and final accuracy differ. For equal times a small network is ahead of a large one that overtakes it later;
+Early accuracy and final accuracy differ. For equal times a small network is ahead of a large one, which overtakes it;
 so all have the same epochs, and none is so large that it could not have enough of them in the end. A searched network
 replaces the default one only where it is better by more than the images read may be wrong, twice that where it is
 smaller.
