@@ -119,10 +119,8 @@ def trained(images: Tensor, labels: Tensor, lr: float, seconds: float) -> nn.Mod
 
 @torch.no_grad()
 def accuracy(network: nn.Module, images: Tensor, labels: Tensor) -> float:
-    right = [
-        (network(part).argmax(1) == own).sum() for part, own in zip(images.split(500), labels.split(500), strict=True)
-    ]
-    return int(sum(right)) / len(labels)
+    parts = zip(torch.split(images, 500), torch.split(labels, 500), strict=True)
+    return sum(int((network(part).argmax(1) == own).sum()) for part, own in parts) / len(labels)
 
 
 def reference(folder: Path, minutes: float) -> dict[str, float]:
