@@ -83,13 +83,16 @@ def option(default: Any, help: str, **facts: Any) -> Any:
 
 
 def asked_of(request: type) -> list[Asked]:
-    """What a request may be asked, in the order to show it: what its FIRST names, then the other `GROUPS`."""
+    """What a request may be asked, in the order to show it: what its FIRST names, then the other `GROUPS`.
+
+    Of a group, what is for this machine alone comes last.
+    """
     owners = {name: owner for owner in reversed(request.__mro__) for name in vars(owner).get("__annotations__", {})}
     first: Sequence[str] = getattr(request, "FIRST", ())
     fields = [field for field in dataclasses.fields(request) if _KEY in field.metadata]
     asked = [_asked(field, owners[field.name], field.name in first) for field in fields]
     place = {name: number for number, name in enumerate(first, start=1)}  # after an argument
-    return sorted(asked, key=lambda one: (GROUPS.index(one.group), place.get(one.name, 0)))
+    return sorted(asked, key=lambda one: (GROUPS.index(one.group), place.get(one.name, 0), one.option.local))
 
 
 def request_of(kind: type[Request], values: Mapping[str, Any]) -> Request:
