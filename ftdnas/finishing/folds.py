@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distill.images.datasets import ImageDataset, Split
+from distill.images.datasets import ACCURACY, ImageDataset, Split
 from distill.images.preprocess import Preprocess, fit_preprocess
 from distill.randomness import generator
 from distill.training.examples import Examples
@@ -59,7 +59,8 @@ class Pool:
         """Of these images, standardised; with labels of a teacher, float32 (N, K) of the whole pool."""
         kind = "taught" if taught is not None else "own labels"
         fingerprint = f"pool/{self.data.fingerprint}/{name}/{kind}"
-        label = Label(f"{name}, {kind}", fingerprint, len(rows), self.data.num_classes)
+        fingerprint += "" if self.data.metric == ACCURACY else f"/{self.data.metric}"
+        label = Label(f"{name}, {kind}", fingerprint, len(rows), self.data.num_classes, self.data.metric)
         return Material(label, partial(self._examples, rows, taught))
 
     def _examples(self, rows: Rows, taught: Tensor | None) -> Examples:

@@ -18,7 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from distill.files import whole_file
-from distill.images.datasets import Split
+from distill.images.datasets import ACCURACY, Split
 from distill.images.preprocess import Preprocess
 from distill.restart import read_tensors, write_tensors
 from distill.training.examples import Examples
@@ -92,18 +92,27 @@ def read_classes(network: Adapted, split: Split) -> NDArray[np.float32]:
 
 
 def fit_transfer(
-    found: Tensor, labels: NDArray[np.int64], folds: Sequence[NDArray[np.int64]], classes: int
+    found: Tensor, labels: NDArray[np.int64], folds: Sequence[NDArray[np.int64]], classes: int, metric: str = ACCURACY
 ) -> Transfer:
-    """The layer whose strength the folds choose, fitted to all (N, D) features. `folds`: rows, each image in one."""
+    """The layer whose strength the folds choose, fitted to all (N, D) features.
+
+    `folds`: rows, each image in one. `metric`: what its accuracy is, see `distill.images.datasets.METRICS`.
+    """
     mean, deviation = found.mean(0), found.std(0).clamp_min(1e-6)
     standard = ((found - mean) / deviation).numpy()
     tried = {strength: _out_of_fold(standard, labels, folds, classes, strength) for strength in STRENGTHS}
-    right = {strength: float((said.argmax(1) == labels).mean()) for strength, said in tried.items()}
+    right = {strength: _accuracy(said.argmax(1) == labels, labels, metric) for strength, said in tried.items()}
     best = max(right, key=lambda strength: right[strength])
     weights, bias = _layer(standard, labels, classes, best)
     weights = weights / deviation
     said = torch.from_numpy(tried[best]).float()
     return Transfer(weights, bias - weights @ mean, right[best], said)
+
+
+def _accuracy(right: NDArray[np.bool_], labels: NDArray[np.int64], metric: str) -> float:
+    if metric == ACCURACY:
+        return float(right.mean())
+    return float(np.mean([right[labels == label].mean() for label in np.unique(labels)]))
 
 
 def _out_of_fold(

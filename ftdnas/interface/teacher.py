@@ -73,11 +73,11 @@ def prepared_teacher(
     rows = np.sort(np.concatenate(folds))
     progressed = lambda done: listener(Progress(STAGE, done, len(rows)))  # noqa: E731
     found, labels = features(network, large.split.take(rows), folder, progressed), large.split.labels[rows]
-    transfer = fit_transfer(found, labels, inside(folds, rows), data.num_classes)
+    transfer = fit_transfer(found, labels, inside(folds, rows), data.num_classes, data.metric)
     whole = apart = None
     if len(rows) == len(large.split):
         seen = np.setdiff1d(rows, folds[0])
-        of_seen = fit_transfer(found[seen], labels[seen], inside(folds[1:], seen), data.num_classes)
+        of_seen = fit_transfer(found[seen], labels[seen], inside(folds[1:], seen), data.num_classes, data.metric)
         whole, apart = transfer.labels, taught_labels(of_seen.labels, seen, len(rows))
     ledger.found(STAGE, lambda: {"accuracy": transfer.accuracy, "network": weights.network})
     return Teacher(weights, network, large, transfer, whole, apart, chosen["each_s"])

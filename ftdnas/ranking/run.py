@@ -17,7 +17,7 @@ from ftdnas.ranking.loop import advice, rankings
 from ftdnas.ranking.request import AdviseRequest, Screened, SearchRequest
 from ftdnas.ranking.table import Ranking
 from ftdnas.runtime.options import shared
-from ftdnas.sets.images import ALONE, KEY, images_at_hand, images_of, no_images, source_of
+from ftdnas.sets.images import ALONE, KEY, Source, images_at_hand, images_of, no_images, source_of
 from ftdnas.sets.library import Library
 
 
@@ -56,7 +56,8 @@ def materials_of(request: Screened, listener: Listener = ignore, *, alone: bool 
     message = f"the images behind the set {name} are not here: ranked by the set alone (--dataset names images)"
     listener(Progress("search", 0, 0, message=message))
     recorded = synthetic.provenance.get(KEY) or {}
-    return Materials(name, synthetic, no_images(synthetic), dict(recorded))
+    found_again = replace(Source.from_json(recorded), metric=source.metric).to_json() if recorded else {}
+    return Materials(name, synthetic, no_images(synthetic), found_again)
 
 
 def choose_set(library: Library, name: str | None, spec: str) -> tuple[str, SyntheticSet]:

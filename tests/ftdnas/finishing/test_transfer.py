@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from numpy.typing import NDArray
 
@@ -35,6 +36,15 @@ def test_labels_are_of_layers_that_did_not_see_the_image() -> None:
     seen = float(((found @ fitted.weights.T + fitted.bias).argmax(1).numpy() == labels).mean())
     assert seen > 0.9
     assert fitted.accuracy < 0.55
+
+
+def test_every_class_counts_the_same_where_it_is_asked_for() -> None:
+    found, labels = features(0.1)
+    labels = np.where(np.arange(120) % 12 == 0, 2, np.where(labels == 2, 0, labels))  # ten of the last class
+    usual = fit_transfer(torch.zeros_like(found), labels, dealt(labels, 4), 3)
+    balanced = fit_transfer(torch.zeros_like(found), labels, dealt(labels, 4), 3, "balanced")
+    assert usual.accuracy > 0.5  # the largest class is always said
+    assert balanced.accuracy == pytest.approx(1 / 3)
 
 
 def test_a_class_without_images_is_never_said() -> None:
