@@ -17,7 +17,7 @@ WIDTH, LABEL = 78, 12
 def describe(answer: Answer) -> list[str]:
     """At most 20 lines of 78 columns."""
     card, rival = answer.card, answer.card.pretrained
-    own = f"{percent(card.test)} of test images, {size(card.parameters)}, {card.latency_ms:.2g} ms an image"
+    own = f"{percent(card.test)} of test images, {size(card.parameters)}, {milliseconds(card.latency_ms)} an image"
     choices = ", ".join(f"{key} {value}" for key, value in card.choices.items())
     default = card.architecture in answer.defaults
     kind = "a default network: nothing searched was shown better" if default else "found by the search"
@@ -25,7 +25,8 @@ def describe(answer: Answer) -> list[str]:
     if rival is not None and rival.chosen:
         lines = [*told("Best network", f"{rival.network}, pretrained, with a fitted last layer"), *told("", of(rival))]
         lines += [*told("Small, fast", f"{card.space}: {choices} ({kind})"), *told("", own)]
-    lines += told("How sure", sure(card.test))
+    best = rival.test if rival is not None and rival.chosen and rival.test is not None else card.test
+    lines += told("How sure", sure(best))
     lines += told("Pretrained", beside(answer, rival))
     lines.append(f"{'Files':<{LABEL}} {answer.folder}")  # a path is not broken, however long
     lines += told("Next", f"ftdnas predict {answer.study} PHOTO")
@@ -57,7 +58,7 @@ def size(parameters: int) -> str:
 
 def of(rival: Rival) -> str:
     assert rival.test is not None
-    return f"{percent(rival.test)} of test images, {size(rival.parameters)}, {rival.latency_ms:.2g} ms an image"
+    return f"{percent(rival.test)} of test images, {size(rival.parameters)}, {milliseconds(rival.latency_ms)} an image"
 
 
 def sure(test: Accuracy) -> str:
@@ -73,10 +74,19 @@ def beside(answer: Answer, rival: Rival | None) -> str:
     card = answer.card
     if rival is None:
         return "no weights on this machine to compare with: pip install 'ftdnas[pretrained]' (19 MB)"
+    assert rival.test is not None
     smaller, faster = rival.parameters / card.parameters, rival.latency_ms / card.latency_ms
+    beaten = card.test.accuracy > rival.test.accuracy
+    if rival.chosen and beaten:
+        return "on images held out it was ahead of all that trained briefly; on test images the search's network is"
     if rival.chosen:
-        return f"the search did not beat it; its network is {smaller:.0f} times smaller, {faster:.0f} times faster"
-    return f"beaten: {rival.network} has {of(rival)}"
+        sizes = f"has {smaller:.2g} times fewer weights, takes {faster:.2g} times less time"
+        return f"the search did not beat it; its network {sizes}"
+    return f"{'beaten' if beaten else 'not beaten on test images'}: {rival.network} has {of(rival)}"
+
+
+def milliseconds(latency: float) -> str:
+    return f"{latency:.1f} ms" if latency < 10 else f"{latency:.0f} ms"
 
 
 def short(name: str) -> str:

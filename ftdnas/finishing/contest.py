@@ -79,12 +79,12 @@ class Contest:
     @property
     def epochs(self) -> int:
         """Of a training of the first round."""
-        return max(1, int(self._epochs(BEST + len(self.rates))))
+        return max(1, int(self._epochs(BEST * (1 + len(self.rates)))))
 
     @property
     def rates(self) -> tuple[float, ...]:
         """Tried beside the usual one: none where their trainings would end before they say anything."""
-        return RATES if LONG * self._epochs(BEST + len(RATES)) >= FEWEST else ()
+        return RATES if LONG * self._epochs(BEST * (1 + len(RATES))) >= FEWEST else ()
 
     def _epochs(self, second: int) -> float:
         """With so many trainings in the second round, each as dear as the dearest."""
@@ -97,7 +97,7 @@ class Contest:
         """All entries, those of the second round first, the winner first of all. Raises ValueError where none lives."""
         first = self._round([(name, RATE, False) for name in self.finalists], self.epochs, carry_out)
         through = [entry.architecture for entry in self._promoted(first)]
-        asked = [(name, RATE, False) for name in through] + [(through[0], rate, False) for rate in self.rates]
+        asked = [(name, rate, False) for name in through for rate in (RATE, *self.rates)]  # as many chances for each
         second = self._round(asked, LONG * self.epochs, carry_out)
         best = self._best(second)
         if self.taught is not None:

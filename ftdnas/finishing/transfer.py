@@ -86,8 +86,8 @@ def _features(network: Adapted, split: Split) -> Tensor:
 
 def read_classes(network: Adapted, split: Split) -> NDArray[np.float32]:
     """The probabilities (N, K) that a network with a fitted last layer gives, few images at a time."""
-    head = network.head
-    shares: NDArray[np.float32] = (_features(network, split) @ head.weight.T + head.bias).softmax(1).detach().numpy()
+    weights, bias = (tensor.detach().cpu() for tensor in (network.head.weight, network.head.bias))
+    shares: NDArray[np.float32] = (_features(network, split) @ weights.T + bias).softmax(1).numpy()
     return shares
 
 
@@ -137,7 +137,8 @@ def _layer(
     fitted = LogisticRegression(C=strength, max_iter=200).fit(standard, labels)
     coefficients, intercepts = fitted.coef_, fitted.intercept_
     if len(fitted.classes_) == 2:
-        coefficients, intercepts = np.vstack([-coefficients, coefficients]), np.hstack([-intercepts, intercepts])
+        # Of one score s, whose logistic is the chance of the second class: as two scores, -s/2 and s/2.
+        coefficients, intercepts = (np.concatenate([-part, part]) / 2 for part in (coefficients, intercepts))
     weights, bias = torch.zeros(classes, standard.shape[1]), torch.full((classes,), -1e4)
     weights[fitted.classes_] = torch.from_numpy(coefficients).float()
     bias[fitted.classes_] = torch.from_numpy(intercepts).float()

@@ -164,9 +164,10 @@ def _rival(rival: PretrainedRival, best: Entry, place: Path, base: Path, onnx: b
     files: dict[str, str] = {}
     not_done: list[str] = []
     test = _read_test(network, weights.network, shares, rival.data, base)
-    network.to(memory_format=torch.contiguous_format)
+    network.cpu().to(memory_format=torch.contiguous_format)
     if chosen:
-        probe = pixel_examples(rival.data.score().take(_first(PROBED))).take(torch.arange(PROBED))[0]
+        few = rival.data.train.take(np.arange(min(PROBED, len(rival.data.train))))
+        probe = pixel_examples(few).take(torch.arange(len(few)))[0]
         name = f"{weights.network}, pretrained, with a fitted last layer; images in [0, 1]"
         files, not_done = deliver(network, name, probe, place / "pretrained", onnx=onnx)
     return Rival(
@@ -193,7 +194,3 @@ def _read_test(
     state = network.state_dict().values()
     key = hashlib.sha256(b"".join(tensor.detach().cpu().numpy().tobytes() for tensor in state)).hexdigest()
     return read_once(key, architecture, shares, data, base)
-
-
-def _first(count: int) -> NDArray[np.int64]:
-    return np.arange(count)

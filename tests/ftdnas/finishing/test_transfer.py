@@ -28,6 +28,15 @@ def test_classes_that_lie_apart_are_told_apart() -> None:
     assert torch.allclose(fitted.labels.sum(1), torch.ones(120))
 
 
+def test_two_classes_have_the_chances_of_one_score() -> None:
+    found, labels = features(1.0)
+    labels = labels % 2
+    fitted = fit_transfer(found, labels, dealt(labels, 4), 2)
+    sure = (found @ fitted.weights.T + fitted.bias).softmax(1)[:, 1]
+    score = (found @ fitted.weights.T + fitted.bias)[:, 1] * 2
+    assert torch.allclose(sure, score.sigmoid(), atol=1e-5)
+
+
 def test_labels_are_of_layers_that_did_not_see_the_image() -> None:
     """Of pure noise a layer says all of what it saw and nothing of the rest."""
     found, labels = features(0.0)
