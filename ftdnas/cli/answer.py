@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import textwrap
+from functools import partial
 from typing import TYPE_CHECKING
 
 from distill.run import duration
+from ftdnas.report.answer import MARGIN, said
 
 if TYPE_CHECKING:
     from ftdnas.finishing.card import Accuracy, Rival
     from ftdnas.finishing.winner import Answer
 
-WIDTH, LABEL = 78, 12
+WIDTH = 78
+told = partial(said, width=WIDTH)
 
 
 def describe(answer: Answer) -> list[str]:
@@ -28,7 +30,7 @@ def describe(answer: Answer) -> list[str]:
     best = rival.test if rival is not None and rival.chosen and rival.test is not None else card.test
     lines += told("How sure", sure(best))
     lines += told("Pretrained", beside(answer, rival))
-    lines.append(f"{'Files':<{LABEL}} {answer.folder}")  # a path is not broken, however long
+    lines.append(f"{'Files':<{MARGIN}}{answer.folder}")  # a path is not broken, however long
     lines += told("Next", f"ftdnas predict {answer.study} PHOTO")
     lines += ["", f"  {'held out':>8}  {'rate':>5}  {'time':>6}  {'weights':>10}  network"]
     for entry in answer.entries[: 20 - len(lines) - 1]:
@@ -40,12 +42,6 @@ def describe(answer: Answer) -> list[str]:
         lines.append(row[:WIDTH])
     lines.append(f"  {answer.scored:,} networks scored, {answer.ranked} trained briefly, in {duration(answer.spent_s)}")
     return lines
-
-
-def told(label: str, text: str) -> list[str]:
-    """A label and a text beside it."""
-    wrapped = textwrap.wrap(text, WIDTH - LABEL - 1, break_long_words=False, break_on_hyphens=False)
-    return [f"{label if not number else '':<{LABEL}} {line}" for number, line in enumerate(wrapped)]
 
 
 def percent(accuracy: Accuracy) -> str:

@@ -10,10 +10,16 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, FileSystemLoader
 from numpy.typing import NDArray
+from torch import nn
 
-from distill.images.datasets import ACCURACY
+from distill.files import whole_file
+from distill.images.datasets import ACCURACY, ImageDataset
 from ftdnas.agreement.fractions import wilson
+from ftdnas.candidates.latency import MEASURED, network_latency
 from ftdnas.finishing.classes import ByClass
+from ftdnas.runtime.home import write_json
+from ftdnas.runtime.records import to_json
+from search_spaces.base import Architecture, flops, parameter_count
 
 MATRIX = 12  # classes, up to which the confusion matrix fits onto a page
 INPUT = (
@@ -159,6 +165,31 @@ class Card:
     not_done: tuple[str, ...]
     int8: Int8 | None = None
     chosen: str = "the best in validation"
+
+
+def facts(architecture: Architecture, network: nn.Module, data: ImageDataset) -> dict[str, Any]:
+    """The fields of a card that say what the network is and what it is for; its latency is measured here."""
+    size = data.image_shape, data.num_classes
+    return {
+        "architecture": architecture.name,
+        "space": architecture.space,
+        "code": architecture.code,
+        "choices": architecture.choices,
+        "image_shape": data.image_shape,
+        "num_classes": data.num_classes,
+        "class_names": tuple(data.class_names),
+        "parameters": parameter_count(architecture, *size),
+        "flops": flops(architecture, *size),
+        "latency_ms": network_latency(network, data.image_shape),
+        "latency_how": MEASURED,
+    }
+
+
+def write_card(card: Card, folder: Path) -> None:
+    """card.md, and card.json, which says that all is there."""
+    with whole_file(folder / "card.md") as beside:
+        beside.write_text(told(card), encoding="utf-8")
+    write_json(folder / "card.json", to_json(card))
 
 
 def told(card: Card) -> str:

@@ -8,16 +8,16 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from distill.files import digest, locked, whole_file
+from distill.files import digest, locked
 from distill.images.datasets import ACCURACY, ImageDataset
 from distill.methods import versions
 from distill.recipe import TrainingRecipe
 from distill.recipe import identity as recipe_identity
 from distill.run import Listener, Progress, ignore
 from ftdnas.candidates.ids import resolved
-from ftdnas.candidates.latency import MEASURED, network_latency
+from ftdnas.candidates.latency import network_latency
 from ftdnas.candidates.truth import PREPROCESS, truth_recipe
-from ftdnas.finishing.card import INPUT, Accuracy, Card, Finalist, LeftOut, Rival, told
+from ftdnas.finishing.card import INPUT, Accuracy, Card, Finalist, LeftOut, Rival, facts, write_card
 from ftdnas.finishing.choice import Known, chosen, finalists
 from ftdnas.finishing.files import deliver
 from ftdnas.finishing.finalist import FinalistTraining
@@ -28,13 +28,13 @@ from ftdnas.finishing.trainings import PreparedFinish
 from ftdnas.ranking.study import ranked_study
 from ftdnas.ranking.table import Ranking
 from ftdnas.runtime.device import pick_device, use_threads
-from ftdnas.runtime.home import home, read_json, write_json
+from ftdnas.runtime.home import home, read_json
 from ftdnas.runtime.records import from_json, to_json
 from ftdnas.runtime.rows import Row
 from ftdnas.sets.images import Source
 from ftdnas.sets.making import choose_recipe
 from ftdnas.sets.recipes import load_recipe
-from search_spaces.base import flops, parameter_count, parse_architecture
+from search_spaces.base import parameter_count, parse_architecture
 
 
 @dataclass(frozen=True)
@@ -237,17 +237,7 @@ def _write(
     else:
         files[int8.file] = "the same in int8, for devices that compute so"
     card = Card(
-        architecture=best.architecture,
-        space=architecture.space,
-        code=architecture.code,
-        choices=architecture.choices,
-        image_shape=data.image_shape,
-        num_classes=data.num_classes,
-        class_names=tuple(data.class_names),
-        parameters=parameter_count(architecture, *size),
-        flops=flops(architecture, *size),
-        latency_ms=network_latency(network, data.image_shape),
-        latency_how=MEASURED,
+        **facts(architecture, network, data),
         validation=Accuracy.counted(row["score"], data.score().labels, data.metric),
         test=test,
         data={
@@ -289,9 +279,7 @@ def _write(
         ),
         int8=None if isinstance(int8, str) else int8,
     )
-    with whole_file(place / "card.md") as beside:
-        beside.write_text(told(card), encoding="utf-8")
-    write_json(place / "card.json", to_json(card))
+    write_card(card, place)
     return card
 
 

@@ -14,13 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from distill.files import digest, whole_file
+from distill.files import digest
 from distill.images.datasets import ImageDataset
 from distill.methods import versions
 from distill.training.loop import probabilities
-from ftdnas.candidates.latency import MEASURED, network_latency
+from ftdnas.candidates.latency import network_latency
 from ftdnas.candidates.truth import PREPROCESS
-from ftdnas.finishing.card import INPUT, Accuracy, Card, Finalist, Rival, told
+from ftdnas.finishing.card import INPUT, Accuracy, Card, Finalist, Rival, facts, write_card
 from ftdnas.finishing.contest import Entry
 from ftdnas.finishing.files import deliver
 from ftdnas.finishing.finalist import FinalistTraining
@@ -28,10 +28,10 @@ from ftdnas.finishing.folds import Pool
 from ftdnas.finishing.pretrained import Adapted, Pretrained, pixel_examples
 from ftdnas.finishing.readings import read_once
 from ftdnas.finishing.transfer import read_classes
-from ftdnas.runtime.home import read_json, write_json
+from ftdnas.runtime.home import read_json
 from ftdnas.runtime.records import from_json, to_json
 from ftdnas.runtime.rows import Row
-from search_spaces.base import flops, parameter_count, parse_architecture
+from search_spaces.base import parameter_count, parse_architecture
 
 PROBED = 8  # images that files are tried on
 
@@ -95,17 +95,7 @@ def delivered(
     architecture = parse_architecture(work.architecture)
     trained = {entry.architecture: entry for entry in reversed(entries)}
     card = Card(
-        architecture=work.architecture,
-        space=architecture.space,
-        code=architecture.code,
-        choices=architecture.choices,
-        image_shape=data.image_shape,
-        num_classes=data.num_classes,
-        class_names=tuple(data.class_names),
-        parameters=parameter_count(architecture, *size),
-        flops=flops(architecture, *size),
-        latency_ms=network_latency(network, data.image_shape),
-        latency_how=MEASURED,
+        **facts(architecture, network, data),
         validation=Accuracy.of(best.accuracy or 0.0, best.images),
         test=_read_test(network, work.architecture, shares, data, base),
         data={
@@ -151,9 +141,7 @@ def delivered(
             *([] if rival else ["no pretrained network was compared: none was on this machine"]),
         ),
     )
-    with whole_file(place / "card.md") as beside:
-        beside.write_text(told(card), encoding="utf-8")
-    write_json(place / "card.json", to_json(card))
+    write_card(card, place)
     return place, card
 
 

@@ -9,10 +9,10 @@ from distill.run import duration
 from ftdnas.agreement.comparison import Comparison
 from ftdnas.agreement.estimates import chance_regret
 from ftdnas.report import words
+from ftdnas.report.answer import COLUMNS, LINES, MARGIN, said
 from ftdnas.report.study import Written
 from ftdnas.runtime.home import shown_path
 
-LINES, COLUMNS, MARGIN = 20, 80, 13  # of a screen, at most; before what is said under a heading
 FIRST = (1, 5, 10)  # places of a ranking that are supposed to be trained
 MOST_WAYS, LETTERS = 5, 34  # ways to rank in the short table, and of their names
 
@@ -39,23 +39,10 @@ def paragraph(heading: str, sentences: Sequence[str], lines: int) -> list[str]:
     """Under its heading as many of the sentences, the first ones first, as so many lines hold; [] for none."""
     kept: list[str] = []
     for sentence in sentences:
-        longer = _wrapped(heading, " ".join([*kept, sentence]))
+        longer = said(heading, " ".join([*kept, sentence]), COLUMNS)
         if len(longer) <= lines or not kept:
             kept.append(sentence)
-    return _wrapped(heading, " ".join(kept), lines) if kept else []
-
-
-def _wrapped(heading: str, text: str, lines: int | None = None) -> list[str]:
-    return textwrap.wrap(
-        text,
-        COLUMNS,
-        initial_indent=heading.ljust(MARGIN),
-        subsequent_indent=" " * MARGIN,
-        break_long_words=False,
-        break_on_hyphens=False,
-        max_lines=lines,
-        placeholder=" ...",
-    )
+    return said(heading, " ".join(kept), COLUMNS, lines=lines) if kept else []
 
 
 def _next(steps: Sequence[tuple[str, str]]) -> list[str]:
