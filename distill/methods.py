@@ -176,6 +176,7 @@ def _origin(method: str, data: ImageDataset, recipe: Recipe, run: Run) -> dict[s
         "source": data.source,
         "data_fingerprint": data.fingerprint,
         "split_note": data.split_note,
+        **({"found": data.found} if data.found else {}),
         "method": method,
         "recipe": dataclasses.asdict(recipe),
         "seed": run.seed,

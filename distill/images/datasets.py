@@ -8,6 +8,7 @@ import itertools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +59,7 @@ class ImageDataset:
     larger than the images here. `source` and `split_note` are sentences for the provenance, without absolute paths.
     `choosing`: how many validation images, the first ones, choose; None: half of each class. `test_files`: of the test
     images, relative to their folder; empty where they are no files of their own. `metric`: how accuracies on these
-    images are counted, one of `METRICS`.
+    images are counted, one of `METRICS`. `found`: what of the files are images and what was left out, "" elsewhere.
     """
 
     name: str
@@ -73,6 +74,7 @@ class ImageDataset:
     choosing: int | None = None
     test_files: tuple[str, ...] = ()
     metric: str = ACCURACY
+    found: str = ""
 
     @property
     def num_classes(self) -> int:
@@ -89,8 +91,41 @@ class ImageDataset:
         return self.validation.take(self._halves()[0])
 
     def score(self) -> Split:
-        """The other half, stratified and disjoint, that scores candidates: no choice is scored on what chose it."""
-        return self.validation.take(self._halves()[1])
+        """The other half, stratified and disjoint, that scores candidates: no choice is scored on what chose it.
+
+        But for the image of a class that has no other, see `unsure`: accuracies that cannot see a class are worse.
+        """
+        chosen, scored = self._halves()
+        alone = np.isin(self.validation.labels[chosen], self._alone)
+        return self.validation.take(np.sort(np.concatenate([scored, chosen[alone]])) if alone.any() else scored)
+
+    @cached_property
+    def unsure(self) -> tuple[str, ...]:
+        """What is to be said of classes that accuracies see too little of, a sentence each."""
+        if not len(self.validation):
+            return ()
+        absent = np.setdiff1d(np.arange(self.num_classes), self.validation.labels)
+        told = {
+            "no validation image, so no accuracy sees it: add some to the validation images": absent,
+            "one validation image, which chooses and scores: add some for figures to lean on": self._alone,
+        }
+        return tuple(f"{self._named(rows)} has {what}" for what, rows in told.items() if len(rows))
+
+    @property
+    def shared(self) -> bool:
+        """Whether an image both chooses and scores."""
+        return len(self._alone) > 0
+
+    @cached_property
+    def _alone(self) -> NDArray[np.int64]:
+        """Classes whose validation images are all in the half that chooses."""
+        chosen, scored = self._halves()
+        return np.setdiff1d(self.validation.labels[chosen], self.validation.labels[scored])
+
+    def _named(self, classes: NDArray[np.int64]) -> str:
+        names = [f"'{self.class_names[number]}'" for number in classes[:3]]
+        more = [f"{len(classes) - 3} more"] if len(classes) > 3 else []
+        return f"{'class' if len(classes) == 1 else 'each of the classes'} {', '.join([*names, *more])}"
 
     def _halves(self) -> tuple[Rows, Rows]:
         if self.choosing is None:
@@ -164,6 +199,7 @@ def load_dataset(
     offline: bool = False,
     downloads: Path | None = None,
     parted: bool = False,
+    lone: bool = False,
     listener: Listener = ignore,
 ) -> ImageDataset:
     """Load a registered data set, `folder:PATH` or `parquet:PATH`.
@@ -172,7 +208,8 @@ def load_dataset(
     decoded images are kept. image_size: side in pixels of the result; None keeps the images' own size, and takes 64 for
     photos and for images of different sizes. validation, seed: see `distill.images.splits`. split_file: a CSV of
     file, split for a folder. downloads: defaults to `data` beside the cache. parted: draw a split as if there were no
-    near-duplicates, as was done before they were looked for.
+    near-duplicates, as was done before they were looked for. lone: a class may have one validation image, as it could
+    then.
 
     Raises LookupError for an unknown name, FileNotFoundError for data that are not there, ValueError for data that
     cannot be used (an unreadable image, a label out of range, a missing split, a small class); one line each.
@@ -181,13 +218,13 @@ def load_dataset(
         raise ValueError(f"image size {image_size} is not between 4 and 1024 pixels")
     listing = _listing(spec, root, downloads or cache.parent / "data", split_file, offline, listener)
     size = _size(listing, image_size, listener)
-    parts = partition(listing, validation=validation, seed=seed)
+    parts = partition(listing, validation=validation, seed=seed, lone=lone)
     told = ""
     own = listing.photos or not np.any(listing.given != "")  # the splits of published data are everybody's
     groups = _duplicates(listing, parts, None if own else size, cache, listener)
     if groups is not None:
         if own and not parted:
-            parts = partition(listing, validation=validation, seed=seed, groups=groups)
+            parts = partition(listing, validation=validation, seed=seed, groups=groups, lone=lone)
         told = f"; {told_duplicates(parts, groups, own and not parted)}"
     order = np.concatenate([parts.test, parts.validation, parts.train])
     images, entry = cached_pixels(listing, order, len(parts.test), size, cache, listener)
@@ -209,6 +246,7 @@ def load_dataset(
         split_note=parts.note + told,
         choosing=parts.choosing,
         test_files=tuple(listing.files[row] for row in parts.test) if listing.files else (),
+        found=listing.found,
     )
 
 

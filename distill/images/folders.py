@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,16 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from distill.images.listing import SPLIT_WORDS, Encoded, Listing
+from distill.images.listing import GROUND, SPLIT_WORDS, SPLITS, Encoded, Listing
+from distill.images.tree import LeftOut, images, subfolders
 
 BATCH = 32  # photos decoded as one task
 SAMPLE = 64  # photos whose sizes are looked at beforehand
-# What lies beside images without being one. Anything else must be readable: a photo in a format that Pillow lacks is
-# named instead of being left out in silence.
-_LEFT_OUT = {
-    *(".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".md", ".html", ".log"),
-    *(".db", ".ini", ".lnk", ".py", ".mat", ".npy", ".aae", ".xmp"),
-}
 
 
 class _Item(NamedTuple):
@@ -35,7 +30,8 @@ def list_folder(
 ) -> Listing:
     """List the images below `path`, in the order of their names.
 
-    Classes are the folders in `path`, or those in `path`/train; hidden files and text beside the images are left out.
+    Classes are the folders in `path`, or those in `path`/train; what is hidden, no file, or text beside the images is
+    left out, which `found` says.
     A folder with val/val_annotations.txt is read as Tiny ImageNet is laid out, its validation images as the test
     split; names in words.txt stand for WordNet numbers. split_file: see `read_split_file`.
 
@@ -45,7 +41,8 @@ def list_folder(
     if not path.is_dir():
         raise FileNotFoundError(f"{path} is not a folder: one is wanted that holds a folder of images for every class")
     tiny = (path / "val" / "val_annotations.txt").is_file()
-    classes, items = _tiny_imagenet(path) if tiny else _class_folders(path)
+    left_out = LeftOut()
+    classes, items = (_tiny_imagenet if tiny else _class_folders)(path, left_out)
     _check_classes(path, classes, items)
     files = tuple(item.file for item in items)
     number = {folder: label for label, folder in enumerate(classes)}
@@ -63,14 +60,25 @@ def list_folder(
         class_names=_class_names(path, classes),
         labels=np.array([number[item.folder] for item in items], dtype=np.int64),
         given=np.array(given, dtype="<U10"),
-        content=json.dumps([str(path.resolve()), [_stamp(path, file) for file in files]]),
+        content=json.dumps([str(path.resolve()), GROUND, [_stamp(path, file) for file in files]]),
         fetch=lambda: batches(range(len(files))),
         sample=lambda: [pair for batch in batches(some) for pair in batch],
         describe=lambda row: str(path / files[row]),
         photos=True,
         own_split=split_file is not None,
         files=files,
+        found=_found(classes, given, left_out),
     )
+
+
+def _found(classes: Sequence[str], given: Sequence[str], left_out: LeftOut) -> str:
+    """Classes, images, splits and what was left out, in one line."""
+    named = ", ".join([*classes[:4], *(["..."] if len(classes) > 4 else [])])
+    parts = Counter(filter(None, given))
+    splits = [f"{parts[split]:,} {split}" for split in SPLITS if parts[split]]
+    of_splits = f" ({', '.join(splits)})" if splits else ""
+    text = f"{len(given):,} images{of_splits} in {len(classes)} classes ({named})"
+    return "; ".join(filter(None, [text, left_out.words()]))
 
 
 def read_split_file(split_file: Path, files: Sequence[str], folder: Path) -> list[str]:
@@ -117,19 +125,42 @@ def read_split_file(split_file: Path, files: Sequence[str], folder: Path) -> lis
 
 def images_below(path: Path) -> list[str]:
     """Files below `path` that are images, or may be, sorted, relative to it."""
-    return sorted(name.removeprefix("./") for name in _images(path, "."))
+    return images(path, ".", LeftOut())
 
 
-def _class_folders(path: Path) -> tuple[list[str], list[_Item]]:
-    tops = _subfolders(path)
-    splits = [SPLIT_WORDS.get(top.name.lower(), "") for top in tops]
-    if "train" not in splits and not (tops and all(splits)):
+def _splits(tops: Sequence[Path]) -> list[str]:
+    """The split of each of the folders on top; [] where they are classes.
+
+    They are splits where all are called so, or one of those that hold folders is "train"; or where names hold such
+    words, as seg_train and seg_test, of which one is of training.
+    """
+    exact = [SPLIT_WORDS.get(top.name.lower(), "") for top in tops]
+    deep = [bool(subfolders(top)) for top in tops]
+    loose = [word or (_split_in(top.name) if below else "") for word, top, below in zip(exact, tops, deep, strict=True)]
+    whole = bool(tops) and all(exact)
+    if whole or ("train", True) in zip(exact, deep, strict=True) or {"train"} < set(loose) - {""}:
+        return loose
+    return []
+
+
+def _split_in(name: str) -> str:
+    """The one split that a name speaks of, as in "TestImages"; "" where it is none or more."""
+    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)
+    found = {split for word in words if (split := SPLIT_WORDS.get(word.lower().removesuffix("set")))}
+    return found.pop() if len(found) == 1 else ""
+
+
+def _class_folders(path: Path, left_out: LeftOut) -> tuple[list[str], list[_Item]]:
+    tops = subfolders(path, left_out)
+    splits = _splits(tops)
+    if not splits:
         return [top.name for top in tops], [
-            _Item(file, top.name, "") for top in tops for file in _images(path, top.name)
+            _Item(file, top.name, "") for top in tops for file in images(path, top.name, left_out)
         ]
     for top, split in zip(tops, splits, strict=True):
         if not split:
-            raise ValueError(f"{path} has the folder {top.name} beside train, and it is no split: move it away")
+            train = tops[splits.index("train")].name
+            raise ValueError(f"{path} has the folder {top.name} beside {train}, and it is no split: move it away")
     if sorted(set(splits)) != sorted(splits):
         raise ValueError(f"{path} has the same split twice: {', '.join(top.name for top in tops)}")
     if "train" not in splits:
@@ -137,20 +168,20 @@ def _class_folders(path: Path) -> tuple[list[str], list[_Item]]:
     items = [
         _Item(file, folder.name, split)
         for top, split in zip(tops, splits, strict=True)
-        for folder in _subfolders(top)
-        for file in _images(path, f"{top.name}/{folder.name}")
+        for folder in subfolders(top, left_out)
+        for file in images(path, f"{top.name}/{folder.name}", left_out)
     ]
-    return [folder.name for folder in _subfolders(tops[splits.index("train")])], items
+    return [folder.name for folder in subfolders(tops[splits.index("train")])], items
 
 
-def _tiny_imagenet(path: Path) -> tuple[list[str], list[_Item]]:
+def _tiny_imagenet(path: Path, left_out: LeftOut) -> tuple[list[str], list[_Item]]:
     """Classes in the order of wnids.txt. The images in test/ have no labels."""
     listed = path / "wnids.txt"
     if listed.is_file():
         classes = listed.read_text(encoding="utf-8").split()
     else:
-        classes = [folder.name for folder in _subfolders(path / "train")]
-    items = [_Item(file, wnid, "train") for wnid in classes for file in _images(path, f"train/{wnid}")]
+        classes = [folder.name for folder in subfolders(path / "train")]
+    items = [_Item(file, wnid, "train") for wnid in classes for file in images(path, f"train/{wnid}", left_out)]
     annotations = (path / "val" / "val_annotations.txt").read_text(encoding="utf-8").splitlines()
     for number, line in enumerate(annotations, start=1):
         words = line.split("\t")
@@ -186,26 +217,6 @@ def _class_names(path: Path, classes: Sequence[str]) -> tuple[str, ...]:
     return tuple(
         name if shared[name] == 1 else f"{name} ({folder})" for name, folder in zip(names, classes, strict=True)
     )
-
-
-def _subfolders(path: Path) -> list[Path]:
-    return sorted(
-        (child for child in path.iterdir() if child.is_dir() and not child.name.startswith((".", "__"))),
-        key=lambda child: child.name,
-    )
-
-
-def _images(path: Path, folder: str) -> list[str]:
-    """Files in `path`/`folder` at any depth, sorted, relative to `path`."""
-    files: list[str] = []
-    for place, _, names in os.walk(path / folder):
-        inside = Path(place).relative_to(path).as_posix()
-        files += [
-            f"{inside}/{name}"
-            for name in names
-            if not name.startswith(".") and Path(name).suffix.lower() not in _LEFT_OUT
-        ]
-    return sorted(files)
 
 
 def _stamp(path: Path, file: str) -> tuple[str, int, int]:

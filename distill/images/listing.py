@@ -15,10 +15,11 @@ from distill.run import Listener
 Encoded = Path | bytes | NDArray[np.uint8]  # a file, an encoded image, or pixels (H, W) or (H, W, C)
 SPLITS = ("train", "validation", "test")
 SPLIT_WORDS = {
-    "train": "train",
-    **dict.fromkeys(("validation", "valid", "val"), "validation"),
-    "test": "test",
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "validate", "valid", "val", "dev", "eval", "evaluation"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
 }  # how folders, files and split tables write them
+GROUND = "white"  # what lies below transparent pixels
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Listing:
     own_split: bool = False  # the split was written by the user, row by row: nothing is moved
     test_fraction: float = 0.1  # held out for testing where the source makes no split
     files: Sequence[str] = ()  # the images' files, relative to the folder, where they are files
+    found: str = ""  # of a folder: classes, images, and what was left out
 
 
 def from_arrays(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from distill.images.listing import Encoded
+from distill.images.listing import GROUND, Encoded
 
 # Annex K of the JPEG standard, the luminance table that the Independent JPEG Group's encoders scale by quality.
 _LUMINANCE = (
@@ -21,6 +22,10 @@ _LUMINANCE = (
     *(14, 17, 22, 29, 51, 87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92),
     *(49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99),
 )
+
+MOST_PIXELS = 100_000_000  # of an image as it is decoded: some 600 MB on the way
+LARGE = 25_000_000  # pixels of an image, of which only one is decoded at a time
+_one_large = threading.Lock()
 
 
 class ColourFoundError(Exception):
@@ -47,8 +52,12 @@ def decode(encoded: Encoded, size: int, channels: int, where: str) -> Decoded:
             image.draft("RGB", (round(image.width * scale), round(image.height * scale)))
         if channels == 1 and not is_grey(image):
             raise ColourFoundError
-        upright = ImageOps.exif_transpose(_convert(image, channels))
-        pixels = np.asarray(_square(upright, size))
+        count = image.width * image.height
+        if count > MOST_PIXELS:
+            raise ValueError(_too_large(f"{image.width:,} x {image.height:,} pixels are"))
+        with _one_large if count > LARGE else nullcontext():
+            upright = ImageOps.exif_transpose(_convert(image, channels))
+            pixels = np.asarray(_square(upright, size))
     planes = pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
     return Decoded(planes, short_side, encoding)
 
@@ -107,11 +116,14 @@ def _convert(image: Image.Image, channels: int) -> Image.Image:
     if image.mode == "F":
         raise ValueError("pixels are floating-point numbers, whose range is not known")
     image.load()
-    if image.mode == mode:
-        return image
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")
-    return image.convert(mode)  # EXIF lives in `info`, which convert keeps
+    if image.has_transparency_data:
+        seen = image.convert("RGBA")
+        ground = Image.new("RGBA", image.size, GROUND)
+        ground.alpha_composite(seen)
+        ground.info.update(image.info)
+        ground.info.pop("transparency", None)  # what was a palette's is no colour's
+        image = ground
+    return image if image.mode == mode else image.convert(mode)  # EXIF lives in `info`, which convert keeps
 
 
 def _square(image: Image.Image, size: int) -> Image.Image:
@@ -126,10 +138,16 @@ def _square(image: Image.Image, size: int) -> Image.Image:
     return image.resize((size, size), Image.Resampling.BILINEAR if side > size else Image.Resampling.BICUBIC, box=box)
 
 
+def _too_large(what: str) -> str:
+    return f"{what} more than the {MOST_PIXELS // 1_000_000} million that are read: store it smaller"
+
+
 def _reason(error: BaseException) -> str:
     if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
         return str(error.strerror).lower()
     text = str(error) or type(error).__name__
+    if isinstance(error, Image.DecompressionBombError):
+        return _too_large("its pixels are")
     if "cannot identify" in text:
         return "damaged, or of a format that Pillow does not read (JPEG and PNG are the safest)"
     return text.splitlines()[0]

@@ -14,6 +14,7 @@ from distill.images.listing import SPLITS, Listing
 from distill.randomness import generator
 
 MIN_CLASS_IMAGES = 5
+HELD_OUT = 2  # validation images of each class at least, where they are drawn: one chooses, one scores
 Rows = NDArray[np.int64]
 
 
@@ -40,11 +41,14 @@ def halves(labels: NDArray[np.int64]) -> tuple[Rows, Rows]:
     return np.flatnonzero(first), np.flatnonzero(~first)
 
 
-def partition(listing: Listing, *, validation: float, seed: int, groups: Rows | None = None) -> Partition:
+def partition(
+    listing: Listing, *, validation: float, seed: int, groups: Rows | None = None, lone: bool = False
+) -> Partition:
     """Split the rows of a listing. Rows of one of the `groups`, a number for each row, are drawn into the same part.
 
-    `validation` is the fraction of the training images held back, in [0, 0.9]: the rounded-up share of each class, so
-    that no class goes without. 0 lets all of them train, validation images that the source gives included. The test
+    `validation` is the fraction of the training images held back, in [0, 0.9]: the rounded-up share of each class, and
+    two at least, so that no class goes without in either half; `lone`: one may be all, as in earlier versions. 0 lets
+    all of them train, validation images that the source gives included. The test
     images of a source without a split depend on no seed: whatever the seed, they have never been trained on.
     Raises ValueError for a fraction out of range, a missing split and a class with fewer than 5 images.
     """
@@ -62,7 +66,7 @@ def partition(listing: Listing, *, validation: float, seed: int, groups: Rows | 
         note += f"; {len(held):,} validation images as given"
     else:
         before = len(train)
-        held, train = _hold_out(train, labels, validation, seed, "validation", groups)
+        held, train = _hold_out(train, labels, validation, seed, "validation", groups, 1 if lone else HELD_OUT)
         note += f"; {len(held):,} of {before:,} training images held back for validation (stratified, seed {seed})"
     # A random half of each class, in the order of the rows within each half.
     choose, score = _hold_out(held, labels, 0.5, seed, "halves", groups)
@@ -128,18 +132,22 @@ def _check_classes(listing: Listing, given: NDArray[np.str_]) -> None:
 
 
 def _hold_out(
-    rows: Rows, labels: NDArray[np.int64], fraction: float, seed: int, purpose: str, groups: Rows | None
+    rows: Rows, labels: NDArray[np.int64], fraction: float, seed: int, purpose: str, groups: Rows | None, least: int = 1
 ) -> tuple[Rows, Rows]:
-    """(taken, left), each sorted: of each class the rounded-up fraction is drawn by a generator of its own."""
+    """(taken, left), each sorted: of each class the rounded-up fraction is drawn by a generator of its own.
+
+    It is `least` images where that leaves one, whatever the groups.
+    """
     taken: list[Rows] = []
     known: dict[int, bool] = {}
     for label in np.unique(labels[rows]):
         of_class = rows[labels[rows] == label]
         # Less a hair, because 0.07 * 100 is 7.000000000000001.
-        count = math.ceil(len(of_class) * fraction - 1e-9)
+        count = max(math.ceil(len(of_class) * fraction - 1e-9), min(least, len(of_class) - 1))
         drawn = torch.randperm(len(of_class), generator=generator(seed, "split", purpose, int(label))).numpy()
         order = of_class[drawn]
-        taken.append(order[:count] if groups is None or not count else _whole_groups(order, groups, count, known))
+        whole = order[:count] if groups is None or not count else _whole_groups(order, groups, count, known)
+        taken.append(whole if len(whole) >= min(least, count) else order[:count])
     drawn = np.sort(np.concatenate(taken)) if taken else rows[:0]
     return drawn, np.setdiff1d(rows, drawn)
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from distill.images.listing import SPLIT_WORDS, Encoded, Listing
+from distill.images.listing import GROUND, SPLIT_WORDS, Encoded, Listing
 
 BATCH = 64  # rows decoded as one task: a few batches wait in memory, of large photos too
 _LABELS = ("label", "labels", "fine_label", "target", "class")
@@ -92,7 +92,7 @@ def list_tables(path: Path, name: str, title: str, place: str) -> Listing:
         given=np.concatenate(
             [np.full(len(part), split, "<U10") for (split, _), part in zip(files, labels, strict=True)]
         ),
-        content=json.dumps(stats),
+        content=json.dumps([GROUND, stats]),
         fetch=fetch,
         sample=sample,
         describe=describe,

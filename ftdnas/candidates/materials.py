@@ -212,6 +212,8 @@ def score_label(identity: str, data: ImageDataset) -> Label:
     name = "validation images (the half that scores)"
     if data.metric != ACCURACY:
         identity += f"/{data.metric}"
+    if data.shared:  # it was not so before, and was another accuracy
+        identity += "/every class"
     return Label(name, identity, len(data.score()), data.num_classes, data.metric)
 
 

@@ -78,9 +78,12 @@ def describe(result: Distilled) -> list[str]:
         what = told["published"] if told["published"] == "real images" else f"{told['published']} images"
         lines.append(f"reaches   {100 * validation:.1f} % on the validation images that chose it ({what})")
     lines += [f"note      {note}" for note in told["notes"]]
-    *_, found = result.synthetic.provenance.get("split_note", "").split("; ")
-    if "near-duplicates" in found:
-        lines.append(f"photos    {found}")
+    provenance = result.synthetic.provenance
+    if "found" in provenance:
+        lines.append(f"found     {provenance['found']}")
+    *_, alike = provenance.get("split_note", "").split("; ")
+    if "near-duplicates" in alike:
+        lines.append(f"photos    {alike}")
     if result.new:
         lines.append(f"took      {duration(result.seconds)}")
     return [

@@ -65,7 +65,9 @@ def show(name: str, data_root: Path | None, as_json: bool) -> None:
     synthetic = Library().load(path)
     described, nearest = describe(path, synthetic), known_nearest(synthetic, data_root, as_json)
     described["nearest_photo"] = nearest and asdict(nearest)
-    told = {key: synthetic.provenance.get(key) for key in ("split_note", "device", "seconds", "versions", "notes")}
+    keys = ["split_note", "device", "seconds", "versions", "notes"]
+    keys = ["found", *keys] if "found" in synthetic.provenance else keys
+    told = {key: synthetic.provenance.get(key) for key in keys}
     facts = {key: value for key, value in described.items() if key not in ("real_photos", "nearest_photo")}
     all_told = {**facts, "privacy": describe_images(synthetic, nearest), **told}
     lines = [f"{key.replace('_', ' ') + ':':<21}{shown(key, value)}" for key, value in all_told.items()]

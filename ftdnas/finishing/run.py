@@ -117,6 +117,7 @@ def _images(request: FinishRequest, ranked: Ranking | None, listener: Listener) 
             split_file=source.split_file or recorded.split_file,
             split_seed=recorded.split_seed,
             parted=recorded.parted,
+            lone=recorded.lone,
             metric=request.metric or recorded.metric,
         )
     data = source.load(listener)

@@ -222,6 +222,7 @@ def notes_on(bench: Workbench, limits: Limits) -> list[str]:
             f"accuracies are of {images:,} validation images that chose nothing before (one image is "
             f"{100 / images:.2g} points)"
         )
+    notes += data.unsure
     if not len(data.train):
         notes.append("ranked by the set alone: no real image was looked at")
     elif synthetic is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill.recipe import DataRecipe, Recipe
-from distill.run import Listener, ignore
+from distill.run import Listener, Progress, ignore
 from ftdnas.runtime.home import home
 from ftdnas.runtime.records import to_json
 
@@ -31,7 +31,9 @@ class Source:
     split_file: Path | None = None
     split_seed: int = 0  # the same for every seed of a distillation, so that all share the experts
     offline: bool = False
-    parted: bool = False  # near-duplicates are not kept together: as earlier versions drew a split
+    # As earlier versions drew a split:
+    parted: bool = False  # near-duplicates are not kept together
+    lone: bool = False  # a class may have one validation image, which then chooses and scores
     metric: str = "accuracy"  # how networks are read on them: see `distill.images.datasets.METRICS`
 
     def within(self, recipe: Recipe) -> Recipe:
@@ -55,17 +57,22 @@ class Source:
             seed=self.split_seed,
             offline=self.offline,
             parted=self.parted,
+            lone=self.lone,
             listener=listener,
         )
+        left_out = data.found.partition("; ")[2]
+        for said in (*([f"{self.spec}: {left_out}"] if left_out else []), *data.unsure):
+            listener(Progress("images", 0, 0, message=said))
         return replace(data, metric=self.metric)
 
     def known_by(self, fingerprint: str | None, listener: Listener = ignore) -> tuple[Source, ImageDataset]:
         """Itself and its images; split as earlier versions did where they have this fingerprint only so."""
         data = self.load(listener)
         if fingerprint not in (None, data.fingerprint):
-            earlier = replace(self, parted=True)
-            if (found := earlier.load(listener)).fingerprint == fingerprint:
-                return earlier, found
+            for parted in dict.fromkeys((self.parted, True)):
+                earlier = replace(self, parted=parted, lone=True)
+                if (found := earlier.load(listener)).fingerprint == fingerprint:
+                    return earlier, found
         return self, data
 
     def asked(self) -> dict[str, Any]:
@@ -79,14 +86,14 @@ class Source:
         split = stored.get("split_file")
         own = {
             name: stored[name]
-            for name in ("spec", "image_size", "validation", "split_seed", "parted", "metric")
+            for name in ("spec", "image_size", "validation", "split_seed", "parted", "lone", "metric")
             if name in stored
         }
         return cls(**{"spec": "", **own}, root=root, split_file=Path(split) if split else None, offline=offline)
 
     def to_json(self) -> dict[str, Any]:
         """What finds the same images again, for a set's provenance; without where the user keeps known data sets."""
-        usual = {"parted": False, "metric": "accuracy"}  # as in records of versions that did not know them
+        usual = {"parted": False, "lone": False, "metric": "accuracy"}  # as where they were not known
         left_out = {"root", "offline", *(name for name in usual if getattr(self, name) == usual[name])}
         return {name: value for name, value in to_json(self).items() if name not in left_out}
 

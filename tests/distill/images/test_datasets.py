@@ -38,7 +38,7 @@ def check(data: ImageDataset) -> None:
     assert set(data.train.labels) == set(range(data.num_classes))
     assert len(data.fingerprint) == 64
     int(data.fingerprint, 16)
-    assert len(data.choose()) + len(data.score()) == len(data.validation)
+    assert data.shared or len(data.choose()) + len(data.score()) == len(data.validation)
 
 
 def test_digits(digits: ImageDataset) -> None:
@@ -160,7 +160,7 @@ def test_a_folder_of_photos(photo_folder: Path, tmp_path: Path) -> None:
     messages = [step.message for step in told if step.message]
     assert messages == ["images of photos are brought to 64 x 64 pixels (--image-size chooses another size)"]
     rare = [int((split.labels == 1).sum()) for split in (data.train, data.validation, data.test)]
-    assert rare == [4, 1, 1]
+    assert rare == [3, 2, 1]
 
 
 def test_photos_are_upright_whatever_their_exif_says(photo_folder: Path, tmp_path: Path) -> None:
@@ -258,11 +258,11 @@ def test_tiny_imagenet_and_subsets_of_imagenet_are_found_where_they_were_unpacke
     data = load("tiny-imagenet", tmp_path / "cache", root=root)
     check(data)
     assert (data.name, data.source) == ("tiny-imagenet", "Tiny ImageNet, unpacked as tiny-imagenet-200")
-    assert (len(data.train), len(data.validation), len(data.test)) == (10, 2, 4)
+    assert (len(data.train), len(data.validation), len(data.test)) == (8, 4, 4)
     assert data.image_shape == (3, 64, 64)
     assert data.target_size is None
     subset = load("imagenette", tmp_path / "cache", root=root, image_size=32)
-    assert (len(subset.train), len(subset.validation), len(subset.test)) == (10, 2, 4)
+    assert (len(subset.train), len(subset.validation), len(subset.test)) == (8, 4, 4)
     assert subset.target_size == 64
 
 
@@ -353,3 +353,50 @@ def test_the_hub_s_cifar10_is_named_by_its_quality(tmp_path: Path) -> None:
     assert data.class_names[:3] == ("airplane", "automobile", "bird")
     assert len(data.train) + len(data.validation) + len(data.test) == 10_000
     assert told[-1].done == 10_000
+
+
+def of_sizes(*parts: tuple[str, list[int]]) -> ImageDataset:
+    """Images of split and counts a class, each of one brightness, so that they tell themselves apart."""
+    cut = []
+    for number, (_, counts) in enumerate(parts):
+        labels = np.repeat(np.arange(len(counts)), counts)
+        images = np.arange(len(labels), dtype=np.uint8)[:, None, None, None] + np.zeros((1, 1, 4, 4), np.uint8)
+        cut.append(Split(images + np.uint8(100 * number), labels))
+    train, validation = cut
+    return ImageDataset(
+        "toys", "toys", ("a", "b", "c"), train, validation, validation.take(np.arange(0)), "0", None, ""
+    )
+
+
+def test_the_one_validation_image_of_a_class_scores_too_and_that_is_said() -> None:
+    data = of_sizes(("train", [9, 9, 9]), ("validation", [4, 1, 3]))
+    assert np.bincount(data.choose().labels).tolist() == [2, 1, 2]
+    assert np.bincount(data.score().labels).tolist() == [2, 1, 1]
+    assert rows_of(data.choose()) & rows_of(data.score()) == {data.validation.images[4].tobytes()}
+    assert data.unsure == (
+        "class 'b' has one validation image, which chooses and scores: add some for figures to lean on",
+    )
+
+
+def test_a_class_that_no_accuracy_can_see_is_named() -> None:
+    data = of_sizes(("train", [9, 9, 9]), ("validation", [4, 0, 2]))
+    assert not rows_of(data.choose()) & rows_of(data.score())
+    assert data.unsure == (
+        "class 'b' has no validation image, so no accuracy sees it: add some to the validation images",
+    )
+
+
+def test_where_every_class_chooses_and_scores_nothing_is_said(digits: ImageDataset) -> None:
+    assert digits.unsure == ()
+    assert not digits.shared
+
+
+def test_a_rare_class_is_in_every_part_of_a_folder(tmp_path: Path) -> None:
+    for name, count in (("common", 60), ("rare", 8), ("rarest", 5)):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(count):
+            noise = np.random.default_rng([len(name), number]).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(noise).save(tmp_path / "photos" / name / f"{number}.png")
+    data = load(f"folder:{tmp_path / 'photos'}", tmp_path / "cache")
+    for split in (data.train, data.choose(), data.score(), data.test):
+        assert min(np.bincount(split.labels, minlength=3)) >= 1

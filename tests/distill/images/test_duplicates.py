@@ -117,3 +117,18 @@ def test_what_was_split_by_an_earlier_version_is_found_again(tmp_path: Path) -> 
     assert Source.from_json(known.to_json()) == known
     assert source.known_by(now.fingerprint)[0] == source
     assert "parted" not in source.to_json()
+
+
+def test_a_small_class_that_an_earlier_version_split_is_found_again_and_can_be_scored(tmp_path: Path) -> None:
+    for number in range(16):
+        noise = np.random.default_rng(number).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        (tmp_path / f"photos/{number % 2}").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noise).save(tmp_path / f"photos/{number % 2}/{number}.png")
+    source = Source(f"folder:{tmp_path / 'photos'}")
+    before = Source(source.spec, lone=True).load()
+    assert np.bincount(before.validation.labels).tolist() == [1, 1]
+    known, data = source.known_by(before.fingerprint)
+    assert data.fingerprint == before.fingerprint != source.load().fingerprint
+    assert Source.from_json(known.to_json()) == known
+    assert np.bincount(data.score().labels).tolist() == [1, 1]
+    assert "lone" not in source.to_json()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -209,3 +210,109 @@ def test_a_damaged_tiny_imagenet_is_refused(tiny_imagenet: Path) -> None:
     assert "class 'n99999999'" in refused(tiny_imagenet)
     annotations.write_text("0.JPEG n01000001\n")
     assert "val_annotations.txt line 1: '0.JPEG n01000001' names no image and class" in refused(tiny_imagenet)
+
+
+@pytest.mark.parametrize(
+    "tops",
+    [
+        ("Training", "Testing"),
+        ("seg_train", "seg_test"),
+        ("TRAIN", "Validation", "Testing"),
+        ("TrainImages", "TestImages"),
+        ("training_set", "dev_set", "testset"),
+    ],
+)
+def test_splits_are_known_by_the_words_that_people_use(tmp_path: Path, tops: tuple[str, ...]) -> None:
+    for top in tops:
+        for name in ("a", "b"):
+            write_images(tmp_path / top / name, 2)
+    listing = list_folder(tmp_path)
+    assert listing.class_names == ("a", "b")
+    expected = {"train", "test"} | ({"validation"} if len(tops) == 3 else set())
+    assert set(listing.given) == expected
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [("bus", "train", "car"), ("test_negative", "test_positive"), ("harbour", "train_station"), ("latest", "oldest")],
+)
+def test_classes_with_such_words_in_their_names_stay_classes(tmp_path: Path, classes: tuple[str, ...]) -> None:
+    for name in classes:
+        write_images(tmp_path / name, 2)
+    assert list_folder(tmp_path).class_names == tuple(sorted(classes))
+    assert set(list_folder(tmp_path).given) == {""}
+
+
+def test_what_is_no_split_beside_one_is_refused(tmp_path: Path) -> None:
+    for top in ("seg_train", "seg_test"):
+        for name in ("a", "b"):
+            write_images(tmp_path / top / name, 2)
+    write_images(tmp_path / "seg_pred", 3)
+    assert "has the folder seg_pred beside seg_train, and it is no split: move it away" in refused(tmp_path)
+
+
+@pytest.mark.parametrize("below", ["", "train/"])
+def test_what_is_hidden_is_left_out_on_every_level_and_told(tmp_path: Path, below: str) -> None:
+    for name in ("a", "b"):
+        write_images(tmp_path / below / name, 2)
+        write_images(tmp_path / "test" / name, 1) if below else None
+    for hidden in (".ipynb_checkpoints", "@eaDir/0.png", "__MACOSX", "deep/er/.thumbnails"):
+        write_images(tmp_path / below / "a" / hidden, 3)
+    write_images(tmp_path / below / "@eaDir", 1)
+    write_images(tmp_path / "lost+found", 1)
+    (tmp_path / below / "a" / "._0.png").write_text("x")
+    (tmp_path / below / "a" / "notes.txt").write_text("x")
+    listing = list_folder(tmp_path)
+    taken = [f"{below}{name}/{number}.png" for name in ("a", "b") for number in (0, 1)]
+    tested = ["test/a/0.png", "test/b/0.png"] if below else []
+    assert files(listing, tmp_path) == sorted([*tested, *taken])
+    splits = " (4 train, 2 test)" if below else ""
+    assert listing.found.startswith(f"{len(tested) + 4} images{splits} in 2 classes (a, b); left out: ")
+    for told in ("6 hidden folders", "1 hidden files", "1 files of text or data"):
+        assert told in listing.found
+
+
+def test_nothing_is_said_of_a_folder_that_is_read_whole(tmp_path: Path) -> None:
+    for name in ("a", "b", "c", "d", "e"):
+        write_images(tmp_path / name, 1)
+    assert list_folder(tmp_path).found == "5 images in 5 classes (a, b, c, d, ...)"
+
+
+def test_linked_folders_inside_a_class_are_followed_but_not_round_and_round(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    write_images(photos / "a", 2)
+    write_images(photos / "b", 1)
+    write_images(tmp_path / "more", 2)
+    (photos / "a" / "more").symlink_to(tmp_path / "more")
+    (photos / "a" / "linked.png").symlink_to(tmp_path / "more" / "0.png")
+    (photos / "b" / "again").symlink_to(photos)
+    (tmp_path / "more" / "back").symlink_to(photos / "a")
+    listing = list_folder(photos)
+    expected = ["a/0.png", "a/1.png", "a/linked.png", "a/more/0.png", "a/more/1.png", "b/0.png"]
+    assert files(listing, photos) == expected
+    assert "2 links to a folder around them (a/more/back, ...)" in listing.found
+
+
+def test_a_link_to_nothing_is_an_image_that_is_missing(tmp_path: Path) -> None:
+    write_images(tmp_path / "a", 1)
+    write_images(tmp_path / "b", 1)
+    (tmp_path / "a" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    assert refused(tmp_path, FileNotFoundError) == f"{tmp_path / 'a/gone.png'} is listed but is not there"
+
+
+def test_pipes_and_sockets_are_left_out_and_told(tmp_path: Path) -> None:
+    """Whoever opened one would wait for ever."""
+    write_images(tmp_path / "a", 2)
+    write_images(tmp_path / "b", 2)
+    os.mkfifo(tmp_path / "a" / "pipe.png")
+    (tmp_path / "b" / "null.png").symlink_to("/dev/null")
+    listing = list_folder(tmp_path)
+    assert files(listing, tmp_path) == ["a/0.png", "a/1.png", "b/0.png", "b/1.png"]
+    assert listing.found.endswith("left out: 2 pipes or devices (a/pipe.png, ...)")
+
+
+def test_images_beside_the_class_folders_are_told(tmp_path: Path) -> None:
+    write_images(tmp_path / "a", 1)
+    write_images(tmp_path / "b", 1)
+    write_images(tmp_path, 3)
+    assert list_folder(tmp_path).found.endswith("left out: 3 files beside the folders (0.png, ...)")

@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from distill.images import photos
 from distill.images.photos import ColourFoundError, decode, dimensions, jpeg_quality
 
 ORIENTATION = 0x0112
@@ -110,8 +111,57 @@ def test_reads_every_usual_kind_of_pixel(picture: Image.Image, mode: str) -> Non
 
 def test_a_transparent_palette_is_read(picture: Image.Image) -> None:
     palette = encoded(picture.convert("P"), "PNG", transparency=bytes(range(256)))
-    expected = pixels(picture.convert("P").convert("RGB"))[:, :, 10:50]
-    assert np.array_equal(decode(palette, 40, 3, "it").pixels, expected)
+    read = picture.convert("P")
+    opacity = np.asarray(read)[:, 10:50] / 255  # entry n of the palette is as opaque as n
+    colours = pixels(read.convert("RGB"))[:, :, 10:50]
+    expected = opacity * colours + (1 - opacity) * 255
+    assert np.abs(decode(palette, 40, 3, "it").pixels - expected).max() <= 1
+
+
+def test_transparent_pixels_are_laid_on_white() -> None:
+    """An icon whose only colour is black, its shape in the alpha channel."""
+    shape = np.zeros((8, 8), np.uint8)
+    shape[2:6, 3:5] = 255
+    icon = Image.merge("LA", [Image.new("L", (8, 8), 0), Image.fromarray(shape)])
+    for mode in ("LA", "RGBA"):
+        seen = decode(encoded(icon.convert(mode), "PNG"), 8, 3, "it").pixels
+        assert np.array_equal(seen, np.broadcast_to(255 - shape, (3, 8, 8)))
+    assert np.array_equal(decode(encoded(icon, "PNG"), 8, 1, "it").pixels, 255 - shape[None])
+
+
+def test_a_colour_that_stands_for_transparency_is_laid_on_white() -> None:
+    image = Image.new("RGB", (8, 8), (0, 0, 0))
+    image.paste((10, 20, 30), (0, 0, 8, 4))
+    seen = decode(encoded(image, "PNG", transparency=(0, 0, 0)), 8, 3, "it").pixels
+    assert seen[:, 0, 0].tolist() == [10, 20, 30]
+    assert seen[:, 7, 7].tolist() == [255, 255, 255]
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_opaque_pixels_stay_as_they_are(picture: Image.Image, mode: str) -> None:
+    expected = pixels(picture.convert(mode).convert("RGB"))[:, :, 10:50]
+    assert np.array_equal(decode(encoded(picture.convert(mode), "PNG"), 40, 3, "it").pixels, expected)
+
+
+def test_a_transparent_photo_that_lies_is_turned_too(picture: Image.Image) -> None:
+    exif = Image.Exif()
+    exif[274] = 3  # upside down
+    clear = picture.convert("RGBA")
+    clear.putpixel((0, 0), (0, 0, 0, 0))
+    turned = decode(encoded(clear.transpose(Image.Transpose.ROTATE_180), "PNG", exif=exif), 40, 3, "it").pixels
+    assert np.array_equal(turned, decode(encoded(clear, "PNG"), 40, 3, "it").pixels)
+
+
+@pytest.mark.parametrize("side", [50, 1000])
+def test_an_image_that_would_fill_the_memory_is_refused_in_our_words(
+    side: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By our limit, or by Pillow's own, which is met while the file is opened."""
+    monkeypatch.setattr(photos, "MOST_PIXELS", 2000)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4000)
+    assert decode(encoded(Image.new("1", (40, 50)), "PNG"), 8, 1, "it").pixels.shape == (1, 8, 8)
+    with pytest.raises(ValueError, match=r"^it cannot be read as an image: .* that are read: store it smaller$"):
+        decode(encoded(Image.new("1", (side, side)), "PNG"), 8, 1, "it")
 
 
 def test_floating_point_pixels_are_refused() -> None:

@@ -178,3 +178,16 @@ def test_a_taught_set_teaches_what_is_compared_with_it(digits: ImageDataset, set
     assert smaller.seen(pixels[:3]).shape == (3, 1, 4, 4)
     assert hand_over([smaller], tmp_path / "smaller", "cpu")()[smaller.label.fingerprint].side == 4
     assert pickle.loads(pickle.dumps(own)).teachers is not None  # as Ray sends it
+
+
+def test_scores_that_see_a_class_more_are_other_scores(digits: ImageDataset, synthetic: SyntheticSet) -> None:
+    """Rows of earlier versions, which did not see it, are not taken for them."""
+    usual = held_out_material(digits, synthetic.preprocess).label
+    assert "every class" not in usual.fingerprint
+    rows = np.concatenate(
+        [np.flatnonzero(digits.validation.labels != 3), np.flatnonzero(digits.validation.labels == 3)[:1]]
+    )
+    scarce = replace(digits, validation=digits.validation.take(rows))
+    label = held_out_material(scarce, synthetic.preprocess).label
+    assert label.fingerprint == f"{usual.fingerprint}/every class"
+    assert label.images == len(scarce.score()) == len(scarce.validation) - len(scarce.choose()) + 1
