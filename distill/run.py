@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,9 @@ class Progress:
     """One step of a stage.
 
     `stage` is a short noun ("experts", "matching"); `done` of `total` steps are finished; `values` are the figures
-    worth showing now (matching_loss, step_size, ...); `message` is a sentence the user must see, or "".
+    worth showing now (matching_loss, step_size, ...); `message` is a sentence the user must see, or "". `share`: the
+    fraction of the stage's work that is done, where steps are known to cost unlike much; `at_once`: steps that are
+    under way side by side.
     """
 
     stage: str
@@ -24,6 +27,8 @@ class Progress:
     total: int
     values: Mapping[str, float] = field(default_factory=dict)
     message: str = ""
+    share: float | None = None
+    at_once: int = 1
 
 
 Listener = Callable[[Progress], None]  # is told how a computation goes
@@ -48,6 +53,38 @@ def about(seconds: float) -> str:
     low, high = seconds / 1.5, seconds * 1.5
     unit, name = (1, "s") if high < 90 else (60, "min") if high < 90 * 60 else (3600, "h")
     return f"{max(1, round(low / unit))} to {max(2, round(high / unit))} {name}"
+
+
+FEW = 3  # steps, or
+EARLY = 0.05  # of a stage: before both are done at their pace, how long it takes is anybody's guess
+
+
+class Pace:
+    """How long a stage still takes, by what was done of it here: None until that means something.
+
+    The first step of each process warms up, loads and compiles: it is no measure, and neither is what was done before.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._stage, self._done, self._before = "", 0, 0
+        self._warm: tuple[float, int, float] | None = None  # when it was, with how many steps and how much of the work
+
+    def left_s(self, progress: Progress) -> float | None:
+        """Seconds, after this step; to be asked at every step."""
+        if progress.stage != self._stage or progress.done < self._done:  # another, or once more from the start
+            self._stage, self._before, self._warm = progress.stage, progress.done, None
+        self._done = progress.done
+        reached = progress.share if progress.share is not None else progress.done / max(1, progress.total)
+        if self._warm is None:
+            if progress.done >= self._before + progress.at_once:
+                self._warm = (self._clock(), progress.done, reached)
+            return None
+        since, first, share = self._warm
+        enough = max(FEW, progress.at_once, EARLY * (progress.total - self._before))
+        if progress.done - first < enough or progress.done >= progress.total or reached <= share:
+            return None
+        return (self._clock() - since) * (1 - reached) / (reached - share)
 
 
 def _cpu() -> torch.device:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from distill.recipe import identity as recipe_identity
 from distill.run import Listener, Progress, about, ignore
 from distill.training.examples import Examples
 from ftdnas.agreement.winner import Readings, Take, smallest_not_worse
-from ftdnas.candidates.cost import CostModel
+from ftdnas.candidates.cost import flops_of, measure_cost, wall_s
 from ftdnas.candidates.handover import hand_over
 from ftdnas.candidates.materials import Label, Material, held_out_material
 from ftdnas.candidates.reading import right_of
@@ -33,10 +33,9 @@ from ftdnas.runtime.processes import LocalProcesses
 from ftdnas.runtime.records import from_json, to_json
 from ftdnas.runtime.rows import Row, RowFile
 from ftdnas.runtime.shared import Record, carry_out
-from search_spaces.base import find_space, flops, parse_architecture
+from search_spaces.base import find_space, parse_architecture
 from search_spaces.messages import hint
 
-START_S = 3.0  # of the processes that train
 PREPROCESS = "standardize"  # what users train with, and the same for all sets, whatever they were whitened with
 
 
@@ -194,36 +193,37 @@ def train(
     join: bool = False,
     storage: str | None = None,
     limit_s: float | None = None,
-    cost: CostModel | None = None,
     listener: Listener = ignore,
 ) -> Truth:
     """Train what the pool does not have yet, and give the truth of the candidates. Interrupted, it goes on.
 
-    All candidates with one seed before the next, the dearest of a seed first. `cost`: of a training on this device, by
-    which it is said before how long that takes.
+    All candidates with one seed before the next, the dearest of a seed first. How long that takes is said before, from
+    a few timed steps.
     """
     works = trainings.works(data, candidates)
     file = truth_rows(data.fingerprint)
     known = file.settled()
     size = (data.image_shape, data.num_classes)
     todo = {work.key: work for work in works.values() if work.key not in known}
-    order = sorted(todo.values(), key=lambda work: (work.seed, -_flops(work, size)))
+    counts = {work.architecture: flops_of(work.architecture, size) for work in todo.values()}
+    order = sorted(todo.values(), key=lambda work: (work.seed, -counts[work.architecture]))
     done = len({work.key for work in works.values()}) - len(order)
     total = done + len(order)
     told = f"{trainings.title}: {len(order)} of {total} trainings to do"
-    if order and cost is not None:
-        seconds = sum(cost.seconds(_flops(work, size), work.images_seen) for work in order)
-        told += f", {about(START_S + seconds / min(jobs, len(order)))}; Ctrl-C is safe"
     listener(Progress("truth", done, total, message=told))
     if not order:
         return trainings.truth(candidates)
+    prices: dict[str, float] = {}
+    paid = 0.0
     folder = truth_folder() / f"materials-{trainings.data[:8]}-{id(order):x}"
 
     def finished(row: Row) -> None:
-        nonlocal done
+        nonlocal done, paid
         done += 1
+        paid += prices.get(row["key"], 0.0)
         values = {} if row["score"] is None else {"validation_accuracy": float(row["score"])}
-        listener(Progress("truth", done, total, values))
+        share = paid / math.fsum(prices.values()) if prices else None
+        listener(Progress("truth", done, total, values, share=share, at_once=jobs))
 
     try:
         with contextlib.ExitStack() as stack:
@@ -231,8 +231,14 @@ def train(
             if join:
                 opened = stack.enter_context(open_storage(storage))
                 leases = stack.enter_context(opened.leases(f"truth/{data.fingerprint[:32]}"))
-            lay_out = lambda: hand_over(list(truth_materials(data)), folder, device)  # noqa: E731
+            materials = truth_materials(data)
+            lay_out = lambda: hand_over(list(materials), folder, device)  # noqa: E731
             processes = stack.enter_context(LocalProcesses(lay_out, jobs, visible_gpus(device)))
+            with contextlib.suppress(ValueError):  # none of them could be timed: then each says why
+                cost = measure_cost(list(counts), materials[0], trainings.recipe, processes, limit_s)
+                prices = {w.key: cost.seconds(counts[w.architecture], w.images_seen) for w in order}
+                message = f"this takes {about(wall_s(list(prices.values()), jobs))}; Ctrl-C is safe"
+                listener(Progress("truth", done, total, message=message))
             carry_out(order, Record(file, leases), processes, finished, limit_s=limit_s)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -311,10 +317,3 @@ def _whole(data_fingerprint: str) -> str:
 
 def _named(name: str) -> Path:
     return truth_folder() / f"{folder_name('truth', name)}.json"
-
-
-def _flops(work: Training, size: tuple[Any, int]) -> int:
-    try:
-        return flops(parse_architecture(work.architecture), *size)
-    except Exception:  # what cannot be built fails soon
-        return 0

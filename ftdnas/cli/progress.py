@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from typing import TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 
-from distill.run import Listener, Progress, duration, ignore
+from distill.run import Listener, Pace, Progress, about, ignore
 from ftdnas.runtime.followed import following, json_lines
 
 IDLE = Progress("", 0, 0)  # nothing is going on: bars leave the screen until something does
@@ -39,27 +39,25 @@ class PlainLines:
         self.stream = stream
         self.clock = clock
         self.started = self.printed = clock()
-        self.stage = ""
-        self.begun = (0.0, 0)  # when this stage was first heard of, and how far it was
+        self.pace = Pace(clock)
 
     def __call__(self, progress: Progress) -> None:
         now = self.clock()
-        if progress.stage != self.stage:
-            self.stage, self.begun = progress.stage, (now, progress.done)
+        left = _left(self.pace, progress)
         if progress.message:
             line = progress.message
         elif now - self.printed >= max(INTERVAL_S, min(60.0, (now - self.started) / 20)):
             self.printed = now
-            line = "  ".join(filter(None, [position(progress), figures(progress), self._left(progress, now)]))
+            line = "  ".join(filter(None, [position(progress), figures(progress), left]))
         else:
             return
         print(line, file=self.stream, flush=True)
 
-    def _left(self, progress: Progress, now: float) -> str:
-        begun, before = self.begun
-        if progress.done <= before or progress.done >= progress.total:
-            return ""
-        return f"{duration((now - begun) / (progress.done - before) * (progress.total - progress.done))} left"
+
+def _left(pace: Pace, progress: Progress) -> str:
+    """ "2 to 4 min left", once that can be told."""
+    seconds = pace.left_s(progress) if progress.total else None
+    return "" if seconds is None else f"{about(seconds)} left"
 
 
 def position(progress: Progress) -> str:
@@ -82,10 +80,11 @@ def _bars(stream: TextIO) -> Iterator[Listener]:
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[left]}"),
         TextColumn("{task.fields[figures]}"),
     )
     tasks: dict[str, TaskID] = {}
+    pace = Pace()
     # What is printed on stdout goes there, not into the display on stderr.
     with Bars(*columns, console=Console(file=stream), transient=True, redirect_stdout=False) as bars:
 
@@ -100,14 +99,13 @@ def _bars(stream: TextIO) -> Iterator[Listener]:
             if not progress.total:
                 return
             if progress.stage not in tasks:
-                # What an earlier run finished is no measure of speed: it is there from the start.
                 tasks[progress.stage] = bars.add_task(
-                    progress.stage, total=progress.total, completed=progress.done, figures=figures(progress)
+                    progress.stage, total=progress.total, completed=progress.done, figures=figures(progress), left=""
                 )
-            task = tasks[progress.stage]
+            task, left = tasks[progress.stage], _left(pace, progress)
             if progress.done < bars.tasks[task].completed:
                 bars.reset(task, completed=progress.done)  # the stage is gone through once more
-            bars.update(task, total=progress.total, completed=progress.done)
+            bars.update(task, total=progress.total, completed=progress.done, left=left)
             if progress.values:
                 bars.update(task, figures=figures(progress))
 

@@ -17,10 +17,10 @@ from torch import Tensor
 from distill.images.datasets import ImageDataset, Split
 from distill.images.preprocess import Preprocess, fit_preprocess
 from distill.recipe import TrainingRecipe
-from distill.run import Listener, Progress, duration
+from distill.run import Listener, Progress, about
 from distill.training.examples import Examples
 from distill.training.loop import probabilities
-from ftdnas.candidates.cost import TimedStep
+from ftdnas.candidates.cost import TimedStep, flops_of, wall_s
 from ftdnas.candidates.handover import hand_over
 from ftdnas.candidates.materials import Material, Shelf
 from ftdnas.candidates.training import Training
@@ -33,7 +33,7 @@ from ftdnas.runtime.device import visible_gpus
 from ftdnas.runtime.processes import Failure, LocalProcesses
 from ftdnas.runtime.rows import Row, RowFile
 from ftdnas.runtime.shared import Record, carry_out
-from search_spaces.base import flops, parse_architecture
+from search_spaces.base import parse_architecture
 
 PROBED = 8  # images that an ONNX file is tried on
 FinalTraining = FinalistTraining | FineTuning
@@ -182,13 +182,12 @@ class PreparedFinish:
         if not finalists:
             return "beginning with pretrained weights"
         size, material = (self.data.image_shape, self.data.num_classes), self.materials[0].label
-        steps = []
-        for work in finalists:
-            try:
-                count = flops(parse_architecture(work.architecture), *size)
-            except Exception:  # what cannot be built fails soon, and says why
-                continue
-            steps.append(TimedStep(work.architecture, material.fingerprint, count, work.training.recipe))
+        steps = [
+            TimedStep(name, material.fingerprint, flops_of(name, size), work.training.recipe)
+            for work in finalists
+            for name in [work.architecture]
+        ]
         timed = [outcome for _, outcome in processes.map(steps) if not isinstance(outcome, Failure)]
-        seconds = sum(timed) * material.images * self.recipe.epochs / (jobs * finalists[0].threads)
-        return f"about {duration(seconds)}" if timed else "for who knows how long"
+        seen = material.images * self.recipe.epochs
+        each = [first_s + image_s * seen / finalists[0].threads for image_s, first_s in timed]
+        return about(wall_s(each, jobs)) if timed else "for who knows how long"

@@ -284,7 +284,7 @@ class Way:
         here = replace(few, source=Examples(images.to(self.device), labels.to(self.device)))
         with one_thread():
             step = TimedStep(self.reference, few.label.fingerprint, self._flops(self.reference), RECIPE)
-            return step({few.label.fingerprint: here})
+            return step({few.label.fingerprint: here})[0]
 
     def _flops(self, name: str) -> int:
         return flops(parse_architecture(name), self.data.image_shape, self.data.num_classes)

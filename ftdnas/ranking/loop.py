@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from distill.images.datasets import ImageDataset
-from distill.run import Listener, Progress, duration, ignore
+from distill.run import Listener, Progress, about, ignore
 from distill.synthetic import SyntheticSet
-from ftdnas.candidates.cost import CostModel
+from ftdnas.candidates.cost import CostModel, wall_s
 from ftdnas.candidates.materials import Shelf
 from ftdnas.proxies.base import Proxy, Rows
 from ftdnas.proxies.rank_sum import guide_of
@@ -184,20 +184,32 @@ class Evaluations:
     record: Record
     processes: Executor[Shelf]
     rows: dict[str, Row] = field(default_factory=dict)
+    took: list[tuple[float, float]] = field(default_factory=list)  # seconds of each training: expected, taken
 
     def __post_init__(self) -> None:
         self.record.exchange()
         self.rows.update(self.record.file.settled())
 
     def carry_out(
-        self, works: Iterable[Work[Shelf] | None], total: int, stage: str, finished: Callable[[Row], int]
+        self,
+        works: Iterable[Work[Shelf] | None],
+        total: int,
+        stage: str,
+        finished: Callable[[Row], int],
+        prices: Mapping[str, float] | None = None,
     ) -> None:
-        """Do them, and say how many of `total` are done, which `finished` counts."""
+        """Do them, and say how many of `total` are done, which `finished` counts. `prices`: of each, by its key."""
+        prices, whole, paid = prices or {}, math.fsum((prices or {}).values()), 0.0
 
         def arrived(row: Row) -> None:
+            nonlocal paid
             self.rows[row["key"]] = row
+            if price := prices.get(row["key"], 0.0):
+                paid += price
+                self.took.append((price, row["seconds"]))
             values = {} if row.get("score") is None else {"validation_accuracy": float(row["score"])}
-            self.job.listener(Progress(stage, finished(row), total, values))
+            share = paid / whole if whole else None
+            self.job.listener(Progress(stage, finished(row), total, values, share=share, at_once=self.job.jobs))
 
         self.job.listener(Progress(stage, 0, total))  # the first may take long
         carry_out(works, self.record, self.processes, arrived, limit_s=self.job.request.limit_s)
@@ -207,12 +219,14 @@ class Evaluations:
         job = self.job
         while todo := {work.key: work for proxy in proxies for work in proxy.todo(names, self.rows)}:
             # The dearest first: the last process then has not long to go when the others are done.
-            priced = sorted(((price(work, cost, job), key) for key, work in todo.items()), reverse=True)
-            seconds = max(priced[0][0], sum(price for price, _ in priced) / job.jobs)
-            about = f", about {duration(seconds)}" if seconds > 1 else ""
-            job.say(f"{len(todo)} evaluations to do{about}; Ctrl-C is safe, the same command goes on")
+            scale = sum(took for _, took in self.took) / (sum(said for said, _ in self.took) or 1.0) or 1.0
+            prices = {key: price(work, cost, job) for key, work in todo.items()}
+            order = sorted(todo, key=lambda key: (prices[key], key), reverse=True)
+            seconds = scale * wall_s(list(prices.values()), job.jobs)
+            told = f", {about(seconds)}" if seconds > 1 else ""
+            job.say(f"{len(todo)} evaluations to do{told}; Ctrl-C is safe, the same command goes on")
             count = itertools.count(1)
-            self.carry_out([todo[key] for _, key in priced], len(todo), stage, lambda row: next(count))  # noqa: ARG005, B023
+            self.carry_out([todo[key] for key in order], len(todo), stage, lambda row: next(count), prices)  # noqa: ARG005, B023
 
     def adapt(self, wanted: int, study: Study) -> list[str]:
         """Candidates of a sampler that learns: proposed while others are evaluated, and told of each that is done.

@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from distill.recipe import TrainingRecipe
-from ftdnas.candidates.cost import CostModel, TimedStep, fit_cost
+from ftdnas.candidates import cost
+from ftdnas.candidates.cost import CostModel
 from ftdnas.candidates.materials import Material, Shelf
-from ftdnas.runtime.processes import Executor, Failure
-from search_spaces.base import Architecture, Choice, Restriction, SearchSpace, flops, known_choices, stratified_sample
+from ftdnas.runtime.processes import Executor
+from search_spaces.base import Architecture, Choice, Restriction, SearchSpace, known_choices, stratified_sample
 
-TIMED = 6  # architectures that are timed, the cheapest and the dearest of those that are looked at among them
-LOOKED_AT = 24
+LOOKED_AT = 24  # of which a few are timed
 FEWEST = 4  # candidates, where fewer fit the time: from less nothing is learned
 
 
@@ -105,15 +105,7 @@ def measure_cost(
     """Time a few steps of a few architectures of different FLOPs. Raises ValueError where none could be timed."""
     shape, classes = material.image_shape, material.label.classes
     sample = stratified_sample(space, LOOKED_AT, shape, seed, restrict, classes)
-    counted = sorted((flops(architecture, shape, classes), architecture.name) for architecture in sample)
-    picked = sorted({round(i * (len(counted) - 1) / (TIMED - 1)) for i in range(TIMED)})
-    steps = [TimedStep(counted[i][1], material.label.fingerprint, counted[i][0], recipe) for i in picked]
-    outcomes = [(steps[index].flops, outcome) for index, outcome in processes.map(steps)]
-    timed = [(count, outcome) for count, outcome in outcomes if not isinstance(outcome, Failure)]
-    if not timed:
-        failures = [outcome.error for _, outcome in outcomes if isinstance(outcome, Failure)]
-        raise ValueError(f"no candidate could be trained for a single step: {failures[0]}")
-    return fit_cost(timed)
+    return cost.measure_cost([architecture.name for architecture in sample], material, recipe, processes)
 
 
 def parse_restriction(space: SearchSpace, texts: Sequence[str]) -> Restriction:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from distill.recipe import TrainingRecipe
-from ftdnas.candidates.cost import CostModel, fit_cost
+from ftdnas.candidates.cost import CostModel, fit_cost, flops_of, wall_s
 from ftdnas.candidates.materials import Shelf
 from ftdnas.candidates.training import Training
 from ftdnas.proxies.base import Rows
@@ -134,14 +134,11 @@ def ahead(job: PreparedSearch, candidates: Sequence[Ranked], rows: Rows) -> dict
     images = len(job.bench.data.train)
     if not points or not images:
         return {}
-    cost, full = fit_cost(points), real_training(job)
+    cost, full = fit_cost(points, 0.0), real_training(job)
     image = cost.image * math.fsum(batches) / len(batches) / min(images, full.batch_size)
     each = [(image + cost.flop * one.flops) * images * full.epochs for one in candidates if one.placed]
 
-    def wall(seconds: Sequence[float]) -> float:
-        return START_S + max([math.fsum(seconds) / job.jobs, *seconds])
-
-    return {"finish": wall(each[:TOP]), "trust": wall(each)}
+    return {"finish": START_S + wall_s(each[:TOP], job.jobs), "trust": START_S + wall_s(each, job.jobs)}
 
 
 def real_training(job: PreparedSearch) -> TrainingRecipe:
@@ -155,11 +152,7 @@ def _load(training: Training) -> float:
 
 
 def price(work: Work[Shelf], cost: CostModel, job: PreparedSearch) -> float:
-    """Seconds that a work is likely to take; 0 for what trains nothing or cannot be built."""
+    """Seconds that a work is likely to take; 0 for what trains nothing."""
     if not isinstance(work, Training):
         return 0.0
-    try:
-        count = flops(parse_architecture(work.architecture), *job.size)
-    except Exception:  # what cannot be built fails soon
-        return 0.0
-    return cost.seconds(count, _load(work))
+    return cost.seconds(flops_of(work.architecture, job.size), _load(work))

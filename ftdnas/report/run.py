@@ -21,7 +21,6 @@ from ftdnas.candidates.truth import (
 from ftdnas.candidates.truth_table import Columns
 from ftdnas.ranking.job import set_recipe
 from ftdnas.ranking.plan import parse_restriction
-from ftdnas.ranking.study import study_folder
 from ftdnas.report.request import ReportRequest, TrustRequest, TruthRequest
 from ftdnas.report.study import RankedStudy, Written, open_ranked_study, write
 from ftdnas.runtime.device import pick_device, use_processes
@@ -79,7 +78,6 @@ def _trained(
     listener: Listener,
 ) -> Truth:
     device = pick_device(request.device).type
-    plan = None if request.study is None else study_folder(request.study).plan()
     return train(
         data,
         names,
@@ -89,7 +87,6 @@ def _trained(
         join=request.join,
         storage=request.storage,
         limit_s=request.limit_s,
-        cost=plan and plan[1],
         listener=listener,
     )
 

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any
 
+from distill.run import Pace, Progress
 from ftdnas.runtime.database import Storage
 from ftdnas.runtime.followed import FLAG, ORPHANED, read_line
 from ftdnas.runtime.home import home
@@ -158,7 +159,8 @@ class _Child:
     ended_by_itself: bool = False
     code: int = 0
     progress: dict[str, Any] = field(default_factory=dict)
-    stage_began: tuple[float, int] = (0.0, 0)  # when, and what was done then
+    pace: Pace = field(default_factory=Pace)
+    left_s: float | None = None
     changed: bool = True
 
     def __post_init__(self) -> None:
@@ -234,17 +236,15 @@ class _Child:
 
     def _reach(self, told: Mapping[str, Any]) -> None:
         if told["stage"] != self.progress.get("stage") or told["done"] < self.progress["done"]:
-            self.progress, self.stage_began = {"values": {}}, (time.time(), told["done"])
+            self.progress = {"values": {}}
+        self.left_s = self.pace.left_s(Progress(**told))
         values = {**self.progress["values"], **told["values"]}
         self.progress = {"stage": told["stage"], "done": told["done"], "total": told["total"], "values": values}
 
     def _place(self) -> dict[str, Any]:
         """Where it is: stage, done of total, values, seconds left in this stage, seconds so far in all attempts."""
         place = {**self.progress, "spent_s": self._before_s + time.time() - self.begun}
-        since, first = self.stage_began
-        if (gone := place.get("done", 0) - first) > 0:
-            place["left_s"] = (time.time() - since) / gone * (place["total"] - place["done"])
-        return place
+        return place if self.left_s is None else {**place, "left_s": self.left_s}
 
 
 def _end_all(session: int) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from distill.files import digest
 from distill.recipe import Recipe
 from distill.recipe import identity as recipe_identity
-from distill.run import Listener, Progress, Run, duration, ignore
+from distill.run import Listener, Progress, Run, about, duration, ignore
 from ftdnas.runtime.device import pick_device, use_threads
 from ftdnas.runtime.home import home
 from ftdnas.sets.images import KEY, Source
@@ -126,7 +126,7 @@ def train_experts(request: ExpertsRequest, listener: Listener = ignore) -> Exper
     listener(Progress("experts", 0, 0, message=_summary(job, run)))
     seconds = experts.estimate_seconds(job.data, preprocess, job.network, recipe, run)
     if seconds:
-        listener(Progress("experts", 0, 0, message=f"this takes about {duration(seconds)}"))
+        listener(Progress("experts", 0, 0, message=f"this takes {about(seconds)}"))
     return experts.train_experts(job.data, preprocess, job.network, recipe, run)
 
 
@@ -193,7 +193,7 @@ def announce(job: PreparedDistillation, run: Run) -> None:
     images, labels = initial_images(job.data, preprocess, job.recipe, run)
     second = distiller.estimate_seconds(images, labels, job.network, job.recipe, run)
     parts = f"experts {duration(first) if first else 'are there'}, matching {duration(second)}"
-    message = f"this takes about {duration(first + second)} ({parts}); Ctrl-C is safe, the same command goes on"
+    message = f"this takes {about(first + second)} ({parts}); Ctrl-C is safe, the same command goes on"
     run.listener(Progress("distill", 0, 0, message=message))
 
 

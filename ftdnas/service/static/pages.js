@@ -21,7 +21,7 @@ function place(job) {
     box.append(make("span", {}, "is being cancelled"));
   } else if (p.fraction !== undefined) {
     box.append(make("progress", { max: 1, value: p.fraction, "aria-label": p.stage }));
-    const left = p.left_s === undefined ? "" : `, ${duration(p.left_s)} left in this stage`;
+    const left = p.left_s === undefined ? "" : `, about ${duration(p.left_s)} left in this stage`;
     box.append(make("span", {}, `${p.stage} ${p.done.toLocaleString()} of ${p.total.toLocaleString()}${left}`));
   } else if (job.state === "queued") {
     const starts = job.starts_in_s ? `, starts in about ${duration(job.starts_in_s)} if jobs last as usual` : "";

@@ -302,15 +302,16 @@ def test_late_loss_is_the_mean_of_the_last_tenth() -> None:
 def test_the_cost_model_finds_the_cost_it_was_made_with(shelf: Shelf, training: Training) -> None:
     true = CostModel(0.1, 2e-5, 3e-11)
     counts = [10**4, 10**6, 10**7, 10**9]
-    model = fit_cost([(count, true.seconds(count, 1) - true.fixed) for count in counts])
+    model = fit_cost([(count, true.seconds(count, 1) - true.fixed) for count in counts], 0.1)
     for count in counts:
         assert model.seconds(count, 100) == pytest.approx(true.seconds(count, 100), rel=1e-6)
     # A cost that falls with the FLOPs is noise: nothing may become negative.
-    noisy = fit_cost([(10**4, 2e-5), (10**9, 1e-5)])
+    noisy = fit_cost([(10**4, 2e-5), (10**9, 1e-5)], 0.1)
     assert noisy.flop >= 0
     assert noisy.image > 0
     assert training.images_seen == 30 * 12
-    assert 0 < TimedStep(NAME, training.trained_on.fingerprint, 10**5, RECIPE)(shelf) < 1
+    image_s, first_s = TimedStep(NAME, training.trained_on.fingerprint, 10**5, RECIPE)(shelf)
+    assert 0 < image_s < first_s < 10
 
 
 def test_shared_batches_are_the_same_for_every_architecture(training: Training, shelf: Shelf) -> None:

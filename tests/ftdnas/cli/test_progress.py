@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from distill.run import Progress, duration
+from distill.run import Pace, Progress, about
 from ftdnas.cli.progress import INTERVAL_S, PlainLines, figures, progress
 
 
@@ -27,7 +27,8 @@ def test_plain_lines_are_rare_but_messages_always_come() -> None:
     lines = stream.getvalue().splitlines()
     assert [line for line in lines if line.startswith("note")] == ["note 50", "note 51"]
     assert len(lines) == 2 + 100 / INTERVAL_S
-    assert lines[0] == "matching 5/100  matching loss 0.2  2 min left"
+    assert lines[0] == "matching 5/100  matching loss 0.2"  # too early to say
+    assert lines[1] == "matching 10/100  matching loss 0.1  1 to 2 min left"
     assert lines[-1] == "matching 100/100  matching loss 0.01"
 
 
@@ -44,9 +45,26 @@ def test_time_left_counts_only_what_was_done_here() -> None:
     clock, stream = Clock(), io.StringIO()
     listener = PlainLines(stream, clock)
     listener(Progress("matching", 300, 400))  # an interrupted run goes on
-    clock.now = 10.0
+    clock.now = 100.0  # spent on loading and compiling
+    listener(Progress("matching", 301, 400))
+    clock.now = 109.0
     listener(Progress("matching", 310, 400))
-    assert stream.getvalue() == "matching 310/400  90 s left\n".replace("90 s", duration(90))
+    assert stream.getvalue() == "matching 301/400\nmatching 310/400  RANGE left\n".replace("RANGE", about(90))
+
+
+def test_time_left_weighs_what_is_known_to_cost_more_and_waits_for_every_process() -> None:
+    clock = Clock()
+    pace = Pace(clock)
+    told = []
+    done = 0.0
+    pace.left_s(Progress("truth", 0, 10))
+    for step, cost in enumerate([16.0, 16.0, 8.0, 8.0, 4.0, 4.0, 1.0, 1.0, 1.0, 1.0], start=1):
+        clock.now += cost / 2 + 20 * (step == 1)  # two processes, which begin slowly; the dearest first
+        done += cost
+        told.append(pace.left_s(Progress("truth", step, 10, share=done / 60, at_once=2)))
+    assert told[:4] == [None] * 4
+    assert told[4:9] == pytest.approx([4.0, 2.0, 1.5, 1.0, 0.5])
+    assert told[9] is None  # done
 
 
 def test_figures() -> None:
@@ -69,12 +87,15 @@ def test_a_terminal_gets_bars_and_messages_that_stay(as_json: bool, monkeypatch:
         listener(Progress("experts", 0, 0, message="[brackets] are text"))
         listener(Progress("experts", 1, 4, {"expert_loss": 2.0}))
         listener(Progress("experts", 4, 4))
+        for step in range(10):
+            listener(Progress("matching", step, 10))
         listener(Progress("validating", 7, 7))
         listener(Progress("validating", 3, 7))  # again from the start
     written = stream.getvalue()
     assert "[brackets] are text\n" in written
     assert "experts" in written
     assert "4/4" in written
+    assert " s left" in written
     assert written.index("7/7") < written.rindex("3/7")
     assert "expert loss 2" in written
 

@@ -41,7 +41,7 @@ def test_trust_names_a_network_and_finish_delivers_it(
 
     assert run(["trust", study, *HERE]) == 0
     told = capsys.readouterr()
-    assert "6 of 6 trainings to do, " in told.err  # with its time
+    assert "6 of 6 trainings to do\nthis takes " in told.err
     assert " to " in told.err.splitlines()[0].rpartition("to do, ")[2]
     lines = told.out.splitlines()
     assert len(lines) <= 20
