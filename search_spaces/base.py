@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
+from contextvars import ContextVar
+from types import MappingProxyType
 
 from search_spaces.architecture import Architecture, ImageShape, SearchSpace
 from search_spaces.classic import BUILDERS, ClassicNetwork
@@ -50,6 +53,10 @@ SPACES: dict[str, SearchSpace] = {
 NETWORKS: dict[str, Architecture] = {name: ClassicNetwork(name) for name in BUILDERS}
 
 
+# Spaces of files that say something else now, by name, while a study that was made with them is read.
+RECORDED: ContextVar[Mapping[str, SearchSpace]] = ContextVar("recorded", default=MappingProxyType({}))
+
+
 def find_space(spec: str) -> SearchSpace:
     """The space of a name: built in, of an installed package, or "file.py:attribute" or "space.json+file.py:builder".
 
@@ -57,6 +64,8 @@ def find_space(spec: str) -> SearchSpace:
     """
     if spec in SPACES:
         return SPACES[spec]
+    if spec in RECORDED.get():
+        return RECORDED.get()[spec]
     from search_spaces.outside.load import installed_spaces, is_file_space, load_space
 
     if is_file_space(spec) or spec in installed_spaces():

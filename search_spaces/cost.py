@@ -10,11 +10,14 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from search_spaces.architecture import Architecture, ImageShape
-from search_spaces.messages import one_line
+from search_spaces.messages import FOREIGN, one_line
+from search_spaces.outside.recorded import RecordedArchitecture
 
 
 def parameter_count(architecture: Architecture, image_shape: ImageShape, num_classes: int) -> int:
     """Trainable weights of the network. Raises ValueError where it cannot be built."""
+    if isinstance(architecture, RecordedArchitecture):
+        return architecture.parameters
     return _parameter_count(_Case(architecture, image_shape, num_classes))
 
 
@@ -24,6 +27,8 @@ def flops(architecture: Architecture, image_shape: ImageShape, num_classes: int)
     Two per multiply-accumulate of convolutions and linear layers; norms, activations and pools are not counted. Raises
     ValueError where the network cannot be built.
     """
+    if isinstance(architecture, RecordedArchitecture):
+        return architecture.flops
     return _flops(_Case(architecture, image_shape, num_classes))
 
 
@@ -52,11 +57,11 @@ def _parameter_count(case: _Case) -> int:
 
 @functools.lru_cache(maxsize=100_000)
 def _flops(case: _Case) -> int:
-    with contextlib.suppress(Exception):  # a network that looks at its numbers, as by .item(), must really run
+    with contextlib.suppress(*FOREIGN):  # a network that looks at its numbers, as by .item(), must really run
         return _counted(case, "meta")
     try:
         return _counted(case, "cpu")
-    except Exception as error:
+    except FOREIGN as error:
         raise ValueError(f"{case.architecture.name} cannot be run: {one_line(error)}") from None
 
 

@@ -14,6 +14,16 @@ Choice = str | int | float
 Decided = TypeVar("Decided")
 
 
+class UnsteadyError(ValueError):
+    """The same answers led to other questions: what comes of them cannot be named."""
+
+    def __init__(self, asked: Sequence[str]) -> None:
+        super().__init__(
+            f"is another space each time it is asked: after the same answers as before it does not ask for "
+            f"{', '.join(asked)} again (let the trial decide what is random)"
+        )
+
+
 class Decisions(Protocol):
     """What a space asks. An Optuna trial is one as it stands; so is every class below.
 
@@ -167,6 +177,11 @@ class Walk(Answering):
         self._beyond = beyond
         self._decided: dict[str, Any] = {}
 
+    @property
+    def asked(self) -> Collection[str]:
+        """What was asked for, by name."""
+        return self._decided.keys()
+
     def answer(self, question: Question) -> Any:
         if question.values is None:
             if question.low == question.high:
@@ -177,6 +192,8 @@ class Walk(Answering):
             if depth == len(self.path):
                 self.path.append(self._beyond(width))
             self.widths.append(width)
+            if self.path[depth] >= width:
+                raise UnsteadyError([*self._decided, question.name])
             self._decided[question.name] = question.values[self.path[depth]]
         return self._decided[question.name]
 
@@ -193,6 +210,8 @@ def enumerate_decisions(function: Callable[[Decisions], Decided], limit: int) ->
         if count > limit:
             raise ValueError(f"more than {limit:,} architectures: they can be sampled, not enumerated")
         yield result
+        if len(walk.path) > len(walk.widths):
+            raise UnsteadyError(list(walk.asked))
         path = walk.path
         while path and path[-1] + 1 == walk.widths[len(path) - 1]:
             path.pop()

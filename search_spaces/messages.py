@@ -13,6 +13,9 @@ def hint(wrong: str, known: Iterable[object]) -> str:
     return f"did you mean {' or '.join(near)}?" if near else f"choose from {', '.join(choices)}"
 
 
+FOREIGN = (Exception, SystemExit)  # what somebody else's code may raise, and its own candidate fails by
+
+
 def one_line(error: BaseException) -> str:
     """The kind of an exception and the first line of what it says."""
     said = str(error).strip().splitlines()

@@ -18,6 +18,7 @@ from distill.training.loop import fit
 from ftdnas.candidates.materials import Material, Shelf
 from ftdnas.runtime.processes import Executor, Failure
 from search_spaces.base import flops, parse_architecture
+from search_spaces.messages import FOREIGN
 
 TIMED = 6  # architectures that stand for all, the cheapest and the dearest among them
 TIMED_FLOPS = 2e10  # about the work of a timed step, so that timing a large network stays short
@@ -99,7 +100,7 @@ def flops_of(name: str, size: tuple[tuple[int, int, int], int]) -> int:
     """0 for what cannot be built: that fails soon, and says why."""
     try:
         return flops(parse_architecture(name), *size)
-    except Exception:
+    except FOREIGN:
         return 0
 
 

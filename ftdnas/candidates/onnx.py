@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from distill.files import whole_file
+from search_spaces.messages import FOREIGN
 
 INPUT, OUTPUT = "images", "scores"
 NEEDED = ("onnx", "onnxscript")
@@ -49,7 +50,7 @@ def write_onnx(network: nn.Module, image_shape: tuple[int, int, int], path: Path
             dynamic_shapes=({0: torch.export.Dim("N")},),
             verbose=False,
         )
-    except Exception as error:
+    except FOREIGN as error:
         said = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(f"the network cannot be written as ONNX: {said}") from error
     finally:
@@ -108,7 +109,7 @@ def write_int8(network: Path, images: Tensor, path: Path) -> None:
             quantize_static(
                 prepared, made, Batches(), quant_format=QuantFormat.QDQ, per_channel=True, weight_type=QuantType.QInt8
             )
-        except Exception as error:  # whatever an operator that it does not know makes it raise
+        except FOREIGN as error:  # whatever an operator that it does not know makes it raise
             said = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise ValueError(f"the network cannot be written in int8: {said}") from error
         finally:

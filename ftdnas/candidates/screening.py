@@ -15,6 +15,7 @@ from distill.images.augment import parse_augment
 from distill.recipe import BATCH_NORM, PRECISIONS, SCHEDULES, TrainingRecipe
 from distill.synthetic import SyntheticSet
 from search_spaces.base import ImageShape, parse_architecture
+from search_spaces.messages import FOREIGN
 
 SET = "set"  # the learning rate or the augmentation that the synthetic set brings
 OTHER = "other"
@@ -182,7 +183,7 @@ def family_of(architecture: str, image_shape: ImageShape, num_classes: int, code
     try:
         with torch.device("meta"):
             return norm_family(parse_architecture(architecture).build(image_shape, num_classes))
-    except Exception:  # a network of the user's own may raise anything
+    except FOREIGN:  # a network of the user's own may raise anything
         return "none"
 
 

@@ -35,7 +35,7 @@ from ftdnas.runtime.processes import Failure
 from ftdnas.runtime.records import from_json, to_json
 from ftdnas.runtime.rows import Row
 from search_spaces.base import parse_architecture
-from search_spaces.messages import one_line
+from search_spaces.messages import FOREIGN, one_line
 
 PARTS = 200  # that a curve of training losses is kept in, at most
 
@@ -242,7 +242,7 @@ def score(
         targets = None if taught is None else taught.targets(None)
         draws = generator(seed, "score", "batches")
         outcome = _outcome(network, examples, scored_on, used, reads, seed, ("score",), draws, targets)
-    except Exception as error:
+    except FOREIGN as error:
         outcome = {"error": one_line(error)}
     seconds = time.perf_counter() - begun
     record = Score("", name, trained_on, read_on, used, seed, torch=torch.__version__, **outcome)

@@ -85,7 +85,7 @@ def _told(written: Written, whole: bool) -> tuple[Any, list[str]]:
     from ftdnas.report.decision import answer
     from ftdnas.report.terminal import everything
 
-    lines = answer(written)
+    lines = [*([f"note      {written.changed}"] if written.changed else []), *answer(written)]
     if whole and written.comparison is not None:
         lines += ["", *everything(written.comparison), *(f"note: {note}" for note in written.notes)]
     return read_json(written.page.with_name("report.json"), "make it again"), lines

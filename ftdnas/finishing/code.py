@@ -17,6 +17,7 @@ from torch import Tensor, fx, nn
 
 from ftdnas.candidates.layers import INDENT, Call, construct, is_layer, laid_out, literal, repeated
 from ftdnas.finishing.card import text_of
+from search_spaces.messages import FOREIGN
 
 IN_PLACE = {operator.iadd: operator.add, operator.isub: operator.sub, operator.imul: operator.mul}  # as it is printed
 OURS = {"self", "torch", "nn", "F"}  # names that no class may take
@@ -44,7 +45,7 @@ def plain_code(
     try:
         expression = laid_out(writer.expression(original), 1, 11)
         training.expression(copy.deepcopy(original).train())
-    except Exception as error:  # tracing runs code of anybody's
+    except FOREIGN as error:  # tracing runs code of anybody's
         said = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{name} cannot be written as plain code: {said}") from None
     facts = [f"{sum(weights.numel() for weights in original.parameters()):,} weights."]
@@ -257,7 +258,7 @@ def _check_equal(original: nn.Module, code: str, name: str, image_shape: tuple[i
     try:
         written.load_state_dict(original.state_dict())
         equal = torch.equal(written(images), original(images))
-    except Exception as error:
+    except FOREIGN as error:
         raise ValueError(f"{name} cannot be written as plain code: {' '.join(str(error).split())[:200]}") from None
     if not equal:
         raise ValueError(f"{name} cannot be written as plain code: what was written computes something else")

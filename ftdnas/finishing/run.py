@@ -25,6 +25,7 @@ from ftdnas.finishing.int8 import quantised
 from ftdnas.finishing.pretrained import FineTuning, Pretrained, check_fits, recognise
 from ftdnas.finishing.request import FinishRequest
 from ftdnas.finishing.trainings import PreparedFinish
+from ftdnas.ranking.changed import check_unchanged
 from ftdnas.ranking.study import ranked_study
 from ftdnas.ranking.table import Ranking
 from ftdnas.runtime.device import pick_device, use_threads
@@ -61,6 +62,8 @@ def finish(request: FinishRequest, listener: Listener = ignore, data: ImageDatas
     ranked = None
     if request.study is not None:
         ranked = ranked_study(request.study, to_finish=not request.architectures)[1]
+        if request.architectures:
+            check_unchanged(ranked.settings)
         request = replace(request, architectures=named_in(ranked, request.architectures))
     spec = request.dataset or ""
     if data is None:

@@ -13,7 +13,7 @@ from ftdnas.proxies.base import Outcome, ProxyOf, Rows
 from ftdnas.proxies.bench import Workbench, computed
 from ftdnas.proxies.measures import MEASURES, Measurement
 from search_spaces.base import Architecture, ImageShape, flops, parameter_count, parse_architecture
-from search_spaces.messages import one_line
+from search_spaces.messages import FOREIGN, one_line
 
 Count = Callable[[Architecture, ImageShape, int], int]
 
@@ -106,7 +106,7 @@ class Counted(ProxyOf[Measurement]):
         data, count = self.bench.data, COUNTS[self.count][1]
         try:
             return float(count(parse_architecture(candidate), data.image_shape, data.num_classes)), None
-        except Exception as error:  # a network of the user's own may raise anything
+        except FOREIGN as error:  # a network of the user's own may raise anything
             return None, one_line(error)
 
 

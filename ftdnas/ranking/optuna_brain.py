@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ftdnas.ranking.ask_tell import Restricted, Settings
@@ -13,6 +14,9 @@ from search_spaces.decisions import Answering, Decisions, Question, ReplayDecisi
 
 if TYPE_CHECKING:
     import optuna
+
+
+Known = dict[str, tuple[Any, ...]]  # name of a decision -> what it was first asked from
 
 
 class OptunaBrain:
@@ -32,11 +36,12 @@ class OptunaBrain:
         self._space = space
         self._restrict = settings.restrict
         self._pending: dict[str, list[optuna.Trial]] = {}
+        self._known: Known = {}
 
     def propose(self) -> Architecture:
         with _quiet():
             trial = self._study.ask()
-            architecture = self._space.suggest(Restricted(trial, self._restrict))
+            architecture = self._space.suggest(Restricted(_Apart(trial, self._known), self._restrict))
         self._pending.setdefault(architecture.name, []).append(trial)
         return architecture
 
@@ -51,7 +56,7 @@ class OptunaBrain:
                 self._study.tell(trials.pop(), state=optuna.trial.TrialState.FAIL)
             elif values is not None:
                 try:
-                    params, distributions = decided(self._suggest, architecture.choices)
+                    params, distributions = decided(self._suggest, architecture.choices, self._known)
                 except ValueError:
                     return  # outside of the restriction: not a place to learn about
                 self._study.add_trial(
@@ -63,13 +68,14 @@ class OptunaBrain:
 
 
 def decided(
-    suggest: Callable[[Decisions], Any], choices: Mapping[str, Choice]
+    suggest: Callable[[Decisions], Any], choices: Mapping[str, Choice], known: Known | None = None
 ) -> tuple[dict[str, Choice], dict[str, optuna.distributions.BaseDistribution]]:
     """The choices as an Optuna trial has them, each with the distribution that it was asked from.
 
+    `known`: how names were asked for before, see `_apart`.
     Raises ValueError where `suggest` asks for something that they do not answer.
     """
-    noting = _Noting(choices)
+    noting = _Noting(choices, {} if known is None else known)
     suggest(noting)
     return noting.params, noting.distributions
 
@@ -77,16 +83,38 @@ def decided(
 class _Noting(Answering):
     """Answers as once decided, and notes the distributions."""
 
-    def __init__(self, choices: Mapping[str, Choice]) -> None:
+    def __init__(self, choices: Mapping[str, Choice], known: Known) -> None:
         self._replay = ReplayDecisions(choices)
+        self._known = known
         self.params: dict[str, Choice] = {}
         self.distributions: dict[str, optuna.distributions.BaseDistribution] = {}
 
     def answer(self, question: Question) -> Any:
-        answer = self._replay.answer(question)
-        self.params[question.name] = answer
-        self.distributions[question.name] = _distribution(question)
+        answer, name = self._replay.answer(question), _apart(question, self._known)
+        self.params[name] = answer
+        self.distributions[name] = _distribution(question)
         return answer
+
+
+class _Apart(Answering):
+    """An Optuna trial that is asked by names of which each has one meaning."""
+
+    def __init__(self, trial: Decisions, known: Known) -> None:
+        self._trial = trial
+        self._known = known
+
+    def answer(self, question: Question) -> Any:
+        return replace(question, name=_apart(question, self._known)).put_to(self._trial)
+
+
+def _apart(question: Question, known: Known) -> str:
+    """The name of a parameter: of a decision with other choices than it had at first, as a smaller one of a wider
+    choice before it, Optuna makes nothing under one name.
+    """
+    meant = tuple(question.values or ()) if question.kind is str else (question.kind, question.log)
+    if known.setdefault(question.name, meant) == meant:
+        return question.name
+    return f"{question.name} of {', '.join(map(str, question.values or meant))}"
 
 
 def _distribution(question: Question) -> optuna.distributions.BaseDistribution:

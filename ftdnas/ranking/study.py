@@ -12,6 +12,7 @@ from typing import Any
 
 from distill.files import locked, whole_file
 from ftdnas.candidates.cost import CostModel
+from ftdnas.ranking.changed import check_unchanged, what_changed
 from ftdnas.ranking.plan import Plan
 from ftdnas.ranking.table import Ranking
 from ftdnas.ranking.trials import forget_study
@@ -68,6 +69,8 @@ class StudyFolder:
         if not stored or stored == wanted:
             return
         changed = sorted(key for key in {*stored, *wanted} if stored.get(key) != wanted.get(key))
+        if changed == ["code"]:
+            raise ValueError(f"{what_changed(stored)}; {self.name} stays as it is: give this search another --study")
         raise ValueError(
             f"there is a study {self.name} with another {', '.join(changed)}: give this one another name (--study)"
         )
@@ -136,7 +139,7 @@ def remove_study(folder: StudyFolder, storage_url: str | None = None) -> None:
 def ranked_study(name: str, *, to_finish: bool = False) -> tuple[StudyFolder, Ranking]:
     """A study and its ranking. Raises LookupError, with those there are, where it is not there or was not ranked.
 
-    `to_finish`: raises ValueError where no candidate has a place.
+    `to_finish`: raises ValueError where no candidate has a place, or the space's files say something else now.
     """
     folder = StudyFolder(studies_folder() / name)
     ranking = folder.ranking() if Path(name).name == name else None
@@ -144,6 +147,8 @@ def ranked_study(name: str, *, to_finish: bool = False) -> tuple[StudyFolder, Ra
         known = sorted(file.parent.name for file in studies_folder().glob("*/ranking.json"))
         way_out = hint(name, known) if known else "ftdnas search makes one"
         raise LookupError(f"no study {name!r} was ranked: {way_out}")
+    if to_finish:
+        check_unchanged(ranking.settings)
     if to_finish and not ranking.best(1):
         why = "has a score" if not ranking.dead else "learned anything: screen them longer (--epochs)"
         raise ValueError(f"no candidate of the study {name} {why}; there is nothing to finish")

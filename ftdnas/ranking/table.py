@@ -18,6 +18,7 @@ from ftdnas.proxies.base import Proxy
 from ftdnas.proxies.bench import Workbench
 from ftdnas.proxies.promotion import Promotion
 from ftdnas.proxies.rank_sum import guide_of
+from ftdnas.ranking.changed import as_recorded
 from ftdnas.ranking.plan import Plan
 from ftdnas.runtime.rows import Row
 from ftdnas.sets.images import Source
@@ -107,7 +108,8 @@ class Ranking:
         """(name, what it knows) of the truth on the study's images that counts, where there is one."""
         names = [candidate.architecture for candidate in self.candidates]
         source = Source.from_json(self.settings.get("source") or {})
-        return known_truth(str(self.settings.get("data")), names, source.metric)
+        with as_recorded(self.study, self.settings, self.candidates):
+            return known_truth(str(self.settings.get("data")), names, source.metric)
 
     def standing(self, count: int) -> dict[str, Any]:
         """What the card of a finished network says of the first places, as JSON."""

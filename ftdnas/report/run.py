@@ -19,8 +19,10 @@ from ftdnas.candidates.truth import (
     truth_recipe,
 )
 from ftdnas.candidates.truth_table import Columns
+from ftdnas.ranking.changed import as_recorded, check_unchanged
 from ftdnas.ranking.job import set_recipe
 from ftdnas.ranking.plan import parse_restriction
+from ftdnas.ranking.study import ranked_study
 from ftdnas.report.request import ReportRequest, TrustRequest, TruthRequest
 from ftdnas.report.study import RankedStudy, Written, open_ranked_study, write
 from ftdnas.runtime.device import pick_device, use_processes
@@ -52,6 +54,7 @@ def run_trust(request: TrustRequest, listener: Listener = ignore) -> Written:
     Raises what `run_truth` and `write` raise.
     """
     found = open_ranked_study(request.study, request.data_root)
+    check_unchanged(found.settings)
     source = Source("", request.data_root)
     data, names = found.images(source), found.candidates
     known = known_truth(data.fingerprint, names, data.metric)
@@ -101,7 +104,12 @@ def run_report(request: ReportRequest) -> Written:
 
     Raises LookupError for an unknown study or truth, ValueError for what `find_truth` and `write` refuse.
     """
-    found = open_ranked_study(request.study, request.data_root)
+    ranking = ranked_study(request.study)[1]
+    with as_recorded(ranking.study, ranking.settings, ranking.candidates):
+        return _report(open_ranked_study(request.study, request.data_root), request)
+
+
+def _report(found: RankedStudy, request: ReportRequest) -> Written:
     if request.truth is not None:
         images = found.images(Source("", request.data_root))
         columns = Columns(request.truth_architectures, request.truth_column, request.columns or {})
@@ -127,6 +135,7 @@ def _subject(request: TruthRequest, listener: Listener) -> tuple[ImageDataset, l
     source = request.source
     if request.study is not None:
         found = open_ranked_study(request.study, source.root)
+        check_unchanged(found.settings)
         data = found.images(source)
         if request.metric not in (None, data.metric):
             raise ValueError(

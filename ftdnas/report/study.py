@@ -26,7 +26,7 @@ from ftdnas.report.words import plain
 from ftdnas.runtime.home import sets_folder
 from ftdnas.sets.images import ALONE, Source, images_of, no_images
 from ftdnas.sets.library import Library
-from search_spaces.base import flops, parameter_count, parse_architecture
+from search_spaces.base import RECORDED, flops, parameter_count, parse_architecture
 
 FREE = ("params", "flops")  # in every report: they need no row
 
@@ -161,7 +161,7 @@ def column_of(proxy: Proxy, names: Sequence[str], rows: Rows, bench: Workbench, 
 
 @dataclass(frozen=True, eq=False)
 class Written:
-    """A report as it was written. `comparison`, `take`: None without a truth."""
+    """A report as it was written. `comparison`, `take`: None without a truth. `changed`: in the space's files."""
 
     study: str
     page: Path
@@ -169,6 +169,7 @@ class Written:
     comparison: Comparison | None
     take: Take | None
     notes: Sequence[str]
+    changed: str = ""
 
 
 def write(study: RankedStudy, truth: Truth | None, folder: Path | None = None, *, png: bool = False) -> Written:
@@ -177,6 +178,7 @@ def write(study: RankedStudy, truth: Truth | None, folder: Path | None = None, *
     from ftdnas.report.page import Extras
 
     table, notes = table_of(study, truth)
+    changed = getattr(RECORDED.get().get(study.settings["space"]), "why", "")
     comparison = compare(table, study.bench.seed) if truth is not None else None
     sheets = {"the synthetic images": sets_folder() / f"{study.bench.set_name}.png"}
     extras = Extras(
@@ -188,13 +190,13 @@ def write(study: RankedStudy, truth: Truth | None, folder: Path | None = None, *
             "screening": study.bench.screening.describe(),
             "truth": truth.title if truth else "none",
         },
-        notes=[*study.ranking.notes, *notes],
+        notes=[*([changed] if changed else []), *study.ranking.notes, *notes],
         failures=[("truth", name, error) for name, error in (truth.errors.items() if truth else ())],
         ledger=ledger(study, table),
         break_even=_break_even(table),
     )
     page = write_report(folder or study.folder / "report", table, comparison, extras, png=png)
-    return Written(study.name, page, table, comparison, extras.take, extras.notes)
+    return Written(study.name, page, table, comparison, extras.take, extras.notes, changed)
 
 
 def ledger(study: RankedStudy, table: Table) -> list[Stage]:

@@ -9,16 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from distill.files import whole_file
+from search_spaces.outside.meaning import CODES
 
 
 def home() -> Path:
     """Where ftdnas keeps its files: the folder FTDNAS_HOME, by default .ftdnas in the user's own.
 
     In it: data/ (downloads), cache/ (decoded images), preprocess/, experts/, runs/, sets/ (the library), studies/,
-    truth/, evaluations.jsonl, studies.db.
+    truth/, spaces/, evaluations.jsonl, studies.db.
     """
     named = os.environ.get("FTDNAS_HOME")
     return Path(named).expanduser() if named else Path.home() / ".ftdnas"
+
+
+CODES.place = lambda: home() / "spaces"  # what was first met under which code, so that a comment changes no key
 
 
 def sets_folder() -> Path:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, Protocol, Self, TypeVar
 
-from search_spaces.messages import one_line
+from search_spaces.messages import FOREIGN, one_line
 
 Context = TypeVar("Context")
 Held = TypeVar("Held", covariant=True)
@@ -324,7 +324,7 @@ def _serve(connection: Connection, prepare: Callable[[], Any], environment: Mapp
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the parent decides what ends
     try:
         context = prepare()
-    except Exception as error:
+    except FOREIGN as error:
         _answer(connection, Unprepared(one_line(error)))
         return
     _answer(connection, Ready())
@@ -341,7 +341,7 @@ def outcome_of(work: Callable[[Any], Any], context: Any) -> Any:
     """The result of the work, or why there is none: whatever a network does is a fact about that network."""
     try:
         return work(context)
-    except Exception as error:
+    except FOREIGN as error:
         text = one_line(error)
         # torch has an exception of its own for a GPU's memory, and none for the machine's.
         exhausted = isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text

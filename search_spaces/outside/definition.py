@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,13 +14,22 @@ import torch
 from torch import nn
 
 from search_spaces.architecture import ENUMERATED, Architecture, ImageShape, check_buildable
-from search_spaces.decisions import Choice, Decisions, ReplayDecisions, enumerate_decisions, estimated_count
-from search_spaces.messages import hint, one_line
+from search_spaces.decisions import (
+    Choice,
+    Decisions,
+    RandomDecisions,
+    ReplayDecisions,
+    UnsteadyError,
+    enumerate_decisions,
+    estimated_count,
+)
+from search_spaces.messages import FOREIGN, hint, one_line
 
 NOMINAL_SHAPE: ImageShape = (3, 224, 224)  # at which a builder is asked for its decisions, on the meta device
 NOMINAL_CLASSES = 10
 COUNTING_S = 10.0  # a space that takes longer to count is sampled
 PROBES = 20  # random architectures from which a space's size is guessed before it is counted
+STEADY_S = 3.0  # to see whether a space asks the same again
 
 
 class Definition:
@@ -94,6 +104,7 @@ class DefinedSpace:
         """All architectures, or why they are not listed."""
         everything: dict[DefinedArchitecture, None] = {}
         try:
+            self._check_steady()
             guess = estimated_count(self.definition.decide, PROBES)
             if guess > 10 * ENUMERATED:
                 return f"it has about {guess:.2g} architectures"
@@ -102,9 +113,25 @@ class DefinedSpace:
                 everything[self._architecture(choices)] = None
                 if time.monotonic() - start > COUNTING_S:
                     return f"it has more architectures than can be built in {COUNTING_S:g} s ({len(everything):,})"
+        except UnsteadyError as error:
+            raise ValueError(f"{self.name} {error}") from None
         except ValueError as error:
             return str(error)
         return tuple(everything)
+
+    def _check_steady(self) -> None:
+        """Raise UnsteadyError where the same answers do not lead to the same decisions."""
+        draws, start = RandomDecisions(torch.Generator().manual_seed(0)), time.monotonic()
+        for _ in range(PROBES):
+            choices = self.definition.decide(draws)
+            try:
+                again = self.definition.decide(ReplayDecisions(choices))
+            except ValueError:
+                again = {}
+            if again != choices:
+                raise UnsteadyError(list(choices))
+            if time.monotonic() - start > STEADY_S:
+                return
 
 
 @dataclass(frozen=True)
@@ -177,7 +204,8 @@ def positional(function: Callable[..., Any]) -> int:
 def labelled(values: Sequence[Any]) -> dict[Choice, Any]:
     """Values of any kind by what names them in a decision: themselves where text or numbers, else their JSON or repr.
 
-    Raises ValueError where two have the same name.
+    Functions go by their qualified names, as does what is made of them by `functools.partial`: a repr with an address
+    is another one tomorrow. Raises ValueError where two have the same name, and for what has no name that lasts.
     """
     named: dict[Choice, Any] = {}
     for value in values:
@@ -188,11 +216,31 @@ def labelled(values: Sequence[Any]) -> dict[Choice, Any]:
             try:
                 label = json.dumps(value, sort_keys=True, separators=(",", ":"))
             except (TypeError, ValueError):
-                label = repr(value)
+                label = _lasting(value)
         if label in named:
-            raise ValueError(f"the choice {value!r} stands there twice")
+            raise ValueError(f"the choice {label} stands there twice")
         named[label] = value
     return named
+
+
+def _lasting(value: Any) -> str:
+    """A name of a value that is the same in every process."""
+    text = repr(value)
+    if not re.search(r" at 0x[0-9a-fA-F]+", text):
+        return text
+    if isinstance(value, functools.partial):
+        named = [f"{key}={_lasting(one)}" for key, one in value.keywords.items()]
+        return f"partial({', '.join([*map(_lasting, (value.func, *value.args)), *named])})"
+    *inside, last = getattr(value, "__qualname__", "").split(".")
+    name = ".".join([*(part for part in inside if not part.startswith("_")), last])
+    if not name or "<lambda>" in name:
+        what = "a lambda" if name else f"a {type(value).__name__}"
+        raise ValueError(
+            f"{what} among the choices has no name that lasts: choose among names, "
+            "as in {'relu': nn.ReLU, ...}[trial.suggest_categorical(..., ['relu', ...])]"
+        )
+    module = getattr(value, "__module__", None) or ""
+    return name if not module or module.startswith("ftdnas_space_") else f"{module}.{name}"
 
 
 @functools.lru_cache(maxsize=10_000)
@@ -208,7 +256,7 @@ def _output_shape(
             if not isinstance(output, torch.Tensor):
                 return f"it returns a {type(output).__name__}, not one tensor"
             return tuple(output.shape)
-        except Exception as error:
+        except FOREIGN as error:
             failure = one_line(error)
             if not isinstance(error, NotImplementedError) and "meta" not in str(error):
                 break

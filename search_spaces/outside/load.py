@@ -13,14 +13,15 @@ import importlib.util
 import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from search_spaces.architecture import SearchSpace
-from search_spaces.messages import hint, one_line
-from search_spaces.outside.definition import DefinedSpace, Definition, positional
+from search_spaces.messages import FOREIGN, hint, one_line
+from search_spaces.outside.definition import DefinedSpace, Definition, canonical_json, positional
+from search_spaces.outside.meaning import CODES, Meaning, meaning
 from search_spaces.outside.nni_json import JsonDefinition, read_search_space
 from search_spaces.outside.nni_nas import ModelSpaceDefinition, import_nni_nas, is_model_space, quiet
 from search_spaces.outside.plain import ClassDefinition, is_plain
@@ -55,17 +56,33 @@ def load_space(spec: str) -> SearchSpace:
         if spec not in installed:
             raise ValueError(f"unknown search space {spec!r}: {hint(spec, [*installed, 'path/to/file.py:attribute'])}")
         return installed[spec]()
-    place, _, attribute = spec.rpartition(":")
-    json_name, plus, python_name = place.rpartition("+")
-    files = [Path(os.path.normpath(name)) for name in ((json_name, python_name) if plus else (place,))]
+    files, attribute = _files_of(spec)
     name = "+".join(file.as_posix() for file in files) + f":{attribute}"
+    written = _digest(*(file.read_bytes() for file in (*files[:-1], *_sources(files[-1]))))
+    code = CODES.code(name, _meaning(files, attribute), written)
+    # What was loaded stays loaded as long as the files say the same.
+    return _of_files(name, code, Path.cwd(), tuple(files), attribute)
+
+
+def _files_of(spec: str) -> tuple[list[Path], str]:
+    """The Python file, before it the JSON file where there is one, and the attribute.
+
+    A plus in the name of a file or folder parts nothing where that file is there.
+    """
+    place, _, attribute = spec.rpartition(":")
+    plus = [at for at, letter in enumerate(place) if letter == "+"]
+    pairs = [(place[:at], place[at + 1 :]) for at in plus if place[:at].endswith(".json")] or [
+        (place[:at], place[at + 1 :]) for at in plus[-1:]
+    ]
+    if Path(place).is_file() or not plus:
+        pairs = [(place,)]  # type: ignore[list-item]
+    there = [pair for pair in pairs if all(Path(name).is_file() for name in pair)]
+    files = [Path(os.path.normpath(name)) for name in (there or pairs)[0]]
     if not files[-1].is_file():
         raise FileNotFoundError(f"no file {files[-1]} (of the search space {spec})")
     if not files[0].is_file():
         raise FileNotFoundError(f"no search-space file {files[0]} (of the search space {spec})")
-    code = _digest(*(file.read_bytes() for file in (*files[:-1], *_sources(files[-1]))))
-    # What was loaded stays loaded as long as the files say the same.
-    return _of_files(name, code, Path.cwd(), tuple(files), attribute)
+    return files, attribute
 
 
 def installed_spaces() -> dict[str, Callable[[], SearchSpace]]:
@@ -96,7 +113,7 @@ def _of_files(name: str, code: str, folder: Path, files: tuple[Path, ...], attri
         if search_space is not None:
             return DefinedSpace(name, code, JsonDefinition(search_space, defined), load_space)
         return _space(name, code, defined)
-    except Exception as error:
+    except FOREIGN as error:
         raise ValueError(f"{name}: {_said(error)}") from None
 
 
@@ -110,7 +127,7 @@ def _of_package(point: importlib.metadata.EntryPoint) -> SearchSpace:
         package = f"{point.dist.name} {point.dist.version}" if point.dist else ""
         code = _digest(package.encode(), *(source.read_bytes() for source in (_sources(file) if file else ())))
         return _space(point.name, code, defined)
-    except Exception as error:
+    except FOREIGN as error:
         origin = f" of {point.dist.name} {point.dist.version}" if point.dist else ""
         raise ValueError(f"the search space {point.name}{origin} ({point.value}) is broken: {_said(error)}") from None
 
@@ -147,17 +164,20 @@ def _run(path: Path, name: str) -> ModuleType:
         raise ValueError(f"{path} is not a Python file")
     if _mentions_nni_nas(path):
         import_nni_nas()
-    for beside in _sources(path)[1:]:
-        left = sys.modules.get(beside.stem)
-        if left is not None and str(Path(getattr(left, "__file__", None) or "").parent) not in sys.path:
-            del sys.modules[beside.stem]  # another space's file of that name, or an older version of this one's
+    for beside in {source.relative_to(path.parent).parts[0] for source in _sources(path, packages=True)[1:]}:
+        name_beside = beside.removesuffix(".py")
+        left = Path(getattr(sys.modules.get(name_beside), "__file__", None) or "")
+        if str(left.parent.parent if left.name == "__init__.py" else left.parent) not in sys.path:
+            # Another space's file of that name, or an older version of this one's.
+            for known in [known for known in sys.modules if known.partition(".")[0] == name_beside]:
+                del sys.modules[known]
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look there
     sys.path.insert(0, str(path.parent))
     try:
         with quiet():
             spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+    except FOREIGN as error:
         del sys.modules[name]
         raise ValueError(f"{path} cannot be run: {_said(error)}") from None
     finally:
@@ -165,14 +185,35 @@ def _run(path: Path, name: str) -> ModuleType:
     return module
 
 
-def _sources(file: Path) -> list[Path]:
-    """The file and those beside it that it imports, directly or not."""
+def changes(spec: str, code: str) -> str:
+    """What is another in the files of a space than it was under `code`, in words; "" where nothing is.
+
+    Raises what `load_space` raises.
+    """
+    space = load_space(spec)
+    if space.code == code:
+        return ""
+    before = CODES.parts(code)
+    named = "" if before is None or not is_file_space(spec) else _meaning(*_files_of(spec)).changes(before)
+    return named or "what it says is not what it said"
+
+
+def _meaning(files: Sequence[Path], attribute: str) -> Meaning:
+    beside = [source for source in _sources(files[-1], packages=True) if source != files[-1]]
+    spaces = [(file.name, canonical_json(read_search_space(file))) for file in files[:-1]]
+    return meaning(files[-1], attribute, beside, *spaces)
+
+
+def _sources(file: Path, packages: bool = False) -> list[Path]:
+    """The file and those beside it that it imports, directly or not; `packages`: all files of such folders too."""
     sources = [file]
     for source in sources:
         for name in _imported(source.read_bytes()):
-            beside = file.parent / f"{name}.py"
-            if beside.is_file() and beside not in sources:
-                sources.append(beside)
+            folder = file.parent / name
+            inside = folder.rglob("*.py") if (folder / "__init__.py").is_file() else folder.glob("*.py")
+            for beside in (file.parent / f"{name}.py", *(sorted(inside) if packages and name else ())):
+                if beside.is_file() and beside not in sources:
+                    sources.append(beside)
     return sources
 
 

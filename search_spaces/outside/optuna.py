@@ -13,6 +13,7 @@ from torch import nn
 
 from search_spaces.architecture import ImageShape
 from search_spaces.decisions import Choice, Decisions, ReplayDecisions
+from search_spaces.messages import FOREIGN
 from search_spaces.outside.definition import NOMINAL_CLASSES, NOMINAL_SHAPE, Definition, call_builder, labelled
 
 
@@ -34,7 +35,7 @@ class TrialDefinition(Definition):
                 self._run(trial, NOMINAL_SHAPE, NOMINAL_CLASSES)
         except Unanswered as error:
             raise ValueError(str(error)) from None
-        except Exception as error:
+        except FOREIGN as error:
             if not trial.decided:
                 raise ValueError(f"it fails before it asks the trial anything: {error!r}") from None
         if not trial.decided:

@@ -179,3 +179,20 @@ def test_nni_refuses_a_name_that_is_asked_in_different_ways(tmp_path: Path) -> N
     )
     with pytest.raises(ValueError, match="asked in the same way, and width is not: take tpe"):
         make_sampler("nni-tpe", find_space(f"{tmp_path / 'odd.py'}:build"), settings())
+
+
+@pytest.mark.parametrize("name", ["stratified", "random", "tpe", "nsga2"])
+def test_choices_that_depend_on_others_are_searched(name: str, tmp_path: Path) -> None:
+    """Optuna itself wants a name to mean the same choices always."""
+    (tmp_path / "dynamic.py").write_text(
+        "from torch import nn\n"
+        "def build(trial):\n"
+        "    wide = trial.suggest_categorical('wide', [0, 1])\n"
+        "    width = trial.suggest_categorical('width', [12, 16, 24] if wide else [4, 6, 8])\n"
+        "    return nn.Sequential(nn.Flatten(), nn.LazyLinear(width), nn.LazyLinear(10))\n"
+    )
+    space = find_space(f"{tmp_path / 'dynamic.py'}:build")
+    sampler = make_sampler(name, space, settings())
+    told = next(iter(space.architectures()))
+    sampler.tell(told, (4.0,))
+    assert len({one.name for one in walk(sampler, width)} - {told.name}) == 5

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
 import torch
+import torch.nn.functional as F
 from optuna.distributions import FloatDistribution, IntDistribution
 from torch import nn
 
 from search_spaces.architecture import SearchSpace
-from search_spaces.decisions import RandomDecisions, ReplayDecisions
+from search_spaces.decisions import RandomDecisions, ReplayDecisions, UnsteadyError, enumerate_decisions
 from search_spaces.outside.definition import DefinedSpace
 from search_spaces.outside.load import load_space
 from search_spaces.outside.optuna import DecidedTrial, TrialDefinition
@@ -156,3 +159,72 @@ def test_function_of_a_file_sees_its_image_shape(tmp_path: Path) -> None:
     architecture = load_space(f"{tmp_path / 'nets.py'}:build").architectures()[2]
     for shape, classes in (((1, 5, 7), 3), ((3, 9, 9), 12)):
         assert architecture.build(shape, classes)(torch.zeros(2, *shape)).shape == (2, classes)
+
+
+def choosing(*values: object) -> TrialDefinition:
+    def build(trial: Any) -> nn.Module:
+        act = trial.suggest_categorical("act", values)
+        return nn.Sequential(nn.Flatten(), act() if isinstance(act, type) else nn.ReLU(), nn.LazyLinear(10))
+
+    return TrialDefinition(build)
+
+
+def named_activation(x: torch.Tensor) -> torch.Tensor:
+    return x.relu()
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        ((F.relu, torch.tanh, F.elu), ["torch.nn.functional.relu", "torch.tanh", "torch.nn.functional.elu"]),
+        ((nn.ReLU, nn.Tanh), [repr(nn.ReLU), repr(nn.Tanh)]),
+        (
+            (partial(nn.LeakyReLU, 0.1), partial(F.leaky_relu, negative_slope=0.2)),
+            [
+                f"functools.partial({nn.LeakyReLU!r}, 0.1)",
+                "partial(torch.nn.functional.leaky_relu, negative_slope=0.2)",
+            ],
+        ),
+        ((named_activation, None), [f"{__name__}.named_activation", "null"]),
+    ],
+)
+def test_functions_are_chosen_by_names_that_last(values: tuple[object, ...], names: list[str]) -> None:
+    definition = choosing(*values)
+    assert [choices["act"] for choices in enumerate_decisions(definition.decide, 10)] == names
+
+
+@pytest.mark.parametrize(
+    ("value", "what"), [(lambda: nn.ReLU(), "a lambda"), (partial(lambda x: x, 1), "a lambda"), (object(), "a object")]
+)
+def test_what_has_no_name_that_lasts_is_refused_with_the_way_out(value: object, what: str) -> None:
+    with pytest.raises(ValueError, match=f"act: {what} among the choices has no name that lasts: choose among names"):
+        choosing(value, nn.ReLU).decide(RandomDecisions(torch.Generator()))
+
+
+def test_a_space_that_is_another_each_time_is_refused_in_one_line() -> None:
+    calls = itertools.count()
+
+    def build(trial: Any) -> nn.Module:
+        width = trial.suggest_int("width", 4, 8)
+        if next(calls) % 3 == 0:
+            trial.suggest_categorical("extra", ["a", "b"])
+        return nn.Linear(width, 10)
+
+    space = DefinedSpace("mine.py:build", "0", TrialDefinition(build), load_space)
+    with pytest.raises(ValueError, match=r"^mine.py:build is another space each time it is asked: .* does not ask for"):
+        _ = space.size
+    with pytest.raises(UnsteadyError):
+        list(enumerate_decisions(TrialDefinition(build).decide, 100))
+
+
+@pytest.mark.parametrize("ended", [SystemExit("too wide"), RuntimeError("too wide")])
+def test_a_build_that_ends_the_program_is_an_obstacle_of_its_own(ended: BaseException) -> None:
+    def build(trial: Any) -> nn.Module:
+        if trial.suggest_int("width", 4, 5) == 5:
+            raise ended
+        return nn.Sequential(nn.Flatten(), nn.LazyLinear(10))
+
+    space = DefinedSpace("mine.py:build", type(ended).__name__, TrialDefinition(build), load_space)
+    small, wide = space.architectures()
+    assert small.obstacle((1, 8, 8)) is None
+    assert f"{type(ended).__name__}: too wide" in str(wide.obstacle((1, 8, 8)))
