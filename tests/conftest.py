@@ -1,7 +1,9 @@
-"""What every test gets: a home of its own, one thread, and two real data sets."""
+"""What every test gets: a home of its own, one thread, two real data sets, and what the documentation supposes."""
 
 from __future__ import annotations
 
+import io
+import json
 import multiprocessing
 import os
 import shutil
@@ -9,6 +11,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -193,3 +196,58 @@ def _pattern(height: int, width: int, draw: np.random.Generator, *, rings: bool)
     colours = draw.uniform(0, 255, size=(2, 3))
     pixels = colours[0] + wave[..., None] * (colours[1] - colours[0]) + draw.normal(0, 8, size=(height, width, 3))
     return pixels.clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def lay_out_materials(_photos: Path) -> Callable[[Path], None]:
+    """Makes what the pages suppose in a folder: data/cifar10, photos, photos.csv and published."""
+    return partial(_materials, photos=_photos)
+
+
+def _materials(folder: Path, photos: Path) -> None:
+    _write_tables(folder / "data" / "cifar10")
+    shutil.copytree(photos, folder / "photos")
+    _write_split(folder / "photos", folder / "photos.csv")
+    published = folder / "published"
+    published.mkdir()
+    torch.save(torch.randn(20, 3, 16, 16, generator=torch.Generator().manual_seed(0)), published / "images_best.pt")
+    torch.save(torch.arange(10).repeat_interleave(2), published / "labels_best.pt")
+    torch.save(torch.tensor(0.02), published / "lr_best.pt")
+
+
+def _write_tables(folder: Path) -> None:
+    """train.parquet with 15 digits of each class, enlarged to 16 pixels and coloured, and test.parquet with 3."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    folder.mkdir(parents=True)
+    kinds = pa.schema([("img", pa.struct([("bytes", pa.binary()), ("path", pa.string())])), ("label", pa.int64())])
+    names = {"info": {"features": {"label": {"names": [f"kind {label}" for label in range(10)]}}}}
+    kinds = kinds.with_metadata({"huggingface": json.dumps(names)})
+    for split, first, last in (("test", 0, 3), ("train", 3, 18)):
+        rows = [
+            {"img": {"bytes": _encoded(digits.images[row]), "path": None}, "label": label}
+            for label in range(10)
+            for row in np.flatnonzero(digits.target == label)[first:last]
+        ]
+        pq.write_table(pa.Table.from_pylist(rows, schema=kinds), folder / f"{split}.parquet")
+
+
+def _encoded(digit: np.ndarray) -> bytes:
+    grey = Image.fromarray((digit * 255 / 16).astype(np.uint8)).resize((16, 16))
+    stream = io.BytesIO()
+    Image.merge("RGB", [grey.point(lambda value, part=part: value * part // 3) for part in (3, 2, 1)]).save(
+        stream, "PNG"
+    )
+    return stream.getvalue()
+
+
+def _write_split(photos: Path, file: Path) -> None:
+    lines = ["file,split"]
+    for folder in sorted(photos.iterdir()):
+        for number, photo in enumerate(sorted(folder.iterdir())):
+            split = {0: "test", 1: "validation"}.get(number % 6, "train")
+            lines.append(f"{folder.name}/{photo.name},{split}")
+    file.write_text("\n".join(lines) + "\n")

@@ -5,7 +5,7 @@ left, so that it runs alone, in any order and in any process. Lines of `ftdnas` 
 Python (one that begins with `# NAME.py` is written to that file); services and curl are processes of their own. What
 would take minutes or hours is made small, in three ways and no other: `shortened` adds settings to the commands that
 train, and says `--device cpu` for `--device cuda`; a few real digits, enlarged and in colour, stand in for CIFAR-10 in
-the data root; `materials` makes the files that a page supposes the reader to have.
+the data root; conftest.py makes the files that a page supposes the reader to have.
 
 After a change of options or recipes: FTDNAS_WRITE_DOCS=1 pytest tests/test_docs.py writes docs/options.md and the table
 of recipes anew.
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
 import re
 import runpy
@@ -30,14 +29,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 from click.testing import CliRunner
-from PIL import Image
-from sklearn.datasets import load_digits
 
 from distill.files import locked
 from distill.images.datasets import DATASETS
@@ -138,53 +132,6 @@ def shortened(script: str) -> str:
     return script.replace("--device cuda", "--device cpu")
 
 
-def materials(folder: Path, photos: Path) -> None:
-    """What the pages suppose: data/cifar10, photos, photos.csv and published."""
-    write_tables(folder / "data" / "cifar10")
-    if photos != folder / "photos":
-        shutil.copytree(photos, folder / "photos")
-    write_split(folder / "photos", folder / "photos.csv")
-    published = folder / "published"
-    published.mkdir()
-    torch.save(torch.randn(20, 3, 16, 16, generator=torch.Generator().manual_seed(0)), published / "images_best.pt")
-    torch.save(torch.arange(10).repeat_interleave(2), published / "labels_best.pt")
-    torch.save(torch.tensor(0.02), published / "lr_best.pt")
-
-
-def write_tables(folder: Path) -> None:
-    """train.parquet with 15 digits of each class, enlarged to 16 pixels and coloured, and test.parquet with 3."""
-    digits = load_digits()
-    folder.mkdir(parents=True)
-    kinds = pa.schema([("img", pa.struct([("bytes", pa.binary()), ("path", pa.string())])), ("label", pa.int64())])
-    names = {"info": {"features": {"label": {"names": [f"kind {label}" for label in range(10)]}}}}
-    kinds = kinds.with_metadata({"huggingface": json.dumps(names)})
-    for split, first, last in (("test", 0, 3), ("train", 3, 18)):
-        rows = [
-            {"img": {"bytes": encoded(digits.images[row]), "path": None}, "label": label}
-            for label in range(10)
-            for row in np.flatnonzero(digits.target == label)[first:last]
-        ]
-        pq.write_table(pa.Table.from_pylist(rows, schema=kinds), folder / f"{split}.parquet")
-
-
-def encoded(digit: np.ndarray) -> bytes:
-    grey = Image.fromarray((digit * 255 / 16).astype(np.uint8)).resize((16, 16))
-    stream = io.BytesIO()
-    Image.merge("RGB", [grey.point(lambda value, part=part: value * part // 3) for part in (3, 2, 1)]).save(
-        stream, "PNG"
-    )
-    return stream.getvalue()
-
-
-def write_split(photos: Path, file: Path) -> None:
-    lines = ["file,split"]
-    for folder in sorted(photos.iterdir()):
-        for number, photo in enumerate(sorted(folder.iterdir())):
-            split = {0: "test", 1: "validation"}.get(number % 6, "train")
-            lines.append(f"{folder.name}/{photo.name},{split}")
-    file.write_text("\n".join(lines) + "\n")
-
-
 @dataclass
 class Reader:
     """Who reads a page in `reading`: what it has changed and begun, which ends with it."""
@@ -271,7 +218,7 @@ def reading(folder: Path) -> Iterator[Reader]:
 
 
 @pytest.fixture(scope="session")
-def main_path(tmp_path_factory: pytest.TempPathFactory, _photos: Path) -> Path:
+def main_path(tmp_path_factory: pytest.TempPathFactory, lay_out_materials: Callable[[Path], None]) -> Path:
     """A folder in which the README was read, once for all processes of this run of pytest."""
     own = tmp_path_factory.getbasetemp()
     place = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "docs"
@@ -280,7 +227,7 @@ def main_path(tmp_path_factory: pytest.TempPathFactory, _photos: Path) -> Path:
         if not (place / "read").exists():
             shutil.rmtree(place / "folder", ignore_errors=True)
             (place / "folder").mkdir()
-            materials(place / "folder", _photos)
+            lay_out_materials(place / "folder")
             with reading(place / "folder") as reader:
                 reader.read("README.md")
             (place / "read").touch()

@@ -80,7 +80,7 @@ def describe(finished: Finished) -> list[str]:
         "",
         f"Network  {choices or card.architecture}",
         f"Test     {card.test}",
-        f"Size     {card.parameters:,} weights, {card.flops:,} FLOPs, {card.latency_ms:.3g} ms an image on this CPU",
+        f"Size     {card.parameters:,} weights, {card.latency_ms:.3g} ms an image on this CPU",
         f"Files    {shown_path(finished.folder)}",
         f"Next     {_use(card)}; card.md there has the rest",
     ]

@@ -33,12 +33,13 @@ def studies() -> None:
 
 
 @studies.command("list")
+@click.option("--all", "everything", is_flag=True, help="Those too that a search of the whole way made for itself.")
 @json_option
-def list_studies(as_json: bool) -> None:
+def list_studies(everything: bool, as_json: bool) -> None:
     """Every study, the newest first: what was ranked, the best guess, whether it was held up to real training."""
     from ftdnas.ranking.study import studies as all_studies
 
-    found = [summary(folder) for folder in all_studies()]
+    found = [summary(folder) for folder in all_studies(inner=everything)]
     tell(as_json, found, table(found, columns()) if found else ["there is no study yet: ftdnas search makes one"])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from distill.run import Listener, duration
@@ -35,7 +36,7 @@ def truth(request: TruthRequest, listener: Listener) -> tuple[Any, list[str]]:
     name, made = run_truth(request, listener)
     by_seed = [dict(accuracies) for accuracies in made.by_seed]
     told = {"title": made.title, "by_seed": by_seed, "errors": dict(made.errors), "seconds": dict(made.seconds)}
-    return {"name": name, **told}, describe(name, made)
+    return {"name": name, **told}, describe(name, made, request.study)
 
 
 @command(TrustRequest, examples=("ftdnas trust first", "ftdnas trust first --epochs 10 --seeds 3"))
@@ -111,13 +112,13 @@ def percent(accuracy: float | None) -> str:
     return "-" if accuracy is None else f"{100 * accuracy:.1f}"
 
 
-def describe(name: str, made: Truth) -> list[str]:
-    """A truth as lines of text: its best, what failed, what it cost."""
+def describe(name: str, made: Truth, study: str | None) -> list[str]:
+    """A truth as lines of text: its best, what failed, what it cost; of a `study`, the command of its report."""
     known = [(accuracy, candidate) for candidate in made.known if (accuracy := made.accuracy(candidate)) is not None]
     return [
         f"truth {name}: {made.title}",
         *(f"  {percent(accuracy):>5}  {candidate}" for accuracy, candidate in sorted(known, reverse=True)[:SHOWN]),
         *(f"failed: {candidate}: {error}" for candidate, error in made.errors.items()),
         f"trained for {duration(sum(made.seconds.values()))} of one process in all",
-        f"next      ftdnas report STUDY --truth {name}",
+        f"next      ftdnas report {'STUDY' if study is None else shlex.quote(study)} --truth {shlex.quote(name)}",
     ]

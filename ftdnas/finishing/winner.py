@@ -51,7 +51,7 @@ class PretrainedRival:
 class Answer:
     """Which network, how sure, what next. `entries`: all that took part in the contest, the winner first.
 
-    `defaults`: what anybody would have trained; `ranked`: how many networks had real epochs, `scored` a free score.
+    `defaults`: what anybody would have trained; `ranked`: how many had real epochs, `scored` a score without training.
     """
 
     study: str

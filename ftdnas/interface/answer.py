@@ -1,4 +1,4 @@
-"""From images and a time to a trained network: free scores, short real trainings, a contest of finalists, the winner.
+"""From images and a time to a trained network: scores without training, short trainings, a contest of finalists.
 
 The stages are those of the commands; this is their order, and what part of the time each has.
 """
@@ -34,7 +34,7 @@ from ftdnas.interface.ledger import Ledger
 from ftdnas.interface.teacher import Teacher, prepared_teacher
 from ftdnas.ranking.request import SearchRequest
 from ftdnas.ranking.run import run_search
-from ftdnas.ranking.study import study_folder
+from ftdnas.ranking.study import INNER, study_folder
 from ftdnas.ranking.table import Ranking
 from ftdnas.runtime.device import one_thread, pick_device, use_processes, use_threads, visible_gpus
 from ftdnas.runtime.processes import Executor, LocalProcesses
@@ -43,10 +43,11 @@ from ftdnas.runtime.shared import Record, carry_out
 from search_spaces.base import flops, parse_architecture
 
 # Parts of the time; what a stage leaves goes to those after it.
-SHARES: Mapping[str, float] = {"pretrained": 0.13, "free scores": 0.04, "short trainings": 0.08, "finalists": 0.20}
+UNTRAINED = "scores without training"
+SHARES: Mapping[str, float] = {"pretrained": 0.13, UNTRAINED: 0.04, "short trainings": 0.08, "finalists": 0.20}
 REST = 0.93  # of what is left then is the winner's; test images are read and files written in what remains
-FREE_IMAGES = 150  # that the larger default network could train on in the time of a free score
-FREE = (12, 1000)  # free scores, at least and at most
+FREE_IMAGES = 150  # that the larger default network could train on in the time of a score without training
+FREE = (12, 1000)  # scores without training, at least and at most
 SHORT = 2.0  # epochs, on 2,000 images
 FEWEST, MOST = 4, 48  # short trainings; where there is time for fewer there are none
 ENOUGH = 30.0  # epochs that the winner must have time for, on 2,000 images
@@ -64,7 +65,7 @@ def answer(request: SearchRequest, listener: Listener = ignore) -> Answer:
     use_threads(request.threads)
     kind, colon, place = request.source.spec.partition(":")
     name = request.study or f"{Path(place).expanduser().resolve().name if colon else kind}-{_digest(request)}"
-    folder = study_folder(name).path / "answer"
+    folder = study_folder(name).answer
     with locked(folder / "lock", wait=False) as ours:
         if not ours:
             raise ValueError(f"another process is working on study {name}: let it finish, or give another --study")
@@ -212,7 +213,7 @@ class Way:
         return teacher
 
     def _searched(self) -> Ranking:
-        """A ranking of the space: free scores of many, short real trainings of the best."""
+        """A ranking of the space: scores without training of many, short real trainings of the best."""
         chosen = self.ledger.chosen("search", self._search_size)
         known = study_folder(str(self.request.study)).ranking()
         if known is not None:
@@ -223,8 +224,8 @@ class Way:
             f"then {chosen['epochs']:g} real epochs for {chosen['short']}" if chosen["short"] else "no time for more"
         )
         self.say(
-            f"free scores of {chosen['free']:,} networks, {short}; none above {chosen['max_flops'] / 1e6:,.0f} MFLOPs, "
-            "which would leave no time to train it"
+            f"scores without training for {chosen['free']:,} networks, {short}; none so large that the time would not "
+            "train it"
         )
         keys = {text.partition("=")[0].strip() for text in self.request.where}
         usual = () if self.request.space else default_choices(self.side)
@@ -241,7 +242,7 @@ class Way:
         free = replace(common, candidates=chosen["free"], proxy="params+jacob_cov")
         if not chosen["short"]:
             return run_search(free, self._bars)
-        ranking = run_search(replace(free, study=f"{self.request.study}-free"), self._bars)
+        ranking = run_search(replace(free, study=f"{self.request.study}{INNER}"), self._bars)
         proxy, names = f"real:{chosen['epochs']:g}.accuracy", tuple(ranking.best(chosen["short"]))
         return run_search(replace(common, names=names, proxy=proxy, truth=RECIPE), self._bars)
 
@@ -262,7 +263,7 @@ class Way:
         most = max(limit, self._flops(default_networks(self.side)[0]))
         dearest_s = largest_s * count * epochs
         short = int(min(MOST, SHARES["short trainings"] * total * self.jobs / dearest_s))
-        free = SHARES["free scores"] * total * self.jobs / (FREE_IMAGES * image_s)
+        free = SHARES[UNTRAINED] * total * self.jobs / (FREE_IMAGES * image_s)
         return {
             "image_s": image_s,
             "room": limit,

@@ -21,6 +21,7 @@ from ftdnas.runtime.home import folder_name, read_json, studies_folder, write_js
 from ftdnas.runtime.rows import RowFile
 from search_spaces.messages import hint
 
+INNER = "-free"  # ends the name of the study of scores without training, which a search of the whole way makes
 WAY_OUT = "repeat the search, its scores are kept"
 
 
@@ -38,6 +39,17 @@ class StudyFolder:
     def begun(self) -> bool:
         """Whether anything was written down of it."""
         return (self.path / "study.json").is_file()
+
+    @property
+    def answer(self) -> Path:
+        """Where a search of the whole way keeps where it stands."""
+        return self.path / "answer"
+
+    @property
+    def inner(self) -> bool:
+        """Whether a search of the whole way made it for itself."""
+        whole = self.name.removesuffix(INNER)
+        return whole != self.name and StudyFolder(self.path.with_name(whole)).answer.is_dir()
 
     @property
     def rows(self) -> RowFile:
@@ -117,10 +129,11 @@ def study_folder(name: str) -> StudyFolder:
     return StudyFolder(studies_folder() / folder_name("study", name))
 
 
-def studies() -> list[StudyFolder]:
-    """Those that were begun, the newest first."""
+def studies(*, inner: bool = False) -> list[StudyFolder]:
+    """Those that were begun, the newest first; those of a search within a search only where `inner`."""
     files = studies_folder().glob("*/study.json")
-    return [StudyFolder(file.parent) for file in sorted(files, key=lambda file: -file.parent.stat().st_mtime)]
+    found = [StudyFolder(file.parent) for file in sorted(files, key=lambda file: -file.parent.stat().st_mtime)]
+    return [folder for folder in found if inner or not folder.inner]
 
 
 def remove_study(folder: StudyFolder, storage_url: str | None = None) -> None:

@@ -15,6 +15,7 @@ from ftdnas.agreement.estimates import Estimate
 from ftdnas.agreement.winner import Take
 from ftdnas.report import views
 from ftdnas.report.charts import Chart, number
+from ftdnas.report.finished import Finished
 from ftdnas.report.ledger import ONCE, Stage
 from ftdnas.report.style import SCRIPT, STYLE, page_policy
 from ftdnas.report.svg import TEMPLATES, draw
@@ -27,6 +28,7 @@ TOP_HEADS = ["ranking", "k", "precision", "regret, points", "Spearman, best by t
 TOP_HEADS += ["Spearman, best by ranking", "tau-b, best by ranking"]
 MOST_LETTERS = 200  # of a value of the provenance
 SECTIONS = {  # id -> heading, in the order of the page
+    "finished": "The finished network",
     "agreement": "Agreement",
     "ways": "Every way to rank",
     "cost": "Cost",
@@ -44,7 +46,7 @@ SECTIONS = {  # id -> heading, in the order of the page
 class Extras:
     """What a report says beside the figures.
 
-    `take`: which network, None where none was really trained.
+    `take`: which network, None where none was really trained; `finished`: what came of it, None before that.
     `images`: PNG files of the synthetic images or of how they came to be, by what they show. `provenance`: what the
     figures were made of, by name. `ledger`: what each stage cost; `break_even`: sentences on it. `failures`: (stage,
     architecture, error) of what is not in the table.
@@ -52,6 +54,7 @@ class Extras:
 
     title: str
     take: Take | None = None
+    finished: Finished | None = None
     images: Mapping[str, Path] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
@@ -87,6 +90,7 @@ def page(table: Table, comparison: Comparison | None, extras: Extras, charts: Ma
     empty |= {"ways"} if comparison is None else set()
     empty |= set() if extras.ledger or extras.break_even else {"ledger"}
     empty |= set() if extras.images else {"images"}
+    empty |= set() if extras.finished else {"finished"}
     told: dict[str, Any] = {}
     if comparison is not None:
         told = {
@@ -109,6 +113,7 @@ def page(table: Table, comparison: Comparison | None, extras: Extras, charts: Ma
         policy=Markup(page_policy()),
         style=Markup(STYLE),
         script=Markup(SCRIPT),
+        by_class=_by_class(extras.finished),
         ledger=_ledger(extras),
         total=seconds_told(sum(stage.seconds for stage in extras.ledger)),
         once=seconds_told(sum(stage.seconds for stage in extras.ledger if stage.paid == ONCE)),
@@ -145,6 +150,25 @@ def _top_rows(comparison: Comparison) -> Iterator[list[Cell]]:
             regret = Cell(points(top.regret), value=lost, title=top.regret.method)
             first = [Cell(line.title, "head"), _number(top.k), _estimate(top.precision)]
             yield [*first, regret, *map(_estimate, ranked)]
+
+
+def _by_class(found: Finished | None) -> dict[str, Cells]:
+    """Tables by their captions."""
+    if found is None:
+        return {}
+
+    def share(value: float) -> Cell:
+        return _number(value, f"{100 * value:.1f} %")
+
+    classes = [[Cell(name, "head"), _number(images), share(right)] for name, images, right in found.classes]
+    confused = [[Cell(own, "head"), Cell(said), _number(count)] for own, said, count in found.confused]
+    worst = [[Cell(photo, "head"), Cell(own), Cell(said), share(sure)] for photo, own, said, sure in found.worst]
+    tables = {
+        "Classes, the hardest first": Cells(["class", "test images", "right"], classes),
+        "What was taken for what": Cells(["class", "taken for", "times"], confused),
+        "Wrong, and most sure of it": Cells(["photo", "class", "taken for", "how sure"], worst),
+    }
+    return {caption: table for caption, table in tables.items() if table.rows}
 
 
 def _ledger(extras: Extras) -> Cells:

@@ -174,6 +174,7 @@ class Written:
 
 def write(study: RankedStudy, truth: Truth | None, folder: Path | None = None, *, png: bool = False) -> Written:
     """The report of a study: report.html, .csv, .json in its folder, and `png` figures. Without a truth it says so."""
+    from ftdnas.report.finished import finished
     from ftdnas.report.folder import write_report
     from ftdnas.report.page import Extras
 
@@ -184,6 +185,7 @@ def write(study: RankedStudy, truth: Truth | None, folder: Path | None = None, *
     extras = Extras(
         title=f"Study {study.name}: {study.settings['space']} on {study.settings['title']}",
         take=truth.take(dict(zip(table.candidates, table.parameters, strict=True))) if truth else None,
+        finished=finished(study.folder),
         images={caption: path for caption, path in sheets.items() if study.bench.set_name and path.exists()},
         provenance={
             **{key: study.settings[key] for key in ("space", "sampler", "title", "set name", "set", "data", "seed")},

@@ -82,6 +82,7 @@ def test_from_a_search_to_a_report(capsys: pytest.CaptureFixture[str], tmp_path:
     assert run(["truth", "--study", "first", "--epochs", "1", "--seeds", "2", "--name", "short", "--jobs", "2"]) == 0
     told = capsys.readouterr()
     assert "accuracy after 1 epoch on all 1,284 training images of 8 pixels, 2 seeds" in told.out
+    assert told.out.endswith("next      ftdnas report first --truth short\n")
     assert "10 of 10 trainings to do" in told.err
     assert run(["truth", "--study", "first", "--epochs", "1", "--seeds", "2", "--name", "short", "--json"]) == 0
     truth = json.loads(capsys.readouterr().out)

@@ -14,6 +14,7 @@ from ftdnas.candidates.ids import short_ids
 from ftdnas.cli.main import run
 from ftdnas.finishing.run import named_in
 from ftdnas.ranking.study import ranked_study, study_folder
+from ftdnas.service.studies import study_names
 
 SCORES = {"convnet:depth=2": 3.0, "convnet:depth=1": 2.0, "convnet:depth=4": None}
 Keep = Callable[..., Path]
@@ -30,6 +31,17 @@ def test_studies_are_listed_shown_and_removed(
         _, ranking = ranked_study(name)
         study_folder(name).keep_plan(settings, ranking.plan, CostModel(0.0, 0.0, 0.0))
     (study_folder("yours").path / "ranking.json").write_text("[]")
+    for name in ("mine-free", "gluten-free"):  # what a search of the whole way makes for itself, and a user's own
+        study_folder(name).keep_plan(settings, ranking.plan, CostModel(0.0, 0.0, 0.0))
+    study_folder("mine").answer.mkdir()
+    for options, others in ([], set()), (["--all"], {"mine-free"}):
+        assert run(["studies", "list", *options, "--json"]) == 0
+        names = {one["name"] for one in json.loads(capsys.readouterr().out)}
+        assert names == {"mine", "yours", "gluten-free"} | others
+    assert set(study_names()) == {"mine", "yours", "gluten-free"}  # of the service
+    for name in ("mine-free", "gluten-free"):
+        assert run(["studies", "remove", name, "--yes"]) == 0
+    capsys.readouterr()
     assert run(["studies", "list", "--json"]) == 0
     told = {one["name"]: one for one in json.loads(capsys.readouterr().out)}
     best = short_ids(SCORES)["convnet:depth=2"]

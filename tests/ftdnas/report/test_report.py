@@ -19,11 +19,13 @@ from ftdnas.agreement.comparison import PROXY, REFERENCE, Column, Comparison, Ta
 from ftdnas.agreement.winner import Take
 from ftdnas.report import views
 from ftdnas.report.charts import Axis, around
+from ftdnas.report.finished import finished
 from ftdnas.report.folder import write_report
 from ftdnas.report.ledger import EACH, ONCE, Stage
 from ftdnas.report.page import Extras
 from ftdnas.report.style import SCRIPT, STYLE, page_policy, stated_policy
 from ftdnas.report.words import UNKNOWN
+from ftdnas.runtime.home import write_json
 from ftdnas.runtime.records import from_json, to_json
 
 N = 40
@@ -96,10 +98,22 @@ def compared() -> Comparison:
 @pytest.fixture(scope="module")
 def folder(compared: Comparison, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
+    study = tmp_path_factory.mktemp("study")
+    by_class = {"images": [100, 20, 0], "right": [50, 1, 0], "confused": [[0, 1, 50], [1, 0, 19]]}
+    by_class |= {"worst": [{"photo": "a.jpg", "label": "cat", "said": HOSTILE, "probability": 0.99}]}
+    card = {
+        "architecture": HOSTILE,
+        "choices": {},
+        "class_names": ["cat", HOSTILE, "no photos"],
+        "data": {"name": "digits"},
+    }
+    card |= {"test": {"accuracy": 0.09, "images": 110, "by_class": by_class}}
+    write_json(study / "finish" / "a" / "card.json", card)
     Image.new("RGB", (8, 8), "red").save(folder / "sheet.png")
     extras = Extras(
         title="A report " + HOSTILE,
         take=Take(HOSTILE, "convnet:38", (HOSTILE, "convnet:38"), 0.88, 0.89, 0.01, 0.05, (1, 1), N, 500, None),
+        finished=finished(study),
         images={"the set " + HOSTILE: folder / "sheet.png"},
         provenance={"set": HOSTILE, "recipe": {"lr": 0.1, "bad": float("nan")}},
         notes=(HOSTILE,),
@@ -127,10 +141,32 @@ def test_the_verdict_is_the_first_sentence(page: Page, compared: Comparison) -> 
     assert "Over the better half by truth" in body
 
 
+def test_the_finished_network_is_told_class_by_class(page: Page, tmp_path: Path) -> None:
+    assert finished(tmp_path) is None
+    assert "9.0 % of 110 test images of digits. finish/a/card.md in the study's folder has all." in page.text
+    rows = page.text[page.text.index("Classes, the hardest first") :]
+    assert rows.index(HOSTILE + "205.0 %") < rows.index("cat10050.0 %")  # photos, those that were right
+    assert "no photos" not in rows
+    assert f"cat{HOSTILE}50" in rows[rows.index("What was taken for what") :]
+    assert f"a.jpgcat{HOSTILE}99.0 %" in rows[rows.index("Wrong, and most sure of it") :]
+
+
 def test_every_section_is_there_with_its_figures(page: Page, compared: Comparison) -> None:
     sections = {section["id"] for section in page.all("section")}
     assert sections == {
-        *("agreement", "ways", "cost", "bias", "front", "ledger", "candidates", "failures", "images", "provenance")
+        *(
+            "finished",
+            "agreement",
+            "ways",
+            "cost",
+            "bias",
+            "front",
+            "ledger",
+            "candidates",
+            "failures",
+            "images",
+            "provenance",
+        )
     }
     assert len(page.all("svg")) == 7  # ranks, regret, cost, bias, three fronts
     for line in compared.lines:

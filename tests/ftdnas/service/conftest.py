@@ -20,6 +20,7 @@ from ftdnas.service.bounds import Bounds
 from ftdnas.service.guard import Access
 from ftdnas.service.queue import Queue
 from ftdnas.service.server import Server
+from ftdnas.sets.library import Library
 
 
 @dataclass
@@ -109,3 +110,9 @@ def until(condition: Callable[[], Any], timeout_s: float = 300.0) -> None:
     while not condition():
         assert time.monotonic() < end, "it did not happen"
         time.sleep(0.05)
+
+
+@pytest.fixture
+def digits_set(make_set: Any) -> str:
+    Library().add(make_set(classes=10), "digits")
+    return "digits"

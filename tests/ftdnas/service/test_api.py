@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import re
-import sqlite3
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -15,14 +13,12 @@ import schemathesis
 from hypothesis import HealthCheck, given, settings
 from starlette.testclient import TestClient
 
-from ftdnas.report.style import page_policy
 from ftdnas.runtime.database import open_storage
 from ftdnas.runtime.home import home
 from ftdnas.service.app import make_app
-from ftdnas.service.board import Board, expected_starts
+from ftdnas.service.board import Board
 from ftdnas.service.bounds import Bounds
-from ftdnas.service.guard import POLICY, Access
-from ftdnas.service.paths import without_places
+from ftdnas.service.guard import Access
 from ftdnas.service.queue import Queue
 from ftdnas.service.requests import can_begin
 from ftdnas.service.server import Server
@@ -47,12 +43,6 @@ def refused(answer: Any, *statuses: int) -> str:
 
 def files() -> set[Path]:
     return {path for path in home().rglob("*") if path.is_file() and "studies" not in path.name}
-
-
-@pytest.fixture
-def digits_set(make_set: Any) -> str:
-    Library().add(make_set(classes=10), "digits")
-    return "digits"
 
 
 @EITHER
@@ -116,41 +106,6 @@ def test_spaces_recipes_and_data_sets_are_listed(inside: Any) -> None:
     bad = inside.web.post("/api/v1/spaces/validate", json={"lr": {"_type": "choise", "_value": [1]}}).json()
     assert not bad["valid"]
     assert "choise" in bad["problem"]
-
-
-@pytest.mark.parametrize("page", ["/", "/new/distill", "/new/search", "/new/check", "/sets/digits"])
-def test_pages_load_nothing_from_outside(inside: Any, digits_set: str, page: str) -> None:  # noqa: ARG001
-    answer = inside.web.get(page)
-    assert answer.status_code == 200
-    assert not re.search(r"""(src|href)=["'](https?:)?//""", answer.text)
-    assert not re.search(r"<script(?![^>]*src)|\son[a-z]+=|style=", answer.text)
-    assert "default-src 'none'" in answer.headers["content-security-policy"]
-
-
-def test_a_report_is_shown_under_the_policy_that_it_states(inside: Any) -> None:
-    folder = home() / "studies" / "mine"
-    (folder / "report").mkdir(parents=True)
-    (folder / "study.json").write_text("{}")
-    assert inside.web.get("/api/v1/studies/mine/report").status_code == 404
-    older = page_policy().replace("sha256-", "sha256-ab")  # its style has changed since
-    for written, stated in ((page_policy(), page_policy()), (older, older), (None, page_policy())):
-        head = f'<meta http-equiv="Content-Security-Policy" content="{written}">' if written else ""
-        page = f"<html><head>{head}<title></title></head><script>alert(1)</script></html>"
-        (folder / "report" / "report.html").write_text(page)
-        answer = inside.web.get("/api/v1/studies/mine/report")
-        assert answer.text == page
-        assert answer.headers["content-security-policy"] == f"{stated}; frame-ancestors 'self'"
-    own = inside.web.get("/").headers["content-security-policy"]
-    assert own == POLICY
-    assert own.split("; ")[:2] == page_policy().split("; ")[:2] == ["default-src 'none'", "base-uri 'none'"]
-
-
-def test_a_study_without_a_report_leads_to_one_job_that_makes_it(inside: Any, keep_ranking: Any) -> None:
-    (keep_ranking("mine", {"convnet:depth=1": 1.0}, "late loss") / "study.json").write_text("{}")
-    page = inside.web.get("/studies/mine").text
-    assert '<a href="/new/trust?study=mine">train the candidates for real</a>' in page
-    form = inside.web.get("/new/trust?study=mine").text
-    assert re.search(r'<option[^>]*value="mine"[^>]*selected|<option[^>]*selected[^>]*>mine', form)
 
 
 NAMES = ["..%2fsets", "..%2f..%2fetc%2fpasswd", "%2e%2e", "a/b", ".hidden", "a\x00b", "x" * 300, "C:\\x", "~root"]
@@ -286,17 +241,6 @@ def test_other_sites_cannot_submit(inside: Any, headers: dict[str, str]) -> None
     assert inside.web.post("/api/v1/jobs/distill", json={}, headers=own).status_code == 202
 
 
-def test_a_database_of_another_version_is_refused_whole(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'studies.db'}"
-    with open_storage(url) as storage:
-        Queue(storage).submit("distill", {})
-    with sqlite3.connect(tmp_path / "studies.db") as database:
-        database.execute("UPDATE ftdnas_schema SET version = 99")
-    database.close()
-    with open_storage(url) as storage, pytest.raises(ValueError, match=r"another version of ftdnas.*--storage"):
-        Queue(storage)
-
-
 @EITHER
 def test_readiness_says_what_is_wrong(inside: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert inside.web.get("/api/v1/ready").json()["ready"]
@@ -304,31 +248,6 @@ def test_readiness_says_what_is_wrong(inside: Any, monkeypatch: pytest.MonkeyPat
     answer = inside.web.get("/api/v1/ready")
     assert answer.status_code == 503
     assert "of disk are free" in answer.json()["problems"][0]
-
-
-@EITHER
-def test_where_a_job_waits_it_says_when_it_starts(inside: Any) -> None:
-    queue = inside.server.queue
-    first, _ = queue.submit("distill", {})
-    second, _ = queue.submit("distill", {"ipc": 2})
-    with open_storage(inside.storage) as storage, storage.leases("jobs") as leases:
-        taken = queue.take(leases, set(), "here")
-        assert taken is not None
-        assert taken.id == first.id
-        queue.note(taken, {"stage": "matching", "done": 1, "total": 4, "left_s": 30.0, "spent_s": 5.0}, ["a line"])
-        board = Board(queue, 1)
-        assert board.told(board.job(second.id))["starts_in_s"] is None  # the other stages may take any time
-        assert board.told(board.job(first.id))["progress"]["fraction"] == 0.25
-        jobs = queue.waiting()
-        # One that usually takes 60 s has had 5 of them; its stage alone needs 30 more.
-        assert expected_starts(jobs, {"distill": 60.0}, 1) == {second.id: 55.0}
-        assert expected_starts(jobs, {"distill": 20.0}, 1) == {second.id: 30.0}
-        assert expected_starts(jobs, {"distill": 60.0}, 2) == {second.id: 0.0}
-        assert expected_starts(jobs[1:], {}, 0) == {second.id: None}
-        other = queue.take(leases, {first.id}, "here")
-        assert other is not None
-        assert other.id == second.id
-        assert queue.take(leases, {first.id, second.id}, "here") is None
 
 
 def test_nothing_that_fits_the_description_is_a_server_error(inside: Any, digits_set: str) -> None:  # noqa: ARG001
@@ -369,21 +288,6 @@ def test_a_set_that_names_files_of_the_server_forgets_them(inside: Any, make_set
     assert "unknown network" in refused(inside.web.put("/api/v1/sets/evil", content=body, headers=UPLOAD), 422)
 
 
-def test_one_odd_thing_does_not_hide_the_others(inside: Any, make_set: Any) -> None:
-    odd = {"validation_accuracy": [1], "dataset": {"a": 1}, "method": 3, "seed": "x"}
-    Library().add(make_set(classes=10, provenance=odd), "odd")
-    for name, content in (("bad", "{"), ("my study", "{}"), ("list", "[]")):
-        folder = home() / "studies" / name
-        folder.mkdir(parents=True)
-        (folder / "study.json").write_text(content)
-    for address in ("/", "/sets/odd", "/api/v1/sets", "/api/v1/studies", "/api/v1/sets/odd"):
-        assert inside.web.get(address).status_code == 200, address
-    told = {one["name"]: one["problem"] for one in inside.web.get("/api/v1/studies").json()["studies"]}
-    assert set(told) == {"bad", "list"}
-    assert all(told.values())
-    assert str(home()) not in inside.web.get("/").text
-
-
 def test_a_set_in_use_is_not_deleted_by_accident(inside: Any, digits_set: str) -> None:
     job = inside.web.post("/api/v1/jobs/search", json={"set": digits_set, "study": "one"}).json()
     assert f"job {job['id']} need the set" in refused(inside.web.delete(f"/api/v1/sets/{digits_set}"), 409)
@@ -412,27 +316,6 @@ def test_a_search_may_go_the_whole_way(inside: Any) -> None:
     assert "no synthetic set yet" in refused(
         inside.web.post("/api/v1/jobs/search", json={"dataset": "digits", "proxy": "set.late_loss"}), 422
     )
-
-
-@EITHER
-def test_who_lost_a_job_changes_it_no_more(inside: Any) -> None:
-    queue = inside.server.queue
-    job, _ = queue.submit("distill", {})
-    with open_storage(inside.storage) as storage, storage.leases("jobs") as one, storage.leases("jobs") as other:
-        lost = queue.take(one, set(), "one")
-        one.release(job.id)  # as if its heartbeat had been missed
-        held = queue.take(other, set(), "other")
-        assert (lost.attempts, held.attempts) == (1, 2)
-        assert (queue.asked(lost), queue.asked(held)) == ("lost", "go on")
-        queue.note(lost, {"stage": "matching"}, ["not mine"])
-        queue.end(lost, "failed", error="another process is working on it")
-        queue.put_back(lost, counted=True)
-        assert queue.get(job.id).state == "running"
-        assert not queue.get(job.id).log
-        queue.cancel(job.id)
-        assert queue.asked(held) == "cancel"
-        queue.end(held, "succeeded", output="done")
-        assert queue.get(job.id).state == "succeeded"
 
 
 def test_so_many_jobs_wait_and_no_more(inside: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -471,14 +354,3 @@ def test_without_its_database_a_server_says_so_at_once(postgresql: Any, database
         time.sleep(0.6)
         assert web.get(f"/api/v1/jobs/{known}").json()["state"] == "queued"
         assert web.get("/api/v1/ready").status_code == 200
-
-
-def test_places_of_this_machine_are_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FTDNAS_HOME", "/srv/ftdnas")
-    monkeypatch.setenv("HOME", "/")
-    assert without_places("see /srv/ftdnas/sets/a.png, not a/b or /srv/ftdnas2") == (
-        "see $FTDNAS_HOME/sets/a.png, not a/b or /srv/ftdnas2"
-    )
-    assert without_places("the database postgresql+psycopg://u:***@host:1/x is gone") == (
-        "the database postgresql is gone"
-    )
