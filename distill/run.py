@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,25 +64,31 @@ class Pace:
     """How long a stage still takes, by what was done of it here: None until that means something.
 
     The first step of each process warms up, loads and compiles: it is no measure, and neither is what was done before.
+    Of the rest the later half counts, for a machine may become slower.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._stage, self._done, self._before = "", 0, 0
-        self._warm: tuple[float, int, float] | None = None  # when it was, with how many steps and how much of the work
+        self._warm = 0.0  # how much of the work was done when the pace began to count
+        self._steps: deque[tuple[float, int, float]] = deque()  # since then: when, how many, how much of the work
 
     def left_s(self, progress: Progress) -> float | None:
         """Seconds, after this step; to be asked at every step."""
         if progress.stage != self._stage or progress.done < self._done:  # another, or once more from the start
-            self._stage, self._before, self._warm = progress.stage, progress.done, None
+            self._stage, self._before = progress.stage, progress.done
+            self._steps.clear()
         self._done = progress.done
         reached = progress.share if progress.share is not None else progress.done / max(1, progress.total)
-        if self._warm is None:
-            if progress.done >= self._before + progress.at_once:
-                self._warm = (self._clock(), progress.done, reached)
+        if progress.done < self._before + progress.at_once:
             return None
-        since, first, share = self._warm
+        self._warm = self._warm if self._steps else reached
+        self._steps.append((self._clock(), progress.done, reached))
         enough = max(FEW, progress.at_once, EARLY * (progress.total - self._before))
+        half = (self._warm + reached) / 2
+        while len(self._steps) > 1 and progress.done - self._steps[1][1] >= enough and self._steps[1][2] <= half:
+            self._steps.popleft()
+        since, first, share = self._steps[0]
         if progress.done - first < enough or progress.done >= progress.total or reached <= share:
             return None
         return (self._clock() - since) * (1 - reached) / (reached - share)

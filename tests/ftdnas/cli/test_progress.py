@@ -67,6 +67,16 @@ def test_time_left_weighs_what_is_known_to_cost_more_and_waits_for_every_process
     assert told[9] is None  # done
 
 
+def test_time_left_hears_of_a_machine_that_became_slower() -> None:
+    clock = Clock()
+    pace = Pace(clock)
+    told = 0.0
+    for step in range(101):
+        clock.now += 1.0 if step <= 40 else 4.0
+        told = pace.left_s(Progress("matching", step, 200)) or told
+    assert told == pytest.approx(400, rel=0.1)
+
+
 def test_figures() -> None:
     assert figures(Progress("x", 1, 2, {"step_size": 0.04, "validation_accuracy": 0.4651})) == (
         "step size 0.04  validation accuracy 46.5 %"
