@@ -20,15 +20,15 @@ from ftdnas.finishing.finalist import FinalistTraining
 from ftdnas.runtime.rows import Row
 from search_spaces.base import parse_architecture
 
-RATE = 0.06  # of SGD with momentum 0.9 and 64 images a step
-RATES = (0.02, 0.2)  # the two others that the best are tried with
+RATE = 0.05  # of SGD with momentum 0.9 and 32 images a step
+RATES = (0.02, 0.15)  # the two others that the best are tried with
 LONG = 2  # times as many epochs as in the first round has a training of the second
 LATE = 1.5  # times what it was timed at a training may take
 BEST = 2  # finalists that reach the second round
 SHOWN = 2.0  # standard errors by which one accuracy is shown to differ from another
 FEWEST = 5  # epochs of a training that says something of a rate
 RECIPE = TrainingRecipe(
-    epochs=200, lr=RATE, batch_size=64, schedule="cosine", augment="crop+flip+cutout", warmup=0.05, label_smoothing=0.1
+    epochs=200, lr=RATE, batch_size=32, schedule="cosine", augment="crop+flip+cutout", warmup=0.05, label_smoothing=0.1
 )
 CarryOut = Callable[[Sequence[FinalistTraining]], Mapping[str, Row]]
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from distill.images.datasets import ACCURACY, ImageDataset, Split
+from distill.images.duplicates import FEWEST_PIXELS, near_duplicates
 from distill.images.preprocess import Preprocess, fit_preprocess
 from distill.randomness import generator
 from distill.training.examples import Examples
@@ -40,8 +41,9 @@ class Pool:
 
     @cached_property
     def folds(self) -> tuple[Rows, ...]:
-        held = len(self.data.validation)
-        return (np.arange(held), *(held + rows for rows in dealt(self.data.train.labels, FOLDS - 1)))
+        held, train = len(self.data.validation), self.data.train
+        groups = near_duplicates(train.images) if min(self.data.image_shape[1:]) >= FEWEST_PIXELS else None
+        return (np.arange(held), *(held + rows for rows in dealt(train.labels, FOLDS - 1, groups)))
 
     @cached_property
     def preprocess(self) -> Preprocess:
@@ -55,12 +57,14 @@ class Pool:
         """All rows but those of a fold."""
         return np.setdiff1d(np.arange(len(self.split)), self.folds[fold])
 
-    def material(self, name: str, rows: Rows, taught: Tensor | None = None) -> Material:
-        """Of these images, standardised; with labels of a teacher, float32 (N, K) of the whole pool."""
-        kind = "taught" if taught is not None else "own labels"
+    def material(self, name: str, rows: Rows, taught: Tensor | None = None, teacher: str = "") -> Material:
+        """Of these images, standardised; with the labels of a `teacher`, float32 (N, K) of the whole pool."""
+        kind = f"taught/{teacher}" if taught is not None else "own labels"
         fingerprint = f"pool/{self.data.fingerprint}/{name}/{kind}"
         fingerprint += "" if self.data.metric == ACCURACY else f"/{self.data.metric}"
-        label = Label(f"{name}, {kind}", fingerprint, len(rows), self.data.num_classes, self.data.metric)
+        label = Label(
+            f"{name}, {kind.partition('/')[0]}", fingerprint, len(rows), self.data.num_classes, self.data.metric
+        )
         return Material(label, partial(self._examples, rows, taught))
 
     def _examples(self, rows: Rows, taught: Tensor | None) -> Examples:
@@ -73,11 +77,17 @@ class Pool:
         )
 
 
-def dealt(labels: NDArray[np.int64], folds: int) -> list[Rows]:
-    """Rows in so many parts, each with its share of every class, in a fixed random order."""
+def dealt(labels: NDArray[np.int64], folds: int, groups: Rows | None = None) -> list[Rows]:
+    """Rows in so many parts, each with its share of every class, in a fixed random order.
+
+    Rows of one of the `groups`, for each row the first of its group, are dealt into the same part.
+    """
     order = torch.randperm(len(labels), generator=generator(0, "folds")).numpy()
-    by_class = order[np.argsort(labels[order], kind="stable")]
-    return [np.sort(by_class[number::folds]) for number in range(folds)]
+    part = np.empty(len(labels), np.int64)
+    part[order[np.argsort(labels[order], kind="stable")]] = np.arange(len(labels)) % folds
+    if groups is not None:
+        part = part[groups]
+    return [np.flatnonzero(part == number) for number in range(folds)]
 
 
 def taught_labels(labels: Tensor, rows: Rows, total: int) -> Tensor:

@@ -6,6 +6,7 @@ each fold is read by a layer of the others (cross-validation, Stone, 1974).
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from ftdnas.finishing.pretrained import Adapted
 CHUNK = 256  # images whose features are kept at once
 SIDES = (224, 192, 160, 128, 96)  # pixels, of which a convolutional network takes any
 STRENGTHS = (0.0003, 0.001, 0.003, 0.01)  # C of scikit-learn, on standardised features
+CHOOSING = 4000  # images that choose one of them, at most
 Progressed = Callable[[int], None]  # images done
 
 
@@ -94,19 +96,33 @@ def read_classes(network: Adapted, split: Split) -> NDArray[np.float32]:
 def fit_transfer(
     found: Tensor, labels: NDArray[np.int64], folds: Sequence[NDArray[np.int64]], classes: int, metric: str = ACCURACY
 ) -> Transfer:
-    """The layer whose strength the folds choose, fitted to all (N, D) features.
+    """The layer whose strength the first fold chooses, fitted to all (N, D) features.
 
     `folds`: rows, each image in one. `metric`: what its accuracy is, see `distill.images.datasets.METRICS`.
     """
     mean, deviation = found.mean(0), found.std(0).clamp_min(1e-6)
     standard = ((found - mean) / deviation).numpy()
-    tried = {strength: _out_of_fold(standard, labels, folds, classes, strength) for strength in STRENGTHS}
-    right = {strength: _accuracy(said.argmax(1) == labels, labels, metric) for strength, said in tried.items()}
-    best = max(right, key=lambda strength: right[strength])
+    best = _strength(standard, labels, folds[0], classes, metric)
+    said = _out_of_fold(standard, labels, folds, classes, best)
     weights, bias = _layer(standard, labels, classes, best)
     weights = weights / deviation
-    said = torch.from_numpy(tried[best]).float()
-    return Transfer(weights, bias - weights @ mean, right[best], said)
+    accuracy = _accuracy(said.argmax(1) == labels, labels, metric)
+    return Transfer(weights, bias - weights @ mean, accuracy, torch.from_numpy(said).float())
+
+
+def _strength(
+    standard: NDArray[np.float32], labels: NDArray[np.int64], read: NDArray[np.int64], classes: int, metric: str
+) -> float:
+    """The one by which a layer of the other images, few where there are many, reads those at `read` best."""
+    others = np.setdiff1d(np.arange(len(labels)), read)
+    few = others[:: math.ceil(len(others) / CHOOSING)]
+
+    def right(strength: float) -> float:
+        weights, bias = _layer(standard[few], labels[few], classes, strength)
+        said = (torch.from_numpy(standard[read]) @ weights.T + bias).argmax(1).numpy()
+        return _accuracy(said == labels[read], labels[read], metric)
+
+    return max(STRENGTHS, key=right)
 
 
 def _accuracy(right: NDArray[np.bool_], labels: NDArray[np.int64], metric: str) -> float:

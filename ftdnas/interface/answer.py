@@ -50,7 +50,8 @@ FREE_IMAGES = 150  # that the larger default network could train on in the time 
 FREE = (12, 1000)  # scores without training, at least and at most
 SHORT = 2.0  # epochs, on 2,000 images
 FEWEST, MOST = 4, 48  # short trainings; where there is time for fewer there are none
-ENOUGH = 30.0  # epochs that the winner must have time for, on 2,000 images
+ENOUGH = 80.0  # epochs that the winner must have time for, on 2,000 images
+WITHOUT = "without a fold"
 SEARCHED = 2  # finalists from the ranking
 
 
@@ -298,13 +299,15 @@ class Way:
     def _contest(self, ranking: Ranking, teacher: Teacher | None) -> list[Entry]:
         """The finalists, the winner first."""
         pool, rows = self.pool, self.pool.without(0)
-        own, held_out = pool.material("without a fold", rows), pool.material("a fold", pool.folds[0])
+        own, held_out = pool.material(WITHOUT, rows), pool.material("a fold", pool.folds[0])
         labels = None if teacher is None else teacher.labels_apart
-        taught = None if labels is None else pool.material("without a fold", rows, labels)
+        taught = None if teacher is None or labels is None else pool.material(WITHOUT, rows, labels, teacher.name)
 
         def choose() -> Mapping[str, Any]:
             searched = [name for name in ranking.best(SEARCHED + 2) if name not in self.defaults][:SEARCHED]
             epochs_s = {name: self._epoch_s(name, len(rows)) for name in (*self.defaults, *searched)}
+            if not self.defaults and not searched:
+                raise ValueError("no network within the limits can be trained: loosen --max-params and the like")
             able = [name for name in self.defaults if self._flops(name) <= self._room()] or self.defaults[:1]
             return {
                 "default": able[-1] if able else None,
@@ -348,7 +351,9 @@ class Way:
         """The winner, trained on all images that may train, and its row."""
         pool, everything = self.pool, np.arange(len(self.pool.split))
         labels = teacher.labels if teacher is not None and best.taught else None
-        material, read = pool.material("all but test", everything, labels), pool.material("a fold", pool.folds[0])
+        teacher_name = "" if teacher is None else teacher.name
+        material = pool.material("all but test", everything, labels, teacher_name)
+        read = pool.material("a fold", pool.folds[0])
 
         def choose() -> Mapping[str, Any]:
             after_s = min(45.0, self.ledger.total_s / 20) + (teacher.each_s * len(self.data.test) if teacher else 0.0)

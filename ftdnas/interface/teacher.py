@@ -41,6 +41,11 @@ class Teacher:
     labels_apart: Tensor | None
     each_s: float
 
+    @property
+    def name(self) -> str:
+        """Of what its labels depend on."""
+        return digest([self.weights.digest, self.network.pixels, self.pool.data.fingerprint], 12)
+
     def rival(self) -> PretrainedRival:
         """As a network that stands beside the winner."""
         network = self.network

@@ -67,6 +67,10 @@ def test_every_image_lies_in_one_fold_with_its_share_of_classes() -> None:
     folds = dealt(labels, 4)
     assert sorted(np.concatenate(folds)) == list(range(60))
     assert [np.bincount(labels[fold]).tolist() for fold in folds] == [[10, 2, 3]] * 4
+    alike = np.arange(60) // 3 * 3  # three near-duplicates each
+    apart = dealt(labels, 4, alike)
+    assert sorted(np.concatenate(apart)) == list(range(60))
+    assert sum(len(np.unique(alike[fold])) for fold in apart) == 20  # no group lies in two folds
     rows = np.array([3, 5, 9])
     assert [part.tolist() for part in inside([np.array([5]), np.array([3, 9])], rows)] == [[1], [0, 2]]
     assert taught_labels(torch.ones(3, 2), rows, 10).sum(1).nonzero().flatten().tolist() == [3, 5, 9]
