@@ -68,24 +68,28 @@ def stratified_sample(
     seed: int,
     restrict: Restriction | None = None,
     num_classes: int = 10,
-    fits: Callable[[Architecture], bool] | None = None,
+    fits: Callable[[Architecture], str | None] | None = None,
 ) -> tuple[Architecture, ...]:
     """`n` feasible architectures, balanced over the parameter count's quantiles, every choice, and quartile x choice.
 
     The seed shuffles the architectures; each next one is that of the first 64 left which keeps the counts nearest to
     those of the whole space (least mean chi-square). So the first m of a larger sample are the sample of m: more can be
-    added later. Only one of those that compute the same functions is taken, and only those that `fits`. Of a space of
-    more than 2,000, 500 drawn at random stand for all, and the next 500 once these are used up.
+    added later. Only one of those that compute the same functions is taken, and none against which `fits` says why.
+    Of a space of more than 2,000, 500 drawn at random stand for all, and the next 500 once these are used up.
     Where fewer than `n` are feasible, all of them. Raises ValueError where none is, or `n` is below 1.
     """
     if n < 1:
         raise ValueError(f"a sample of {n} architectures: take at least 1")
     taken: list[Architecture] = []
     seen: set[str] = set()
+    refused: dict[str, str] = {}  # why -> the first that is not taken for it
     for block in _blocks(space, POOL + 4 * n, seed, restrict or {}):
         pool = []
         for architecture in block:
-            if architecture.obstacle(image_shape) is None and (fits is None or fits(architecture)):
+            obstacle = architecture.obstacle(image_shape) or (None if fits is None else fits(architecture))
+            if obstacle is not None:
+                refused.setdefault(obstacle, architecture.name)
+            else:
                 alike = architecture.representative().name
                 if alike not in seen:
                     seen.add(alike)
@@ -100,9 +104,10 @@ def stratified_sample(
             break
     if not taken:
         channels, height, width = image_shape
+        why, name = next(((why, name) for why, name in refused.items()), ("there is none", ""))
         raise ValueError(
             f"no {space.name} architecture of those asked for can carry {channels} x {height} x {width} images"
-            f"{' within the limits' if fits else ''}: choose larger images or a wider choice"
+            f"{' within the limits' if fits else ''}: {f'{name}: ' if name else ''}{why}"
         )
     return tuple(taken)
 

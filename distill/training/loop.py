@@ -95,8 +95,17 @@ class Descent:
 
 
 def batches(count: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """The rows 0 .. count - 1 in a fresh random order, int64 on the CPU, in pieces; the last, partial one is kept."""
-    yield from torch.split(torch.randperm(count, generator=generator), batch_size)
+    """The rows 0 .. count - 1 in a fresh random order, int64 on the CPU, in pieces of `batch_sizes`."""
+    yield from torch.split(torch.randperm(count, generator=generator), batch_sizes(count, batch_size))
+
+
+def batch_sizes(count: int, batch_size: int) -> list[int]:
+    """Of so many images: the last, partial one is kept, but one image goes with those before it.
+
+    A single one has no statistics, which batch norm needs.
+    """
+    sizes = [min(batch_size, count - start) for start in range(0, count, batch_size)]
+    return [*sizes[:-2], sizes[-2] + 1] if len(sizes) > 1 and sizes[-1] == 1 < batch_size else sizes
 
 
 def fit(
@@ -126,8 +135,8 @@ def fit(
     """
     operations = parse_augment(recipe.augment)
     schedule = SCHEDULES[recipe.schedule]
-    length = math.ceil(len(examples) / recipe.batch_size)
-    sizes = [min(recipe.batch_size, len(examples) - start) for start in range(0, len(examples), recipe.batch_size)]
+    sizes = batch_sizes(len(examples), recipe.batch_size)
+    length = len(sizes)
     total = length * recipe.epochs
     due = {math.ceil(total * number / reads) for number in range(1, reads)} - {total}
     losses: list[float] = []

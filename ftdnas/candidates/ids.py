@@ -6,6 +6,8 @@ import hashlib
 import re
 from collections.abc import Iterable
 
+from ftdnas.runtime.home import typed
+
 FEWEST = 4  # letters
 WRITTEN = re.compile(rf"[0-9a-f]{{{FEWEST},64}}")  # no canonical string: those name their space before a colon
 
@@ -31,4 +33,4 @@ def resolved(text: str, architectures: Iterable[str], where: str) -> str:
         return fitting[0]
     if fitting:
         raise LookupError(f"{text} could be {len(fitting)} candidates of {where}: give more letters")
-    raise LookupError(f"no candidate of {where} has the id {text}: ftdnas studies show {where} --all lists them")
+    raise LookupError(f"no candidate of {where} has the id {text}: ftdnas studies show {typed(where)} --all lists them")

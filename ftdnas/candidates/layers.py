@@ -69,11 +69,16 @@ def construct(layer: nn.Module) -> Call:
     Raises ValueError where an argument without a default cannot be told from the layer.
     """
     arguments: list[tuple[str, Call | str]] = []
-    parameters = list(inspect.signature(type(layer).__init__).parameters.values())[1:]
+    kind = nn.RNNBase if isinstance(layer, nn.RNNBase) else type(layer)  # whose own arguments are *args, **kwargs
+    parameters = list(inspect.signature(kind.__init__).parameters.values())[2 if kind is nn.RNNBase else 1 :]
     positional = True  # as long as no argument has been left out
     for parameter in parameters:
         name = parameter.name
-        if name in NOT_KEPT or parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+        if (
+            name in NOT_KEPT
+            or (name == "mode" and kind is nn.RNNBase)
+            or parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+        ):
             continue
         required = parameter.default is parameter.empty
         if not hasattr(layer, name):
@@ -85,6 +90,8 @@ def construct(layer: nn.Module) -> Call:
             positional = False
             continue
         arguments.append(("" if required and positional else f"{name}=", literal(value)))
+    if isinstance(layer, nn.RNN) and layer.mode != "RNN_TANH":
+        arguments.append(("nonlinearity=", literal("relu")))
     return Call(f"nn.{type(layer).__name__}", arguments)
 
 

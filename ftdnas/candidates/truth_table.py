@@ -49,16 +49,24 @@ def read_table(path: Path, space: SearchSpace, columns: Columns) -> TruthTable:
     if not path.is_file():
         raise FileNotFoundError(f"there is no truth table {path}")
     try:
-        frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+        # Text stays text: 00002011 is an architecture. Blank lines count as lines.
+        frame = (
+            pd.read_parquet(path)
+            if path.suffix == ".parquet"
+            else pd.read_csv(path, dtype=str, sep=_separator(path), skip_blank_lines=False, encoding="utf-8-sig")
+        )
     except Exception as error:  # pandas and pyarrow raise what they like at a file that is no table
         raise ValueError(f"{path} cannot be read as a table: {str(error).splitlines()[0]}") from None
-    known = [str(column) for column in frame.columns]
+    frame.columns = known = [str(column).strip() for column in frame.columns]
+    frame.index = pd.RangeIndex(2, len(frame) + 2)  # the header is line 1
+    frame = frame.dropna(how="all")
     arch = _column(path, known, columns.architecture, ("architecture", "arch"), "--truth-architectures")
     truth = _column(path, known, columns.truth, ("truth", "accuracy"), "--truth-column")
-    names = _names(path, [str(text) for text in frame[arch]], space)
+    lines = frame.index.tolist()
+    names = _names(path, dict(zip(lines, map(str, frame[arch]), strict=True)), space)
     wanted = {"": truth} | {name: _column(path, known, other, (), "--column") for name, other in columns.others.items()}
     read = {
-        name: dict(zip(names, _fractions(path, column, frame[column].tolist()), strict=True))
+        name: dict(zip(names, _fractions(path, column, dict(zip(lines, frame[column], strict=True))), strict=True))
         for name, column in wanted.items()
     }
     return TruthTable(f"{truth} of {path.name}", read.pop(""), read)
@@ -98,11 +106,19 @@ def _column(path: Path, known: Sequence[str], asked: str | None, obvious: Sequen
     return found[0]
 
 
-def _names(path: Path, texts: Sequence[str], space: SearchSpace) -> list[str]:
+def _separator(path: Path) -> str:
+    """A semicolon where the headings have no comma: so spreadsheets of half of Europe write them."""
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        head = file.readline()
+    return ";" if ";" in head and "," not in head else ","
+
+
+def _names(path: Path, texts: Mapping[int, str], space: SearchSpace) -> list[str]:
+    """`texts`: by line."""
     names: dict[str, int] = {}
-    for row, text in enumerate(texts, start=2):  # the header is line 1
+    for row, text in texts.items():
         try:
-            name = space.parse(text.removeprefix(f"{space.name}:")).name
+            name = space.parse(text.strip().removeprefix(f"{space.name}:")).name
         except ValueError as error:
             raise ValueError(f"{path}, line {row}: {error}") from None
         if name in names:
@@ -111,15 +127,24 @@ def _names(path: Path, texts: Sequence[str], space: SearchSpace) -> list[str]:
     return list(names)
 
 
-def _fractions(path: Path, column: str, values: Sequence[object]) -> list[float]:
-    numbers: list[float] = []
-    for row, value in enumerate(values, start=2):
+def _fractions(path: Path, column: str, values: Mapping[int, object]) -> list[float]:
+    numbers: dict[int, float] = {}
+    for row, value in values.items():
         try:
-            number = float(value)  # type: ignore[arg-type]
-        except (TypeError, ValueError):
+            number = float(str(value).replace(",", "."))
+        except ValueError:
             number = math.nan
         if not 0 <= number <= 100:
             raise ValueError(f"{path}, line {row}: {column} is {value!r}, not an accuracy")
-        numbers.append(number)
-    percent = max(numbers, default=0.0) > 1
-    return [number / 100 if percent else number for number in numbers]
+        numbers[row] = number
+    percent = max(numbers.values(), default=0.0) > 1
+    large = [number for number in numbers.values() if number > 1]
+    # What stands among the others as a fraction would; chance, in percent, lies far below what the others reach.
+    odd = [row for row, number in numbers.items() if large and min(large) <= 100 * number <= min(100, 1.1 * max(large))]
+    if odd := [row for row in odd if numbers[row] <= 1]:
+        other = next(row for row, number in numbers.items() if number > 1)
+        raise ValueError(
+            f"{path}: {column} is {values[other]} in line {other} and {values[odd[0]]} in line {odd[0]}: percent and "
+            "fractions in one column, write all of them as one"
+        )
+    return [number / 100 if percent else number for number in numbers.values()]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from distill.run import duration
 from ftdnas.report.answer import MARGIN, said
+from ftdnas.runtime.home import typed
 
 if TYPE_CHECKING:
     from ftdnas.finishing.card import Accuracy, Rival
@@ -31,7 +32,7 @@ def describe(answer: Answer) -> list[str]:
     lines += told("How sure", sure(best))
     lines += told("Pretrained", beside(answer, rival))
     lines.append(f"{'Files':<{MARGIN}}{answer.folder}")  # a path is not broken, however long
-    lines += told("Next", f"ftdnas predict {answer.study} PHOTO")
+    lines += told("Next", f"ftdnas predict {typed(answer.study)} PHOTO")
     lines += ["", f"  {'held out':>8}  {'rate':>5}  {'time':>6}  {'weights':>10}  network"]
     for entry in answer.entries[: 20 - len(lines) - 1]:
         reached = "failed" if entry.accuracy is None else f"{100 * entry.accuracy:.1f} %"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from distill.run import Listener, duration
 from ftdnas.cli.options import command
+from ftdnas.runtime.home import typed
 from ftdnas.sets.library import sheet_of
 from ftdnas.sets.request import DistilRequest, ExpertsRequest
 
@@ -88,6 +90,6 @@ def describe(result: Distilled) -> list[str]:
         lines.append(f"took      {duration(result.seconds)}")
     return [
         *lines,
-        f"next      ftdnas evaluate {result.name} --against random,full",
-        f"          ftdnas search --space convnet --set {result.name}",
+        f"next      ftdnas evaluate {typed(result.name, 'set')} --against random,full",
+        f"          ftdnas search --space convnet --set {shlex.quote(result.name)}",
     ]

@@ -10,7 +10,7 @@ from distill.run import Listener, duration
 from ftdnas.cli.options import command
 from ftdnas.cli.remote import connected
 from ftdnas.finishing.request import FinishRequest
-from ftdnas.runtime.home import shown_path
+from ftdnas.runtime.home import shown_path, typed
 
 if TYPE_CHECKING:
     from ftdnas.finishing.card import Card
@@ -88,5 +88,5 @@ def describe(finished: Finished) -> list[str]:
 
 def _use(card: Card) -> str:
     if card.standing is not None:
-        return f"ftdnas predict {card.standing['study']} PHOTO"
+        return f"ftdnas predict {typed(card.standing['study'])} PHOTO"
     return "network.py runs it without ftdnas" if "network.py" in card.files else "weights.safetensors has its weights"

@@ -6,6 +6,7 @@ import difflib
 import functools
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from ftdnas.runtime import followed
@@ -71,10 +73,12 @@ class LazyGroup(click.Group):
         server = ctx.params["server"]
         if server is None:
             return super().invoke(ctx)
-        from ftdnas.cli.remote import run_remotely
+        from ftdnas.cli.remote import JOBS, run_remotely
 
         name, command, rest = self.resolve_command(ctx, [*ctx._protected_args, *ctx.args])
         assert command is not None
+        if command.name not in JOBS and ctx.get_parameter_source("server") is ParameterSource.ENVIRONMENT:
+            return super().invoke(ctx)  # nobody asked the server for this
         with command.make_context(name, rest, parent=ctx) as asked:
             return run_remotely(server, command, asked)
 
@@ -136,9 +140,10 @@ def _ended(work: Callable[[], object], traceback: bool = False) -> int:
     try:
         result = work()
         sys.stdout.flush()
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt) as error:
         _say("interrupted: the same command goes on from here")
-        return INTERRUPTED
+        ended = error.__cause__ or error  # click makes an Abort of it
+        return 128 + int(ended.args[0]) if isinstance(ended, _Terminated) else INTERRUPTED
     except click.exceptions.NoArgsIsHelpError as asked:
         click.echo(asked.format_message())
         return 0
@@ -168,8 +173,34 @@ def describe(error: Exception) -> str:
 
 def main() -> None:
     """The entry point of the installed command, and of `python -m ftdnas`."""
+    _open_streams()
     job = followed.begin()
-    sys.exit(run(sys.argv[1:]) if job is None else run_job(job))
+    for number in (signal.SIGTERM, signal.SIGHUP) if job is None else ():
+        if signal.getsignal(number) is signal.SIG_DFL:  # not under nohup
+            signal.signal(number, _terminated)
+    code = run(sys.argv[1:]) if job is None else run_job(job)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C has nothing left to end
+    sys.exit(code)
+
+
+class _Terminated(KeyboardInterrupt):
+    """By a signal, its number being the argument: what is left behind is put away as after Ctrl-C."""
+
+
+def _terminated(number: int, frame: object) -> None:  # noqa: ARG001
+    signal.signal(number, signal.SIG_DFL)  # a second one ends it at once
+    raise _Terminated(number)
+
+
+def _open_streams() -> None:
+    """Where there is none (`>&-`, a daemon) it is as with /dev/null, and no file of ours takes its number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "r" if number == 0 else "w", encoding="utf-8"))  # noqa: PTH123, SIM115
 
 
 def _say(message: str) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TextIO, get_args
 
 import click
 
@@ -16,6 +18,11 @@ from distill.run import Listener
 from ftdnas.cli.names import KNOWN, Name
 from ftdnas.cli.progress import IDLE, progress
 from ftdnas.runtime.options import GROUPS, Asked, asked_of
+
+
+class NothingCame(click.ClickException):
+    """The work was done and told, and none of it has a result."""
+
 
 Outcome = tuple[Any, Sequence[str]]  # as JSON, and as lines of text
 Body = Callable[[Any, Listener], Outcome | Iterator[Outcome]]
@@ -74,14 +81,21 @@ class RequestCommand(Command):
     def carry_out(self, request: Any, as_json: bool) -> None:
         """Do it, say on stderr how it goes, and print what came of it."""
         told: Any = None
-        with progress(as_json) as listener:
-            made = self.body(request, listener)
-            for told, lines in [made] if isinstance(made, tuple) else made:
-                listener(IDLE)  # what is on the screen makes way
-                if lines and not as_json:
-                    tell(as_json, told, lines)
-        if as_json:
-            tell(as_json, told, [])
+        nothing: NothingCame | None = None
+        with apart(as_json):
+            with progress(as_json) as listener:
+                made = self.body(request, listener)
+                try:
+                    for told, lines in [made] if isinstance(made, tuple) else made:
+                        listener(IDLE)  # what is on the screen makes way
+                        if lines and not as_json:
+                            tell(as_json, told, lines)
+                except NothingCame as error:
+                    nothing = error
+            if as_json:
+                tell(as_json, told, [])
+        if nothing is not None:
+            raise nothing
 
 
 class Parsed(click.ParamType):  # type: ignore[type-arg]  # click 8.1 has no type of its own for it
@@ -121,8 +135,31 @@ def command(request: type, name: str | None = None, examples: Sequence[str] = ()
 
 def tell(as_json: bool, told: Any, lines: Sequence[str]) -> None:
     """Print what came of a command, for a program or for a person."""
-    click.echo(json.dumps(told) if as_json else "\n".join(lines))
-    sys.stdout.flush()  # more may follow much later
+    out = _OUT.get() or sys.stdout
+    click.echo(json.dumps(told) if as_json else "\n".join(lines), file=out)
+    out.flush()  # more may follow much later
+
+
+_OUT: ContextVar[TextIO | None] = ContextVar("out", default=None)
+
+
+@contextlib.contextmanager
+def apart(as_json: bool) -> Iterator[None]:
+    """Inside the block, for JSON, what is printed by whomever goes to stderr, but for what `tell` tells."""
+    if not as_json or _OUT.get() is not None:
+        yield
+        return
+    token = _OUT.set(sys.stdout)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _OUT.reset(token)
+
+
+def _json(ctx: click.Context, parameter: click.Parameter, as_json: bool) -> bool:  # noqa: ARG001
+    ctx.with_resource(apart(as_json))
+    return as_json
 
 
 def columns() -> int:
@@ -199,4 +236,6 @@ def _type(asked: Asked) -> Any:
     return click.IntRange(**bounds) if kind is int else click.FloatRange(**bounds)
 
 
-json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout and nothing else.")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, callback=_json, help="One JSON object on stdout and nothing else."
+)

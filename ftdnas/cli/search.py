@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from distill.run import Listener
-from ftdnas.cli.options import Outcome, columns, command
+from ftdnas.cli.options import NothingCame, Outcome, columns, command
 from ftdnas.ranking.request import SearchRequest
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ def search(request: SearchRequest, listener: Listener) -> Iterator[Outcome]:
     for ranking in run_rankings(request, listener):
         yield ranking.to_json(), [f"  {beside(ranking)}"] if shown else lines(ranking, request.all)
         shown = True
+    if shown and ranking.failures == len(ranking.candidates):
+        raise NothingCame(f"no candidate has a score; the first: {ranking.candidates[0].error}")
 
 
 def lines(ranking: Ranking, everything: bool) -> list[str]:

@@ -8,6 +8,7 @@ import click
 
 from ftdnas.cli.names import Name
 from ftdnas.cli.options import json_option, tell
+from ftdnas.runtime.home import typed
 
 if TYPE_CHECKING:
     from ftdnas.candidates.architecture_facts import ArchitectureFacts
@@ -69,7 +70,7 @@ def candidate_of(study: str, text: str) -> tuple[str, tuple[tuple[int, int, int]
     _, ranking = ranked_study(study)
     name = resolved(text, ranking.ids, study)
     if name not in ranking.ids:
-        raise LookupError(f"{text} is no candidate of {study}: ftdnas studies show {study} --all lists them")
+        raise LookupError(f"{text} is no candidate of {study}: ftdnas studies show {typed(study)} --all lists them")
     row = next(row for row in ranking.rows() if row["architecture"] == name)
     standing = f"place {row['place']} of {len(ranking.placed)}" if row["place"] else f"no place: {row['error']}"
     data = open_ranked_study(study).bench.data

@@ -251,11 +251,11 @@ def _check_unshared(network: nn.Module) -> None:
 def _check_equal(original: nn.Module, code: str, name: str, image_shape: tuple[int, int, int]) -> None:
     """Run what was written, with the same weights, on the same images."""
     space: dict[str, Any] = {"__name__": "plain"}
-    exec(compile(code, "plain code", "exec"), space)  # our own text, of our own tracing
-    with torch.random.fork_rng(devices=[]):
-        written = space["build_network"]().eval()
-        images = torch.randn(1, *image_shape)
     try:
+        exec(compile(code, "plain code", "exec"), space)  # our own text, of our own tracing
+        with torch.random.fork_rng(devices=[]):
+            written = space["build_network"]().eval()
+            images = torch.randn(1, *image_shape)
         written.load_state_dict(original.state_dict())
         equal = torch.equal(written(images), original(images))
     except FOREIGN as error:

@@ -17,7 +17,7 @@ from distill.images.photos import decode
 from ftdnas.candidates.onnx import OnnxNetwork, runtime_version
 from ftdnas.finishing.card import Card
 from ftdnas.ranking.study import ranked_study
-from ftdnas.runtime.home import read_json
+from ftdnas.runtime.home import read_json, typed
 from ftdnas.runtime.records import from_json
 
 BATCH = 64  # photos that are held at once
@@ -43,7 +43,7 @@ def finished_folder(study: str) -> Path:
     folder, _ = ranked_study(study)
     cards = sorted(folder.path.glob("finish/*/card.json"), key=lambda card: card.stat().st_mtime)
     if not cards:
-        raise LookupError(f"study {study} has no finished network yet: ftdnas finish {study}")
+        raise LookupError(f"study {study} has no finished network yet: ftdnas finish {typed(study)}")
     return cards[-1].parent
 
 

@@ -35,7 +35,7 @@ def _stratified(space: SearchSpace, settings: Settings) -> Sampler:
                 settings.seed,
                 settings.restrict,
                 settings.num_classes,
-                lambda architecture: sieve.obstacle(architecture) is None,
+                sieve.obstacle,
             )
             yield from sample[given:]
             if len(sample) < wanted:

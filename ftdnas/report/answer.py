@@ -9,6 +9,7 @@ from distill.run import about, duration
 from ftdnas.candidates.screening import Screening
 from ftdnas.candidates.truth import Truth
 from ftdnas.ranking.table import Ranked, Ranking
+from ftdnas.runtime.home import typed
 from ftdnas.sets.images import ALONE
 
 UNKNOWN = "Not known yet. Do not take the first one unseen."
@@ -32,7 +33,9 @@ def answer(ranking: Ranking, width: int = COLUMNS, truth: Truth | None = None) -
     if not placed:
         return [*head, "", *tail]
     more = len(ranking.placed) - len(placed)
-    whole = said("", f"{more:,} more: ftdnas studies show {ranking.study} --all", width, margin=2) if more else []
+    whole = (
+        said("", f"{more:,} more: ftdnas studies show {typed(ranking.study)} --all", width, margin=2) if more else []
+    )
     return [*head, "", *table(ranking, placed, width), *whole, *tail]
 
 
@@ -141,16 +144,16 @@ def _guess(ranking: Ranking, width: int) -> list[str]:
 def _next(ranking: Ranking, truth: Truth | None, width: int) -> list[str]:
     study = ranking.study
     if not ranking.placed:
-        return said("Next", f"ftdnas studies show {study} --all  says why", width)
+        return said("Next", f"ftdnas studies show {typed(study)} --all  says why", width)
     first = f"train the first {min(PLACES, len(ranking.placed))}, keep the best"
-    trust = (f"ftdnas trust {study}", f"train all {len(ranking.placed)} for real", "trust")
-    report = (f"ftdnas report {study}", "which network to take", "")
+    trust = (f"ftdnas trust {typed(study)}", f"train all {len(ranking.placed)} for real", "trust")
+    report = (f"ftdnas report {typed(study)}", "which network to take", "")
     steps: Sequence[tuple[str, str, str]] = (
-        (f"ftdnas finish {study}", first, "finish"),
+        (f"ftdnas finish {typed(study)}", first, "finish"),
         trust if truth is None else report,
     )
     if ranking.settings.get("data") == ALONE:
-        steps = [(f"ftdnas finish {study} --from SERVER", "where the real images are", "")]
+        steps = [(f"ftdnas finish {typed(study)} --from SERVER", "where the real images are", "")]
     wide = max(len(command) for command, _, _ in steps)
     lines: list[str] = []
     for heading, (command, what, step) in zip(("Next", ""), steps, strict=False):

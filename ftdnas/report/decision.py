@@ -11,7 +11,7 @@ from ftdnas.agreement.estimates import chance_regret
 from ftdnas.report import words
 from ftdnas.report.answer import COLUMNS, LINES, MARGIN, said
 from ftdnas.report.study import Written
-from ftdnas.runtime.home import shown_path
+from ftdnas.runtime.home import shown_path, typed
 
 FIRST = (1, 5, 10)  # places of a ranking that are supposed to be trained
 MOST_WAYS, LETTERS = 5, 34  # ways to rank in the short table, and of their names
@@ -22,15 +22,15 @@ def answer(written: Written) -> list[str]:
     table, comparison, take, study = written.table, written.comparison, written.take, written.study
     if comparison is None or take is None:
         told = paragraph("Take", ["Not known: no candidate was trained for real, or each of them failed."], 2)
-        return [*told, *_next([(f"ftdnas trust {study}", "train them all: which is best?")]), _page(written)]
+        return [*told, *_next([(f"ftdnas trust {typed(study)}", "train them all: which is best?")]), _page(written)]
     told = paragraph("Take", [words.described(table, table.candidates.index(take.name))], 2)
     told += paragraph("", words.take_told(take, table), 3)
     told += paragraph("The ranking", words.ranking_told(comparison, table), 4)
     told += paragraph("The set", words.set_told(comparison), 2)
     told += paragraph("Beware", words.beware_told(table), 2)
-    steps = [(f"ftdnas finish {study}", "train the best, write the winner")]
+    steps = [(f"ftdnas finish {typed(study)}", "train the best, write the winner")]
     if len(take.equal) > 1 and take.seeds[1] == 1 and take.images:
-        steps.append((f"ftdnas trust {study} --seeds 3", "two more seeds of the first three"))
+        steps.append((f"ftdnas trust {typed(study)} --seeds 3", "two more seeds of the first three"))
     told += [*_next(steps), _page(written), ""]
     return [*told, *_ways(written, comparison, LINES - len(told))]
 
@@ -79,5 +79,5 @@ def _ways(written: Written, comparison: Comparison, room: int) -> list[str]:
         points = "".join(f"{'-' if value is None else words.points(value):>6}" for value in lost)
         lines.append(f"  {name:<{LETTERS + 7}}{points}{order:>7}  {cost}")
     more = len(shown) + 1 - len(rows)
-    rest = f"; {more} more: ftdnas report {written.study} --all" if more else ""
+    rest = f"; {more} more: ftdnas report {typed(written.study)} --all" if more else ""
     return [*lines, f"  points lost against the best{rest}"]

@@ -23,7 +23,7 @@ from ftdnas.ranking.study import ranked_study
 from ftdnas.ranking.table import Ranking, spent
 from ftdnas.report.ledger import EACH, ONCE, Stage, shared_note, told_break_even
 from ftdnas.report.words import plain
-from ftdnas.runtime.home import sets_folder
+from ftdnas.runtime.home import sets_folder, typed
 from ftdnas.sets.images import ALONE, Source, images_of, no_images
 from ftdnas.sets.library import Library
 from search_spaces.base import RECORDED, flops, parameter_count, parse_architecture
@@ -94,7 +94,7 @@ def table_of(study: RankedStudy, truth: Truth | None) -> tuple[Table, list[str]]
         if len(names) < 3:
             raise ValueError(
                 f"{truth.title} knows {len(names)} of the study's {len(study.candidates)} candidates: train them "
-                f"(ftdnas truth {study.name})"
+                f"(ftdnas truth {typed(study.name)})"
             )
         if len(names) < len(study.candidates):
             notes.append(f"{len(study.candidates) - len(names)} candidates have no truth and are left out")

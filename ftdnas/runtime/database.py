@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from distill.files import locked
 from ftdnas.runtime.home import home
@@ -47,11 +48,11 @@ def open_storage(url: str | None = None, *, patience_s: float = PATIENCE_S) -> I
     """
     from sqlalchemy import create_engine, exc
 
-    given = url or f"sqlite:///{home() / 'studies.db'}"
+    given = url or str(home() / "studies.db")
     if given.startswith(("postgres://", "postgresql://")):
         given = "postgresql+psycopg://" + given.partition("://")[2]
     elif "://" not in given:
-        given = f"sqlite:///{given}"
+        given = f"sqlite:///{quote(given)}"
     try:
         engine = create_engine(given, **engine_options(given))
     except (exc.ArgumentError, exc.NoSuchModuleError, ValueError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,11 @@ def shown_path(path: Path) -> str:
         if folder is not None and path.absolute().is_relative_to(folder.absolute()):
             return f"{name}/{path.absolute().relative_to(folder.absolute())}"
     return str(path)
+
+
+def typed(name: str, kind: str = "study") -> str:
+    """The name of a study or set as a shell takes it, in place of the argument."""
+    return f"--{kind}={shlex.quote(name)}" if name.startswith("-") else shlex.quote(name)
 
 
 def folder_name(what: str, name: str) -> str:

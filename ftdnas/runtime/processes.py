@@ -321,6 +321,8 @@ def _serve(connection: Connection, prepare: Callable[[], Any], environment: Mapp
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ.clear()  # what the server was started with may be another
     os.environ.update(environment)
+    with contextlib.suppress(OSError):
+        os.dup2(2, 1)  # what a network prints is no answer of the command's
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the parent decides what ends
     try:
         context = prepare()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import time
 import uuid
@@ -25,6 +26,15 @@ class ServerError(ValueError):
         self.status = status
 
 
+def _is_here(url: str) -> bool:
+    """Whether an address is of this machine itself."""
+    host = httpx.URL(url).host
+    try:
+        return host == "localhost" or host.endswith(".localhost") or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 class Client(AbstractContextManager["Client"]):
     """A running `ftdnas serve` at `url`; use it in a with block, or call `close`.
 
@@ -36,7 +46,12 @@ class Client(AbstractContextManager["Client"]):
         if not url.startswith(("http://", "https://")):
             raise ServerError(0, f"{url} is no address of a server: write http://HOST:PORT")
         try:
-            self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout_s)
+            # A proxy of the environment is not for this machine itself: the token would go there too.
+            self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout_s, trust_env=not _is_here(url))
+        except ImportError as error:  # of a proxy that speaks SOCKS
+            raise ServerError(
+                0, f"the proxy that the environment names needs a package: {error}; or unset ALL_PROXY"
+            ) from None
         except (httpx.InvalidURL, ValueError) as error:
             raise ServerError(0, f"{url} is no address of a server: write http://HOST:PORT ({error})") from None
         self.url = url

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,14 @@ if TYPE_CHECKING:
     from distill.images.datasets import ImageDataset
 
 MOST_CLASSES = 100_000  # labels above this are no class numbers
+CHANNELS = (1, 3)
+CODE = (
+    "more than plain tensors, which is not read, for it could run code: where you trust it, load it yourself and save "
+    "the images, the labels and the learning rate, a tensor a file"
+)
+RESULTS = (
+    f"a file of results, as DatasetCondensation releases them (its data[-1] is images and labels): it holds {CODE}"
+)
 
 
 def import_set(library: Library, request: ImportRequest, listener: Listener = ignore) -> Path:
@@ -49,6 +58,11 @@ def read_published(request: ImportRequest, listener: Listener = ignore) -> Synth
     images = _read_tensor(file).detach().float()
     if images.ndim != 4:
         raise ValueError(f"{file}: holds a tensor {tuple(images.shape)}, not images (N, C, H, W)")
+    if images.shape[1] not in CHANNELS and images.shape[3] in CHANNELS:
+        raise ValueError(
+            f"{file}: holds a tensor {tuple(images.shape)}, whose channels stand last: images are (N, C, H, W), so "
+            "save images.permute(0, 3, 1, 2)"
+        )
     labels = _labels(_read_tensor(request.labels or _beside(file, "labels", "--labels")), request.logits)
     step_size = request.step_size or _read_number(request.lr or _beside(file, "lr", "--lr or --step-size"))
     data = _real_images(request, images, listener)
@@ -147,6 +161,8 @@ def _beside(images: Path, word: str, option: str) -> Path:
 
 def _read_tensor(path: Path) -> Tensor:
     found = read_torch(path)
+    if isinstance(found, Mapping) and "data" in found:
+        raise ValueError(f"{path}: {RESULTS}")
     if not isinstance(found, Tensor) or found.layout != torch.strided or found.is_complex() or found.is_quantized:
         raise ValueError(f"{path}: holds a {type(found).__name__} that is not one dense tensor of real numbers")
     return found
@@ -169,5 +185,9 @@ def read_torch(path: Path) -> Any:
         with warnings.catch_warnings(action="ignore"):  # of old formats: no concern of who imports the file
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or hostile file makes it raise almost anything
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
+        said = str(error)
+        if "weights_only" in said:  # torch's own advice is to run whatever the file says
+            what = RESULTS if path.name.startswith("res_") else f"it holds {CODE}"
+            raise ValueError(f"{path}: not plain tensors as torch.save writes them: {what}") from None
+        reason = (said.strip() or type(error).__name__).splitlines()[0].partition(". ")[0][:120]
         raise ValueError(f"{path}: not plain tensors as torch.save writes them ({reason})") from error

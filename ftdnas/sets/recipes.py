@@ -73,7 +73,7 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
         if not path.is_file():
             raise FileNotFoundError(f"no recipe file {path}")
         try:
-            content, source, name = path.read_text(encoding="utf-8"), str(path), path.stem
+            content, source, name = path.read_text(encoding="utf-8-sig"), str(path), path.stem
         except UnicodeDecodeError as error:
             raise ValueError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from None
     try:

@@ -174,7 +174,18 @@ class DefinedArchitecture(Architecture):
                 f"{self.name} does not fit: for images of shape (2, {_listed(image_shape)}) {result}, "
                 f"where {(2, num_classes)} is needed"
             )
-        return self.home.definition.build(self.choices, image_shape, num_classes)
+        return _bare(self.home.definition.build(self.choices, image_shape, num_classes))
+
+
+def _bare(network: nn.Module) -> nn.Module:
+    """The network without what wraps it or its parts for speed, which gives its weights other names."""
+    for module in list(network.modules()):
+        for name, part in list(module.named_children()):
+            if isinstance(inner := getattr(part, "_orig_mod", None), nn.Module):
+                setattr(module, name, inner)
+    inner = network.module if isinstance(network, nn.DataParallel) else getattr(network, "_orig_mod", network)
+    assert isinstance(inner, nn.Module)
+    return inner
 
 
 def canonical_json(value: Mapping[str, Any]) -> str:
@@ -251,10 +262,12 @@ def _output_shape(
     for device in ("meta", "cpu"):
         try:
             with torch.random.fork_rng(devices=[]), torch.device(device), torch.no_grad():
-                network = architecture.home.definition.build(architecture.choices, image_shape, num_classes).eval()
-                output = network(torch.zeros(2, *image_shape))
-            if not isinstance(output, torch.Tensor):
-                return f"it returns a {type(output).__name__}, not one tensor"
+                network = architecture.home.definition.build(architecture.choices, image_shape, num_classes)
+                network, images = _bare(network), torch.zeros(2, *image_shape)
+                trained, output = network.train()(images), network.eval()(images)
+            for when, given in (("", output), (" while it trains", trained)):
+                if not isinstance(given, torch.Tensor):
+                    return f"it returns a {type(given).__name__}{when}, not one tensor (N, classes)"
             return tuple(output.shape)
         except FOREIGN as error:
             failure = one_line(error)

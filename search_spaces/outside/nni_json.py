@@ -158,7 +158,7 @@ class JsonDefinition(Definition):
 def read_search_space(path: Path) -> dict[str, Any]:
     """The search space of a JSON file. Raises FileNotFoundError, or ValueError with the line or key that is wrong."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise FileNotFoundError(f"no search-space file {path}") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -96,13 +96,13 @@ def test_the_choices_of_a_space_are_known() -> None:
 
 
 def test_only_what_fits_is_taken() -> None:
-    def narrow(architecture: Architecture) -> bool:
-        return parameter_count(architecture, SHAPE, 10) < 30_000
+    def wide(architecture: Architecture) -> str | None:
+        return "too wide" if parameter_count(architecture, SHAPE, 10) >= 30_000 else None
 
-    drawn = stratified_sample(SPACE, 1_000, SHAPE, 0, fits=narrow)
-    assert set(drawn) == {architecture for architecture in SPACE.architectures() if narrow(architecture)}
-    with pytest.raises(ValueError, match="can carry 3 x 16 x 16 images within the limits"):
-        stratified_sample(SPACES["nasbench201"], 4, SHAPE, 0, fits=lambda _: False)
+    drawn = stratified_sample(SPACE, 1_000, SHAPE, 0, fits=wide)
+    assert set(drawn) == {architecture for architecture in SPACE.architectures() if wide(architecture) is None}
+    with pytest.raises(ValueError, match=r"can carry 3 x 16 x 16 images within the limits: nasbench201:.*: too large$"):
+        stratified_sample(SPACES["nasbench201"], 4, SHAPE, 0, fits=lambda _: "too large")
 
 
 def test_a_smaller_sample_begins_a_larger_one() -> None:

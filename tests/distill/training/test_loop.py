@@ -19,7 +19,7 @@ from distill.recipe import TrainingRecipe
 from distill.run import Progress
 from distill.training import examples as examples_module
 from distill.training.examples import Examples
-from distill.training.loop import Descent, batches, entropy, fastest_layout, fit, read
+from distill.training.loop import Descent, batch_sizes, batches, entropy, fastest_layout, fit, read
 
 BuildTiny = Callable[..., Callable[[], nn.Module]]
 
@@ -333,3 +333,31 @@ def test_targets_label_every_augmented_batch(digits: ImageDataset, tiny_network:
     assert fitted.losses == pytest.approx([0.0] * 4, abs=1e-5)
     assert float(entropy(torch.full((3, 10), 0.1))) == pytest.approx(math.log(10))
     assert float(entropy(torch.eye(10))) == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "sizes"),
+    [
+        (101, 100, [101]),
+        (257, 256, [257]),
+        (201, 100, [100, 101]),
+        (102, 100, [100, 2]),
+        (100, 100, [100]),
+        (1, 100, [1]),
+        (3, 1, [1, 1, 1]),
+    ],
+)
+def test_one_image_is_no_batch_of_its_own(count: int, size: int, sizes: list[int]) -> None:
+    assert batch_sizes(count, size) == sizes
+    pieces = list(batches(count, size, torch.Generator().manual_seed(0)))
+    assert [len(piece) for piece in pieces] == sizes
+    assert sorted(torch.cat(pieces).tolist()) == list(range(count))
+
+
+def test_batch_norm_at_one_pixel_trains_whatever_the_number_of_images(digits: ImageDataset) -> None:
+    examples = Examples.from_split(digits.train.take(np.arange(65)), fit_preprocess("standardize", digits.train.images))
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, 10))
+    recipe = TrainingRecipe(epochs=2, lr=0.05, batch_size=64, augment="none")
+    fitted = fit(network, examples, recipe, lr=0.05, generator=torch.Generator().manual_seed(0))
+    assert len(fitted.losses) == 2
+    assert not fitted.diverged

@@ -90,3 +90,21 @@ def test_a_reader_who_has_enough_is_no_error() -> None:
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 1
+
+
+@pytest.mark.parametrize(("closed", "told"), [("1>&-", ""), ("2>&-", "CIFAR-10 at 16 pixels"), ("0<&- 1>&- 2>&-", "")])
+def test_without_streams_it_works_as_with_dev_null(closed: str, told: str, tmp_path: Path) -> None:
+    command = f"{sys.executable} -m ftdnas recipes list {closed} && echo fine >{tmp_path / 'ended'}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert (tmp_path / "ended").exists(), done.stderr
+    assert "Traceback" not in done.stderr
+    assert told in done.stdout
+
+
+def test_a_server_named_in_the_environment_does_not_stop_what_is_done_here(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FTDNAS_SERVER", "http://127.0.0.1:9")
+    assert run(["sets", "list"]) == 0
+    assert run(["--server", "http://127.0.0.1:9", "sets", "list"]) == 2
+    assert "sets works on this machine" in capsys.readouterr().err

@@ -185,6 +185,34 @@ class Calling(nn.Module):
         return foreign(images).mean((2, 3))
 
 
+class Recurrent(nn.Module):
+    """Reads the rows of a picture, one after another."""
+
+    def __init__(self, rows: nn.RNNBase) -> None:
+        super().__init__()
+        self.rows = rows
+        self.classes = nn.Linear(5 * (1 + rows.bidirectional), 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        said, _ = self.rows(images.mean(1))
+        last: Tensor = self.classes(said[:, -1])
+        return last
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        nn.LSTM(21, 5, batch_first=True, bidirectional=True),
+        nn.GRU(21, 5, num_layers=2, bias=False, batch_first=True),
+        nn.RNN(21, 5, nonlinearity="relu", batch_first=True),
+    ],
+    ids=lambda rows: type(rows).__name__,
+)
+def test_recurrent_layers_are_written(rows: nn.RNNBase) -> None:
+    code = plain_code(Recurrent(rows).eval(), "it", SHAPE, 3)
+    assert f"nn.{type(rows).__name__}(21, 5," in code
+
+
 @pytest.mark.parametrize(
     ("network", "reason"),
     [

@@ -41,6 +41,17 @@ def test_by_default_it_lies_in_the_home_folder_with_a_write_ahead_log() -> None:
     assert not list(home().glob("studies.db-*"))  # what the log held is in the file
 
 
+@pytest.mark.parametrize("name", ["what?", "what?mode=ro", "%41b", "50% done", "c#", "a b&c=d"])
+def test_a_home_of_any_name_holds_its_own_database(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FTDNAS_HOME", str(tmp_path / name))
+    for url in (None, str(tmp_path / name / "studies.db")):
+        with open_storage(url) as storage, open_study(storage, "one", find_space("convnet")) as study:
+            study.add([Evaluated("convnet:depth=1", (0.5,))])
+            assert len(study.evaluated()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name / "studies.db").stat().st_size > 0
+
+
 def test_leases_need_no_optuna_tables(tmp_path: Path) -> None:
     with open_storage(str(tmp_path / "a.db")) as storage, storage.leases("a") as leases:
         leases.claim("1")

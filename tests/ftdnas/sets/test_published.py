@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -134,6 +135,9 @@ def test_what_is_missing_is_said(folder: Path, tmp_path: Path) -> None:
     ("file", "content", "reason"),
     [
         ("images", {"images": torch.zeros(2)}, "holds a dict that is not one dense tensor"),
+        ("images", {"data": [[torch.zeros(2), torch.zeros(2)]]}, "as DatasetCondensation releases them"),
+        ("images", {"images": np.zeros(2)}, "more than plain tensors, which is not read, for it could run code"),
+        ("images", torch.zeros(20, 8, 8, 1), r"whose channels stand last: images are \(N, C, H, W\)"),
         ("images", torch.zeros(20, 64), r"holds a tensor \(20, 64\), not images"),
         ("images", torch.zeros(20, 1, 8, 8).to_sparse(), "not one dense tensor"),
         ("images", torch.zeros(20, 1, 8, 8, dtype=torch.complex64), "not one dense tensor"),

@@ -228,3 +228,14 @@ def test_a_build_that_ends_the_program_is_an_obstacle_of_its_own(ended: BaseExce
     small, wide = space.architectures()
     assert small.obstacle((1, 8, 8)) is None
     assert f"{type(ended).__name__}: too wide" in str(wide.obstacle((1, 8, 8)))
+
+
+def test_what_makes_a_network_quick_does_not_name_its_weights() -> None:
+    def build(trial: Any) -> nn.Module:
+        width = trial.suggest_int("width", 4, 5)
+        inner = nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.Linear(width, 10))
+        inner[1] = torch.compile(inner[1])  # type: ignore[assignment]
+        return torch.compile(inner)  # type: ignore[return-value]
+
+    network = space_of(build).parse('{"width":4}').build((1, 8, 8), 10)
+    assert list(network.state_dict()) == ["1.weight", "1.bias", "2.weight", "2.bias"]
