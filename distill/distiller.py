@@ -2,8 +2,8 @@
 
 FTD (arXiv 2211.11004) and MTT (arXiv 2203.11932) share it; they differ in how the experts were trained. Departures from
 the papers: the step size moves by its logarithm, with the rate that gives the papers' update to first order, so it
-stays positive; the moving average is corrected for its start; the checkpoint and whether raw or averaged images are
-published are chosen on validation images, never on test images.
+stays positive, and by a factor of 2 at most; the moving average is corrected for its start; the checkpoint and whether
+raw or averaged images are published are chosen on validation images, never on test images.
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ from distill.training.loop import trained_accuracy
 
 LOSS_LIMIT = 100.0  # a matching loss above it, 1 being a student that stands still, is a student that blew up
 STEP_SIZE_LIMITS = (1e-6, 10.0)
-STEP_SIZE_FACTOR = 2.0  # the largest change of the step size in one outer step
+STEP_SIZE_FACTOR = 2.0  # the largest change of the step size in one outer step; what asks for more gets this
 SHRINK = 0.5  # of both rates after a roll-back
+RECOVERY = 100  # outer steps beyond the one that failed after which the rates are doubled again
 MAX_ROLLBACKS = 10
 
 
@@ -340,11 +341,14 @@ def _moved(state: MatchingState, matched: Match, matching: MatchingRecipe) -> Ma
         return "an image became infinite or NaN"
     step_size_velocity = matching.momentum * state.step_size_velocity + float(matched.step_size_gradient)
     exponent = -matching.lr_step_size * state.scale * step_size_velocity / state.step_size
-    if not abs(exponent) <= math.log(STEP_SIZE_FACTOR):
-        return f"the step size {state.step_size:.3g} would have changed by a factor of e^{exponent:.3g}"
-    step_size = state.step_size * math.exp(exponent)
+    if math.isnan(exponent):
+        return "the gradient of the step size became NaN"
+    most = math.log(STEP_SIZE_FACTOR)
+    step_size = state.step_size * math.exp(min(max(exponent, -most), most))
     if not STEP_SIZE_LIMITS[0] <= step_size <= STEP_SIZE_LIMITS[1]:
         return f"the step size became {step_size:.3g}"
+    step = state.step + 1
+    recovered = state.scale < 1 and step >= state.recovers_at
     return dataclasses.replace(
         state,
         images=images,
@@ -352,8 +356,10 @@ def _moved(state: MatchingState, matched: Match, matching: MatchingRecipe) -> Ma
         average=matching.ema_decay * state.average + (1 - matching.ema_decay) * images,
         step_size=step_size,
         step_size_velocity=step_size_velocity,
-        step=state.step + 1,
-        losses=[*state.losses, [state.step + 1, loss]],
+        step=step,
+        scale=state.scale / SHRINK if recovered else state.scale,
+        recovers_at=step + RECOVERY if recovered else state.recovers_at,
+        losses=[*state.losses, [step, loss]],
     )
 
 
@@ -371,6 +377,7 @@ def _rolled_back(point: MatchingState, state: MatchingState, why: str) -> Matchi
         velocity=torch.zeros_like(point.velocity),
         step_size_velocity=0.0,
         scale=scale,
+        recovers_at=state.step + 1 + RECOVERY,
         notes=[*state.notes, note],
     )
 

@@ -28,7 +28,8 @@ class MatchingState:
     step_size: float
     step_size_velocity: float = 0.0
     step: int = 0  # outer steps taken
-    scale: float = 1.0  # of both rates; shrinks with every roll-back
+    scale: float = 1.0  # of both rates; shrinks with every roll-back, and grows again
+    recovers_at: int = 0  # the outer step after which it grows, where it is below 1
     losses: list[list[float]] = field(default_factory=list)  # [outer step, matching loss]
     validation: list[list[float]] = field(default_factory=list)  # [outer step, accuracy of raw, of averaged images]
     notes: list[str] = field(default_factory=list)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from distill import distiller
 from distill.distiller import Distilled, distil, estimate_seconds
 from distill.experts import ExpertBuffer, train_experts
 from distill.images.datasets import ImageDataset
+from distill.matching import Match
 from distill.methods import fitted_preprocess, initial_images
 from distill.recipe import MatchingRecipe, Recipe
+from distill.restart import MatchingState
 from distill.run import Listener, Progress, Run, ignore
 from distill.training.examples import Examples
 
@@ -164,13 +167,51 @@ def test_real_images_are_published_where_distilling_made_them_worse(setting: Set
         assert result.published in ("raw", "averaged")
 
 
-def test_divergence_rolls_back_shrinks_the_rates_and_says_so(setting: Setting, make_run: MakeRun) -> None:
+def moved(state: MatchingState, asked: float = 0.0, loss: float = 0.8) -> MatchingState | str:
+    """A step whose gradient asks for e^`asked` times the step size."""
+    recipe = MatchingRecipe(lr_step_size=1e-5, momentum=0.5)
+    gradient = torch.tensor(-asked * state.step_size / (recipe.lr_step_size * state.scale))
+    return distiller._moved(state, Match(torch.tensor(loss), torch.ones(2, 1, 4, 4), gradient), recipe)
+
+
+def test_a_large_move_of_the_step_size_is_clipped_and_nothing_goes_back() -> None:
+    """What the paper's own recipe asks for at its second outer step, for CIFAR-10 and ten images per class."""
+    begin = MatchingState(torch.zeros(2, 1, 4, 4), torch.zeros(2, 1, 4, 4), torch.zeros(2, 1, 4, 4), 0.000585)
+    for asked, factor in ((-0.81, 0.5), (-0.6, math.exp(-0.6)), (5.0, 2.0), (-math.inf, 0.5)):
+        after = moved(begin, asked)
+        assert isinstance(after, MatchingState)
+        assert after.step_size == pytest.approx(factor * begin.step_size)
+        assert (after.step, after.scale, after.notes) == (1, 1.0, [])
+    assert moved(begin, math.nan) == "the gradient of the step size became NaN"
+
+
+def test_rates_grow_again_after_enough_good_steps_beyond_the_one_that_failed() -> None:
+    zeros = torch.zeros(2, 1, 4, 4)
+    failed = MatchingState(zeros, zeros, zeros, 0.01, step=30)
+    state = distiller._rolled_back(distiller._rolled_back(failed, failed, "once"), failed, "again")
+    assert state.scale == 0.5
+    state = distiller._rolled_back(dataclasses.replace(failed, step=10), state, "again")
+    assert (state.step, state.scale) == (10, 0.25)
+    scales = {}
+    while state.step < 400:
+        after = moved(state)
+        assert isinstance(after, MatchingState)
+        state = after
+        scales[state.step] = state.scale
+    assert [scales[step] for step in (11, 130, 131, 230, 231, 400)] == [0.25, 0.25, 0.5, 0.5, 1.0, 1.0]
+    assert len(state.notes) == 2
+
+
+def test_divergence_rolls_back_shrinks_the_rates_and_says_so(
+    setting: Setting, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distiller, "SHRINK", 1e-29)
     seen: list[Progress] = []
-    recipe = setting.with_matching(lr_step_size=0.05)
+    recipe = setting.with_matching(lr_images=1e30)
     result = setting.distil(make_run(listener=seen.append), recipe, held_out=False)
     assert result.notes
     assert "went back to step" in result.notes[0]
-    assert "rates x 0.5" in result.notes[0]
+    assert "rates x 1e-29" in result.notes[0]
     assert result.notes[0] in [progress.message for progress in seen]
     assert torch.isfinite(result.images).all()
     assert result.step_size > 0
