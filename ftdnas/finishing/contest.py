@@ -26,7 +26,7 @@ LONG = 2  # times as many epochs as in the first round has a training of the sec
 LATE = 1.5  # times what it was timed at a training may take
 BEST = 2  # finalists that reach the second round
 SHOWN = 2.0  # standard errors by which one accuracy is shown to differ from another
-FEWEST = 5  # epochs of a training that says something of a rate
+FEWEST = 10  # epochs of a training that says something of a rate
 RECIPE = TrainingRecipe(
     epochs=200, lr=RATE, batch_size=32, schedule="cosine", augment="crop+flip+cutout", warmup=0.05, label_smoothing=0.1
 )
