@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/installed
 unexport PYTHONDONTWRITEBYTECODE
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 
-.PHONY: demo test check coverage slow bench bench-gpu results install system-packages
+.PHONY: demo test check slow bench bench-gpu results install system-packages
 
 install: $(INSTALLED)
 
@@ -31,21 +31,19 @@ demo: $(INSTALLED)
 	@echo "look at .demo/sets/demo.png (the distilled images) and .demo/studies/demo/report/report.html"
 	$(BIN)/ftdnas finish demo --top 3 --epochs 8
 
-# The gate, here and in CI. `make test RANDOM_ORDER=1` shuffles the tests.
+# The gate, here and in CI. RANDOM_ORDER=1 shuffles the tests, COVERAGE=1 fails below 90 % of the lines.
 test: $(INSTALLED)
 	$(MAKE) check
 
 # Three on two cores: tests of servers and of killed processes wait as long as they work.
 PYTEST := $(BIN)/python -m pytest -n 3 --dist worksteal $(if $(RANDOM_ORDER),-p randomly --randomly-dont-reset-seed)
+# What the tests reach of the packages, in the processes that pytest itself runs in.
+COVERAGE_OPTIONS := --cov --cov-report=term:skip-covered --cov-fail-under=90
 check:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(PYTEST)
-
-# What the tests reach of the packages, in the processes that pytest itself runs in.
-coverage: $(INSTALLED)
-	$(PYTEST) --cov --cov-report=term:skip-covered --cov-fail-under=90
+	$(PYTEST) $(if $(COVERAGE),$(COVERAGE_OPTIONS))
 
 # The few tests that take too long for `make test`: tests/conftest.py names them, with reasons.
 slow: $(INSTALLED)
