@@ -48,7 +48,8 @@ class Command(click.Command):
         for one in self.params:
             if isinstance(one, Flag):
                 given, rest = _taken(args, one.opts[0])
-                args = [*given, *rest]
+                dashed = any(value.startswith("-") for value in given)  # a name, not an option
+                args = [*rest, "--", *given] if dashed else [*given, *rest]
         return super().parse_args(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

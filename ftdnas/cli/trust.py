@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from distill.run import Listener, duration
-from ftdnas.cli.options import command
+from ftdnas.cli.options import NothingCame, Outcome, command
 from ftdnas.ranking.request import AdviseRequest
 from ftdnas.report.request import CheckRequest, ReportRequest, TrustRequest, TruthRequest
 from ftdnas.runtime.home import read_json
@@ -25,7 +26,7 @@ SHOWN = 10  # of the best
         "ftdnas truth --dataset digits --space convnet --sample 24",
     ),
 )
-def truth(request: TruthRequest, listener: Listener) -> tuple[Any, list[str]]:
+def truth(request: TruthRequest, listener: Listener) -> Iterator[Outcome]:
     """Train architectures on all real images: the truth that rankings are held up to.
 
     One pool of trainings, keyed by architecture, images, recipe and seed: what is there is not done again, whoever
@@ -36,7 +37,9 @@ def truth(request: TruthRequest, listener: Listener) -> tuple[Any, list[str]]:
     name, made = run_truth(request, listener)
     by_seed = [dict(accuracies) for accuracies in made.by_seed]
     told = {"title": made.title, "by_seed": by_seed, "errors": dict(made.errors), "seconds": dict(made.seconds)}
-    return {"name": name, **told}, describe(name, made, request.study)
+    yield {"name": name, **told}, describe(name, made, request.study)
+    if made.errors and all(made.accuracy(candidate) is None for candidate in made.known):
+        raise NothingCame(f"no training has a result; the first: {next(iter(made.errors.values()))}")
 
 
 @command(TrustRequest, examples=("ftdnas trust first", "ftdnas trust first --epochs 10 --seeds 3"))

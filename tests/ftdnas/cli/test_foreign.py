@@ -92,7 +92,7 @@ def test_what_networks_print_is_not_in_the_json(search: Callable[..., int], capf
 
 
 def test_where_no_candidate_has_a_score_the_command_has_failed(
-    search: Callable[..., int], capsys: pytest.CaptureFixture[str]
+    search: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert search("breaks", "--json") == 1
     out, err = capsys.readouterr()
@@ -100,6 +100,10 @@ def test_where_no_candidate_has_a_score_the_command_has_failed(
     assert "ftdnas: no candidate has a score; the first: " in err
     assert "RuntimeError: too many images" in err
     assert search("breaks") == 1
+    capsys.readouterr()
+    space = ["--space", f"{tmp_path / 'nets.py'}:breaks", "--dataset", "digits", "--sample", "2", "--epochs", "1"]
+    assert run(["truth", *space, "--jobs", "1"]) == 1
+    assert "ftdnas: no training has a result; the first: RuntimeError: too many images" in capsys.readouterr().err
 
 
 def test_a_build_that_ends_the_program_leaves_the_others(search: Callable[..., int]) -> None:

@@ -229,3 +229,10 @@ def test_recipes_that_are_not_there(tmp_path: Path) -> None:
     (tmp_path / "latin.toml").write_bytes(b'name = "caf\xe9"')
     with pytest.raises(ValueError, match="is not UTF-8"):
         load_recipe(tmp_path / "latin.toml")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_file_may_be_saved_by_any_editor(encoding: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_bytes(recipe_to_toml(load_recipe("quick")).replace("\n", "\r\n").encode(encoding))
+    assert dataclasses.replace(load_recipe(path), name="quick") == load_recipe("quick")

@@ -248,3 +248,11 @@ def test_value_out_of_place(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=r"space\.json") as raised:
         space.parse(text)
     assert message in str(raised.value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_a_file_may_be_saved_by_any_editor(encoding: str, newline: str, tmp_path: Path) -> None:
+    text = newline.join(["{", '"n": {"_type": "choice", "_value": [8, 16]}', "}", ""])
+    (tmp_path / "space.json").write_bytes(text.encode(encoding))
+    assert read_search_space(tmp_path / "space.json") == {"n": {"_type": "choice", "_value": [8, 16]}}
