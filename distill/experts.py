@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from distill.files import digest, locked, whole_file
+from distill.files import UNSUMMED, Damaged, digest, locked, set_aside, whole_file
 from distill.flatness import gsam_gradient
 from distill.images.augment import augment, draw, parse_augment
 from distill.images.datasets import ImageDataset
@@ -25,6 +23,7 @@ from distill.randomness import generator
 from distill.recipe import ExpertRecipe, Recipe
 from distill.recipe import identity as recipe_identity
 from distill.run import Progress, Run
+from distill.tensors import facts_of, opened, read_tensors, write_tensors
 from distill.training.derivatives import Derivatives, about_s, derivatives_for
 from distill.training.examples import Examples
 from distill.training.flat import FlatNetwork, Network, initial_weights
@@ -53,13 +52,23 @@ class ExpertBuffer:
             raise LookupError(
                 f"no expert {expert} at epoch {epoch}: {self.num_experts} experts of {self.epochs} epochs"
             )
-        with safe_open(expert_file(self.folder, expert), framework="pt") as file:
+        with opened(expert_file(self.folder, expert)) as file:
             row: Tensor = file.get_slice("weights")[epoch]
         return row.float()
 
     def seconds(self) -> float:
         """Seconds of computation that these experts cost, whenever it was."""
         return float(sum(facts["seconds"] for facts in self._facts()))
+
+    def digest(self) -> str:
+        """Hex SHA-256 of all weights, of every expert and epoch."""
+        found = hashlib.sha256()
+        for expert in range(self.num_experts):
+            with opened(expert_file(self.folder, expert)) as file:
+                rows: Tensor = file.get_slice("weights")[: self.epochs + 1]
+            found.update(f"/{rows.dtype} {tuple(rows.shape)}/".encode())
+            found.update(rows.view(torch.uint8).numpy().data)
+        return found.hexdigest()
 
     def made_on(self) -> list[str]:
         """On what they were trained, each once: device, CPU threads, torch."""
@@ -90,7 +99,7 @@ def expert_folder(data: ImageDataset, preprocess: Preprocess, network: FlatNetwo
     described = folder / "experts.json"
     if not described.exists():
         with whole_file(described) as beside:
-            beside.write_text(json.dumps(identity, indent=1, sort_keys=True) + "\n")
+            beside.write_text(json.dumps({**UNSUMMED, **identity}, indent=1, sort_keys=True) + "\n")
     return folder
 
 
@@ -273,21 +282,23 @@ class _Trajectory:
     @classmethod
     def load(cls, path: Path) -> _Trajectory:
         """Raises ValueError where the file is damaged."""
-        facts = {"made_on": "not recorded", "compiled": False, "chunk_size": None, **_read_facts(path)}
-        with safe_open(path, framework="pt") as file:
-            return cls(list(file.get_tensor("weights")), file.get_tensor("last"), **facts)
+        tensors, facts = read_tensors(path)
+        return cls(
+            list(tensors["weights"]),
+            tensors["last"],
+            **{"made_on": "not recorded", "compiled": False, "chunk_size": None, **facts},
+        )
 
     def save(self, path: Path) -> None:
         facts = {each.name: getattr(self, each.name) for each in fields(self)}
         tensors = {"weights": torch.stack(facts.pop("rows")), "last": facts.pop("last")}
-        with whole_file(path) as beside:
-            save_file(tensors, beside, metadata={"ftdnas": json.dumps(facts, sort_keys=True)})
+        write_tensors(path, tensors, facts)
 
 
 def _read_facts(path: Path) -> dict[str, Any]:
     """Losses, seconds and where it was made, without the weights."""
-    with _opened(path) as file:
-        facts: dict[str, Any] = json.loads(file.metadata()["ftdnas"])
+    with opened(path) as file:
+        facts = facts_of(file)
         return {**facts, "losses": list(facts["losses"]), "seconds": float(facts["seconds"])}
 
 
@@ -298,17 +309,13 @@ def _made_on(run: Run) -> str:
 
 
 def _epochs_there(path: Path) -> int:
-    """Epochs stored in the file; -1 where there is none."""
+    """Epochs stored in the file; -1 where there is none, and where it is damaged, as it is set aside then."""
     if not path.exists():
         return -1
-    with _opened(path) as file:
-        return int(file.get_slice("weights").get_shape()[0]) - 1
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
     try:
-        with safe_open(path, framework="pt") as file:
-            yield file
-    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is not an expert trajectory ({error}): remove it to train it again") from error
+        _read_facts(path)
+        with opened(path) as file:
+            return int(file.get_slice("weights").get_shape()[0]) - 1
+    except Damaged:
+        set_aside(path)
+        return -1

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from distill.files import whole_file
+from distill.files import Damaged, set_aside
+from distill.tensors import read_tensors, write_tensors
 
 LATEST, BEFORE = "matching.safetensors", "matching.before.safetensors"
 
@@ -50,8 +48,8 @@ class RestartPoints:
     device: torch.device
 
     def latest(self) -> MatchingState | None:
-        """What an interrupted run goes on from; None where there is nothing. Raises ValueError for a damaged file."""
-        # A kill between the two renamings of `keep` leaves the older one alone.
+        """What an interrupted run goes on from; None where there is nothing sound."""
+        # A kill in `keep` leaves the older one alone.
         return self._load(LATEST) or self.before()
 
     def before(self) -> MatchingState | None:
@@ -63,30 +61,18 @@ class RestartPoints:
         facts = {each.name: getattr(state, each.name) for each in dataclasses.fields(state)}
         tensors = {name: facts.pop(name) for name in ("images", "velocity", "average")}
         latest = self.folder / LATEST
-        with whole_file(latest) as beside:
-            write_tensors(beside, tensors, facts)
-            if latest_is_good and latest.exists():
-                latest.replace(self.folder / BEFORE)
+        if latest_is_good and latest.exists():
+            latest.replace(self.folder / BEFORE)
+        write_tensors(latest, tensors, facts)
 
     def _load(self, name: str) -> MatchingState | None:
         path = self.folder / name
         if not path.exists():
             return None
-        tensors, facts = read_tensors(path)
-        held: dict[str, Any] = {name: tensor.to(self.device) for name, tensor in tensors.items()}
-        return MatchingState(**held, **{"compiled": False, **facts})
-
-
-def write_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-    """One safetensors file with `facts` as JSON."""
-    stored = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    save_file(stored, path, metadata={"ftdnas": json.dumps(facts, sort_keys=True)})
-
-
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The inverse of `write_tensors`. Raises ValueError, naming the file and the way out, where it is damaged."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["ftdnas"])  # noqa: SIM118
-    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is damaged ({error}): remove {path.parent} to start again") from error
+        try:
+            tensors, facts = read_tensors(path)
+            held: dict[str, Any] = {name: tensor.to(self.device) for name, tensor in tensors.items()}
+            return MatchingState(**held, **{"compiled": False, **facts})
+        except (Damaged, TypeError):  # an older one, or the beginning, leads to the same set
+            set_aside(path)
+            return None

@@ -25,7 +25,8 @@ from distill.files import whole_file
 from distill.images.augment import parse_augment
 from distill.images.preprocess import Preprocess
 
-FORMAT = 1
+FORMAT = 2
+FORMATS = (1, 2)  # that are read
 KEY = "ftdnas"
 TEACHERS = "teachers"
 PREFIX = "preprocess."
@@ -44,7 +45,8 @@ class SyntheticSet:
     `target_size`: the side in pixels at which the user will train, where that is larger than the images, else None.
     `provenance`: a JSON object (no NaN) saying where they came from. `teachers`: float32 (T, P), the weights of T
     networks of `backbone` trained on real images, whose mean probabilities can label every augmented image; None where
-    there are none. Raises ValueError for anything else.
+    there are none. `format`: of the file it was read from, by which its identity is computed; studies name that. Raises
+    ValueError for anything else.
     """
 
     images: Tensor
@@ -58,6 +60,7 @@ class SyntheticSet:
     target_size: int | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
     teachers: Tensor | None = None
+    format: int = FORMAT
 
     def __post_init__(self) -> None:
         for name in ("images", "labels", *([TEACHERS] if self.teachers is not None else [])):
@@ -94,7 +97,15 @@ class SyntheticSet:
 
     @cached_property
     def identity(self) -> str:
-        """Hex sha256 of images, labels, teachers, step size and preprocessing: what training on the set depends on."""
+        """Hex sha256 of everything in it but its provenance; in format 1, of what `equal` compares alone."""
+        if self.format == 1:
+            return self._trained_on
+        told = {name: value for name, value in self._settings().items() if name != "provenance"}
+        return hashlib.sha256(f"{_canonical(told)}{self._trained_on}".encode()).hexdigest()
+
+    @cached_property
+    def _trained_on(self) -> str:
+        """Hex sha256 of images, labels, teachers, step size and preprocessing."""
         digest = hashlib.sha256()
         for name, tensor in self._tensors().items():
             digest.update(f"/{name} {tensor.dtype} {tuple(tensor.shape)}/".encode())
@@ -104,7 +115,12 @@ class SyntheticSet:
 
     def equal(self, other: SyntheticSet) -> bool:
         """Whether both hold the same tensors and step size, bit for bit; provenance and names may differ."""
-        return self.identity == other.identity
+        return self._trained_on == other._trained_on
+
+    @property
+    def checksum(self) -> str:
+        """Hex sha256 of everything in it, its provenance too."""
+        return hashlib.sha256(f"{_canonical(self._settings())}{self.identity}".encode()).hexdigest()
 
     def as_tensors(self) -> tuple[Tensor, Tensor, float]:
         """(images, labels, step size): copies, for anybody's training loop."""
@@ -119,7 +135,7 @@ class SyntheticSet:
         path = Path(path)
         tensors = self._tensors()
         tensors |= {PREFIX + name: tensor for name, tensor in self.preprocess.to_tensors().items()}
-        content = save(tensors, {KEY: _canonical({**self._settings(), "checksum": self._checksum()})})
+        content = save(tensors, {KEY: _canonical({**self._settings(), "checksum": self.checksum})})
         with whole_file(path) as beside:
             beside.write_bytes(content)
 
@@ -162,9 +178,10 @@ class SyntheticSet:
             preprocess=Preprocess.from_tensors(settings["preprocess"], stored, (channels, height, width)),
             class_names=tuple(settings["class_names"]),
             teachers=tensors.get(TEACHERS),
+            format=settings["format"],
             **{name: settings[name] for name in PLAIN},
         )
-        if made._checksum() != settings["checksum"]:
+        if made.checksum != settings["checksum"]:
             raise ValueError("the checksum does not fit the content: the file was damaged or changed by hand")
         return made
 
@@ -175,14 +192,11 @@ class SyntheticSet:
 
     def _settings(self) -> dict[str, Any]:
         return {
-            "format": FORMAT,
+            "format": self.format,
             "preprocess": self.preprocess.kind,
             "class_names": list(self.class_names),
             **{name: getattr(self, name) for name in PLAIN},
         }
-
-    def _checksum(self) -> str:
-        return hashlib.sha256(f"{_canonical(self._settings())}{self.identity}".encode()).hexdigest()
 
 
 def _canonical(value: Any) -> str:
@@ -190,7 +204,7 @@ def _canonical(value: Any) -> str:
 
 
 def _parse(text: str | None) -> dict[str, Any]:
-    """The metadata's JSON object with exactly the members of this format; their values are checked by SyntheticSet."""
+    """The metadata's JSON object with exactly the members of a set; their values are checked by SyntheticSet."""
     if text is None:
         raise ValueError("not a synthetic set: a safetensors file without ftdnas metadata")
     try:
@@ -199,8 +213,8 @@ def _parse(text: str | None) -> dict[str, Any]:
         raise ValueError(f"the metadata is not JSON ({error})") from error
     if not isinstance(settings, dict):
         raise ValueError(f"the metadata is {_kind(settings)}, not a JSON object")
-    if settings.get("format") != FORMAT:
-        raise ValueError(f"format {settings.get('format')!r} is not {FORMAT}, the only one read by this version")
+    if settings.get("format") not in FORMATS:
+        raise ValueError(f"format {settings.get('format')!r} is none of those read by this version, 1 and 2")
     if set(settings) != MEMBERS:
         wrong = sorted(set(settings) ^ MEMBERS)
         raise ValueError(f"the metadata has missing or unknown members: {', '.join(wrong)}")

@@ -39,7 +39,7 @@ ONLY_IN = {
     "rich": {"ftdnas.cli"},
     "optuna": {"ftdnas.ranking.trials", "ftdnas.ranking.optuna_brain", "search_spaces.outside.optuna"},
     "sqlalchemy": {"ftdnas.runtime.database", "ftdnas.runtime.leases", "ftdnas.service.queue"},
-    "psycopg": set(),
+    "psycopg": {"ftdnas.runtime.database"},
     "nni": {"search_spaces.outside.nni_json", "search_spaces.outside.nni_nas", "ftdnas.ranking.nni_brain"},
     "ray": {"ftdnas.runtime.ray"},
     "fastapi": {"ftdnas.service"},

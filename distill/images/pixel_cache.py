@@ -22,14 +22,17 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from distill.files import digest, locked, whole_file
+from distill.files import SUM, UNSUMMED, check, digest, digest_of, locked, set_aside, whole_file
 from distill.images.listing import Encoded, Listing
 from distill.images.photos import ColourFoundError, decode
 from distill.run import Listener, Progress
+from distill.tensors import read_tensors, write_tensors
 
 FORMAT = 1
+ROWS = ".safetensors"
 COPY_ROWS = 256
 
 
@@ -42,6 +45,7 @@ class CacheEntry:
     skipped: int
     short_side: int  # median of the originals
     encodings: dict[str, int]  # "JPEG-75" -> number of images
+    skipped_digest: str = ""  # of the first `skipped`; not known of what earlier versions decoded
     format: int = FORMAT
 
 
@@ -57,10 +61,10 @@ def cached_pixels(
     arrangement = hashlib.sha256(order.astype("<i8").tobytes() + str(skipped).encode()).hexdigest()[:8]
     home = cache / "images"
     folder = home / f"{stem}-{arrangement}"
-    entry = _entry(folder)
+    entry = sound_entry(folder)
     if entry is None:
         with locked(home / f"{stem}.lock"):
-            entry = _entry(folder)
+            entry = sound_entry(folder)
             if entry is None:
                 entry = _build(listing, order, skipped, size, folder, home.glob(f"{stem}-*"), listener)
     return np.memmap(folder / "pixels.u8", dtype=np.uint8, mode="r", shape=entry.shape), entry
@@ -70,13 +74,29 @@ def cached_rows(
     listing: Listing, size: int, what: str, cache: Path, compute: Callable[[], NDArray[np.int64]]
 ) -> NDArray[np.int64]:
     """An int64 array about the rows of a listing at a size, computed where it has not been."""
-    path = cache / "images" / f"{_stem(listing, size)}.{what}.npy"
-    try:
-        rows: NDArray[np.int64] = np.load(path)
-    except (OSError, ValueError, EOFError):
+    path = cache / "images" / f"{_stem(listing, size)}.{what}{ROWS}"
+    rows = _load_rows(path)
+    if rows is None:
         rows = compute()
-        with whole_file(path) as beside, beside.open("wb") as file:
-            np.save(file, rows)
+        _save_rows(path, rows)
+    return rows
+
+
+def _save_rows(path: Path, rows: NDArray[np.int64]) -> None:
+    write_tensors(path, {"rows": torch.from_numpy(rows)})
+
+
+def _load_rows(path: Path) -> NDArray[np.int64] | None:
+    """None where they are not there, or were damaged; earlier versions kept them as .npy."""
+    if not path.exists():
+        path = path.with_suffix(".npy")
+    try:
+        rows: NDArray[np.int64] = np.load(path) if path.suffix == ".npy" else read_tensors(path)[0]["rows"].numpy()
+    except FileNotFoundError:
+        return None
+    except Exception:  # whatever numpy or the parser of its header raises
+        set_aside(path)
+        return None
     return rows
 
 
@@ -86,12 +106,19 @@ def _stem(listing: Listing, size: int) -> str:
     return f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', listing.name)}-{size}px-{key}"
 
 
-def _entry(folder: Path) -> CacheEntry | None:
-    """The entry in `folder` if it is whole."""
+def sound_entry(folder: Path) -> CacheEntry | None:
+    """The entry in `folder` if it is whole; its pixels are read once a process."""
     try:
+        check(folder / "entry.json")
         fields = json.loads((folder / "entry.json").read_text(encoding="utf-8"))
+        fields.pop(SUM, None)
         entry = CacheEntry(**{**fields, "shape": tuple(fields["shape"])})
-        whole = (folder / "pixels.u8").stat().st_size == int(np.prod(entry.shape))
+        pixels, first = folder / "pixels.u8", entry.skipped * int(np.prod(entry.shape[1:]))
+        whole = (
+            pixels.stat().st_size == int(np.prod(entry.shape))
+            and digest_of(pixels, first) == entry.digest
+            and entry.skipped_digest in ("", digest_of(pixels, 0, first))
+        )
     except (OSError, ValueError, TypeError, KeyError):
         return None
     return entry if whole and entry.format == FORMAT else None
@@ -120,12 +147,15 @@ def _build(
                 facts = _decode(listing, order, size, 3, file, listener)
         file.flush()
         os.fsync(file.fileno())
-        shape, short_side, encodings = facts
-        file.seek(skipped * int(np.prod(shape[1:])))
-        entry = CacheEntry(shape, hashlib.file_digest(file, "sha256").hexdigest(), skipped, short_side, encodings)
-    np.save(partial / "order.npy", order)
-    (partial / "entry.json").write_text(json.dumps(asdict(entry), sort_keys=True), encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)  # one that is not whole
+    shape, short_side, encodings = facts
+    pixels, first = partial / "pixels.u8", skipped * int(np.prod(shape[1:]))
+    digests = digest_of(pixels, first), digest_of(pixels, 0, first)
+    entry = CacheEntry(shape, digests[0], skipped, short_side, encodings, digests[1])
+    _save_rows(partial / f"order{ROWS}", order)
+    with whole_file(partial / "entry.json") as beside:
+        beside.write_text(json.dumps({**UNSUMMED, **asdict(entry)}, sort_keys=True), encoding="utf-8")
+    if folder.exists():
+        set_aside(folder)
     partial.replace(folder)
     return entry
 
@@ -168,13 +198,9 @@ def _decode(
 
 def _arranged(folder: Path) -> tuple[Path, CacheEntry, NDArray[np.int64]] | None:
     """The entry in `folder` with the order of its rows, if it is whole."""
-    entry = None if folder.suffix == ".partial" else _entry(folder)
-    if entry is None:
-        return None
-    try:
-        return folder, entry, np.load(folder / "order.npy")
-    except (OSError, ValueError, EOFError):
-        return None
+    entry = None if folder.suffix in (".partial", ".damaged") else sound_entry(folder)
+    order = None if entry is None else _load_rows(folder / f"order{ROWS}")
+    return None if entry is None or order is None else (folder, entry, order)
 
 
 def _copy(

@@ -15,13 +15,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from distill.files import whole_file
+from distill.files import set_aside
 from distill.recipe import PREPROCESSES
 from distill.run import Listener, Progress, ignore
+from distill.tensors import read_tensors, write_tensors
 
 ZCA_EPSILON = 0.1  # added to every eigenvalue of the covariance of pixels in [0, 1]
 CHUNK = 1000  # images converted at once, so that only the result is ever held whole
@@ -169,16 +168,15 @@ def fit_preprocess(kind: str, images: Pixels, *, cache: Path | None = None, list
     stored = None if cache is None else cache / f"zca-{_pixels_hash(images)}.safetensors"
     if stored is not None and stored.exists():
         try:
-            return Preprocess.from_tensors("zca", load_file(stored), (channels, height, width))
-        except (SafetensorError, ValueError):
-            pass  # written by a machine that lost power, say: what it held can be computed again
+            return Preprocess.from_tensors("zca", read_tensors(stored)[0], (channels, height, width))
+        except ValueError:
+            set_aside(stored)
     size = channels * height * width
     megabytes = round(size * (size + 1) * 2 / 1e6)
     listener(Progress("preprocess", 0, 1, message=f"ZCA in {size:,} dimensions, {megabytes:,} MB in every set made"))
     fitted = Preprocess("zca", _fit_zca(images))
     if stored is not None:
-        with whole_file(stored) as beside:
-            save_file(fitted.to_tensors(), beside)
+        write_tensors(stored, fitted.to_tensors())
     listener(Progress("preprocess", 1, 1))
     return fitted
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from distill.files import whole_file
-from distill.restart import read_tensors, write_tensors
+from distill.files import Damaged, set_aside
+from distill.tensors import read_tensors, write_tensors
 
 KEPT_S = 20.0  # between two points
 
@@ -46,15 +46,18 @@ class Clock:
         self._kept = time.perf_counter()
         random = {"draws": self._generator.get_state(), "dropout": torch.get_rng_state()}
         facts = {"losses": losses, "means": means, "seconds": self._kept - self._begun}
-        with whole_file(self._limit.file) as beside:
-            write_tensors(beside, {**self._state, **random}, facts)
+        write_tensors(self._limit.file, {**self._state, **random}, facts)
 
     @torch.no_grad()
     def restored(self) -> tuple[list[float], list[float]] | None:
         """(losses, means of the epochs) of the point to go on from, network and draws as they were then."""
         if self._limit is None or not self._limit.file.exists():
             return None
-        tensors, facts = read_tensors(self._limit.file)
+        try:
+            tensors, facts = read_tensors(self._limit.file)
+        except Damaged:
+            set_aside(self._limit.file)
+            return None
         self._generator.set_state(tensors.pop("draws"))
         torch.set_rng_state(tensors.pop("dropout"))
         for name, tensor in tensors.items():

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from distill.files import naming
 from distill.images.preprocess import Preprocess
 from distill.training.examples import Examples
 from ftdnas.candidates.materials import Label, Material, Shelf, Taught
@@ -86,7 +87,8 @@ def _lay_down(array: NDArray[Any], path: Path) -> _Array:
         if whole.filename is not None:
             offset = whole.offset + array.ctypes.data - whole.ctypes.data
             return _Array(Path(whole.filename), array.dtype.str, array.shape, offset)
-    array.tofile(path)
+    with naming(path), path.open("wb") as file:
+        file.write(np.ascontiguousarray(array).data)  # tofile does not say why it fails
     return _Array(path, array.dtype.str, array.shape, 0)
 
 

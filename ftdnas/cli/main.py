@@ -19,6 +19,7 @@ from click.shell_completion import CompletionItem
 
 from ftdnas.runtime import followed
 from ftdnas.runtime.options import request_of
+from ftdnas.runtime.trouble import EXIT_CODE, trouble
 
 COMMANDS: dict[str, tuple[str, str]] = {
     # name: (module:attribute, what it does)
@@ -37,6 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "show": ("ftdnas.cli.show:show", "One architecture: its facts, or its code."),
     "spaces": ("ftdnas.cli.spaces:spaces", "The search spaces: list, show, export for a device."),
     "sets": ("ftdnas.cli.sets:sets", "The synthetic sets: list, show, push, verify, export, import, remove."),
+    "verify": ("ftdnas.cli.verify:verify", "Whether the files of the home are as they were written."),
     "serve": ("ftdnas.cli.serve:serve", "The service: sets, jobs and reports over HTTP and in the browser."),
     "worker": ("ftdnas.cli.serve:worker", "More processes for a service's jobs, on this or another machine."),
     "recipes": ("ftdnas.cli.recipes:recipes", "The recipes: list them, show one as TOML."),
@@ -157,8 +159,9 @@ def _ended(work: Callable[[], object], traceback: bool = False) -> int:
     except (ValueError, LookupError, OSError, FloatingPointError) as error:
         if isinstance(error, IndexError) or traceback:  # nobody raises IndexError on purpose
             raise
-        _say(describe(error))
-        return WRONG_INPUT
+        why = trouble(error)
+        _say(why or describe(error))
+        return WRONG_INPUT if why is None else EXIT_CODE
     return result if isinstance(result, int) else 0
 
 

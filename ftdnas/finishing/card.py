@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,16 @@ from jinja2 import Environment, FileSystemLoader
 from numpy.typing import NDArray
 from torch import nn
 
-from distill.files import whole_file
+from distill.files import Damaged, digest_of, set_aside, whole_file
 from distill.images.datasets import ACCURACY, ImageDataset
 from ftdnas.agreement.fractions import wilson
 from ftdnas.candidates.latency import MEASURED, network_latency
 from ftdnas.finishing.classes import ByClass
-from ftdnas.runtime.home import write_json
-from ftdnas.runtime.records import to_json
+from ftdnas.runtime.home import read_json, write_json
+from ftdnas.runtime.records import from_json, to_json
 from search_spaces.base import Architecture, flops, parameter_count
 
+WAY_OUT = "finish the study again, the trainings are kept"
 MATRIX = 12  # classes, up to which the confusion matrix fits onto a page
 INPUT = (
     "float32 images (N, C, H, W): pixels divided by 255, then minus `mean` and divided by `deviation`, channel by "
@@ -133,7 +134,8 @@ class Card:
 
     `data`: name, source, fingerprint, split note and sizes of the images; `recipe`: its name and every
     hyper-parameter; `standing`: study, proxy, number and places of the ranked, None where the user named the finalists;
-    `preprocess`: kind, input in words, and the constants. `chosen`: by which rule, of the finalists.
+    `preprocess`: kind, input in words, and the constants. `chosen`: by which rule, of the finalists. `digests`: SHA-256
+    of each file.
     """
 
     architecture: str
@@ -165,6 +167,7 @@ class Card:
     not_done: tuple[str, ...]
     int8: Int8 | None = None
     chosen: str = "the best in validation"
+    digests: Mapping[str, str] = field(default_factory=dict)
 
 
 def facts(architecture: Architecture, network: nn.Module, data: ImageDataset) -> dict[str, Any]:
@@ -185,11 +188,40 @@ def facts(architecture: Architecture, network: nn.Module, data: ImageDataset) ->
     }
 
 
-def write_card(card: Card, folder: Path) -> None:
-    """card.md, and card.json, which says that all is there."""
+def write_card(card: Card, folder: Path) -> Card:
+    """card.md, and card.json, which says that all is there and holds the digests of the files that it names."""
+    rival = card.pretrained
+    of_rival = [f"{rival.folder}/{name}" for name in rival.files] if rival is not None and rival.folder else []
+    card = replace(card, digests={name: digest_of(folder / name) for name in (*card.files, *of_rival)})
     with whole_file(folder / "card.md") as beside:
         beside.write_text(told(card), encoding="utf-8")
     write_json(folder / "card.json", to_json(card))
+    return card
+
+
+def read_card(folder: Path) -> Card | None:
+    """The card of a finish, all of whose files are as they were written; None where there is none.
+
+    Raises Damaged for what is not, the card or another.
+    """
+    path = folder / "card.json"
+    try:
+        card: Card | None = from_json(Card, read_json(path, WAY_OUT) or None)
+    except TypeError as error:
+        raise Damaged(path, error, WAY_OUT) from None
+    for name, written in card.digests.items() if card else ():
+        if not (folder / name).is_file() or digest_of(folder / name) != written:
+            raise Damaged(folder / name, "it is not as it was written", WAY_OUT)
+    return card
+
+
+def kept_card(folder: Path) -> Card | None:
+    """The same where everything is sound; what is not is set aside, so that it is made again."""
+    try:
+        return read_card(folder)
+    except Damaged as error:
+        set_aside(error.path)
+        return None
 
 
 def told(card: Card) -> str:

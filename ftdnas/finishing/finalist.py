@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
-from safetensors.torch import load_file, save
-from torch import Tensor, nn
+from torch import nn
 
-from distill.files import whole_file
+from distill.files import Damaged, set_aside
 from distill.recipe import TrainingRecipe
+from distill.tensors import opened, read_tensors, write_tensors
 from distill.training.clock import Limit
 from ftdnas.candidates.materials import Shelf
 from ftdnas.candidates.training import Training
 from ftdnas.runtime.device import use_processes
-from ftdnas.runtime.processes import Failure
-from ftdnas.runtime.rows import Row
+from ftdnas.runtime.processes import Executor, Failure
+from ftdnas.runtime.rows import Row, RowFile
+from ftdnas.runtime.shared import Work
 from search_spaces.base import parse_architecture
 
 
@@ -68,19 +69,42 @@ class FinalistTraining:
             network = parse_architecture(self.architecture).build(image_shape, self.training.trained_on.classes)
         with torch.no_grad():  # lazy layers take their shapes
             network.eval()(torch.zeros(2, *image_shape))
-        network.load_state_dict(load_file(self.weights))
+        network.load_state_dict(read_tensors(self.weights)[0])
         return network
 
 
 def save_weights(network: nn.Module, path: Path) -> None:
     """Its state_dict as a whole .safetensors file."""
-    with whole_file(path) as beside:
-        beside.write_bytes(save(plain_tensors(network.state_dict())))  # save_file lets nobody else read it
+    write_tensors(path, network.state_dict())
 
 
-def plain_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Each with memory of its own, on the CPU, as safetensors asks for."""
-    return {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in state.items()}
+def weights_there(path: Path) -> bool:
+    """Whether they are there and sound; damaged ones are set aside."""
+    try:
+        with opened(path):
+            return True
+    except FileNotFoundError:
+        return False
+    except Damaged:
+        set_aside(path)
+        return False
+
+
+class KeptTraining(Work[Shelf], Protocol):
+    """A work that leaves its weights in a file."""
+
+    @property
+    def weights(self) -> Path: ...
+
+
+def trained_again(work: KeptTraining, processes: Executor[Shelf], record: RowFile) -> Row:
+    """The new row of a work whose row is known and whose weights are gone. Raises ValueError where it fails now."""
+    ((_, outcome),) = processes.map([work])
+    row: Row = work.failed(outcome) if isinstance(outcome, Failure) else outcome
+    if row["error"] is not None:
+        raise ValueError(f"{work.architecture} could not be trained again: {row['error']}")
+    record.append(row)
+    return row
 
 
 def shares(works: int, jobs: int | None, device: str) -> tuple[int, int]:

@@ -15,10 +15,9 @@ from torch import Tensor, nn
 from distill.images.folders import images_below
 from distill.images.photos import decode
 from ftdnas.candidates.onnx import OnnxNetwork, runtime_version
-from ftdnas.finishing.card import Card
+from ftdnas.finishing.card import Card, read_card
 from ftdnas.ranking.study import ranked_study
-from ftdnas.runtime.home import read_json, typed
-from ftdnas.runtime.records import from_json
+from ftdnas.runtime.home import typed
 
 BATCH = 64  # photos that are held at once
 GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R 601, as grey photos were made for training
@@ -53,7 +52,9 @@ def predict(folder: Path, photos: Sequence[Path]) -> list[Prediction]:
     Folders among `photos` stand for all images below them; what in one is no photo is told and passed over. Raises
     ValueError for a photo given itself that is none, FileNotFoundError for one that is not there.
     """
-    card: Card = from_json(Card, read_json(folder / "card.json", "finish the study again"))
+    card = read_card(folder)
+    if card is None:
+        raise LookupError(f"{folder} holds no finished network")
     network, mean, deviation = _network(folder, card)
     predictions: list[Prediction] = []
     waiting: list[tuple[int, NDArray[np.float32]]] = []

@@ -23,6 +23,7 @@ from distill.images.preprocess import Preprocess
 from distill.randomness import generator, seeded
 from distill.recipe import TrainingRecipe
 from distill.recipe import identity as recipe_identity
+from distill.tensors import read_tensors
 from distill.training.examples import Examples
 from distill.training.loop import balanced, fit
 from ftdnas.candidates.materials import Label, Material, Shelf, score_label
@@ -235,7 +236,7 @@ class FineTuning:
         """With its weights, in evaluation mode, on the CPU."""
         with torch.random.fork_rng(devices=[]):
             network = Adapted(self.pretrained.network, self.trained_on.classes, self.pretrained.pixels)
-        network.load_state_dict(load_file(self.weights))
+        network.load_state_dict(read_tensors(self.weights)[0])
         return network.eval()
 
     def _row(self, **outcome: Any) -> Row:

@@ -17,7 +17,7 @@ from distill.run import Listener, Progress, ignore
 from ftdnas.candidates.ids import resolved
 from ftdnas.candidates.latency import network_latency
 from ftdnas.candidates.truth import PREPROCESS, truth_recipe
-from ftdnas.finishing.card import INPUT, Accuracy, Card, Finalist, LeftOut, Rival, facts, write_card
+from ftdnas.finishing.card import INPUT, Accuracy, Card, Finalist, LeftOut, Rival, facts, kept_card, write_card
 from ftdnas.finishing.choice import Known, chosen, finalists
 from ftdnas.finishing.files import deliver
 from ftdnas.finishing.finalist import FinalistTraining
@@ -29,8 +29,8 @@ from ftdnas.ranking.changed import check_unchanged
 from ftdnas.ranking.study import ranked_study
 from ftdnas.ranking.table import Ranking
 from ftdnas.runtime.device import pick_device, use_threads
-from ftdnas.runtime.home import home, read_json
-from ftdnas.runtime.records import from_json, to_json
+from ftdnas.runtime.home import home
+from ftdnas.runtime.records import to_json
 from ftdnas.runtime.rows import Row
 from ftdnas.sets.images import Source
 from ftdnas.sets.making import choose_recipe
@@ -84,10 +84,10 @@ def finish(request: FinishRequest, listener: Listener = ignore, data: ImageDatas
     with locked(place / "lock", wait=False) as ours:
         if not ours:
             raise ValueError(f"another process is at {place}: let it finish")
-        stored = read_json(place / "card.json", "remove it, the trainings are kept")
-        if stored:
+        kept = kept_card(place)
+        if kept is not None:
             listener(Progress("finish", 0, 0, message="finished before: nothing is left to do"))
-            return Finished(place, from_json(Card, stored))
+            return Finished(place, kept)
         prepared = PreparedFinish(
             data, names, recipe, request.seed, rival, request.processes, device, base, place, listener
         )
@@ -283,8 +283,7 @@ def _write(
         ),
         int8=None if isinstance(int8, str) else int8,
     )
-    write_card(card, place)
-    return card
+    return write_card(card, place)
 
 
 def _rival(prepared: PreparedFinish, onnx: bool, work: FineTuning, row: Row, best: float) -> Rival:

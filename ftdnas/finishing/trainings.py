@@ -26,7 +26,7 @@ from ftdnas.candidates.materials import Material, Shelf
 from ftdnas.candidates.training import Training
 from ftdnas.candidates.truth import PREPROCESS, truth_materials, truth_rows
 from ftdnas.finishing.card import Accuracy
-from ftdnas.finishing.finalist import FinalistTraining, shares
+from ftdnas.finishing.finalist import FinalistTraining, shares, trained_again, weights_there
 from ftdnas.finishing.pretrained import FineTuning, Pretrained, pixel_examples, pixel_materials
 from ftdnas.finishing.readings import FILE, read_once
 from ftdnas.runtime.device import visible_gpus
@@ -83,17 +83,12 @@ class PreparedFinish:
 
     def with_weights(self, work: FinalTraining, row: Row) -> Row:
         """The row of a work whose weights lie there: trained once more where only its row was known."""
-        if work.weights.exists():
+        if weights_there(work.weights):
             return row
-        self._say(f"{work.architecture} was trained before without keeping weights: once more")
+        self._say(f"{work.architecture} was trained before and its weights are not there: once more")
         _, threads = shares(1, self.jobs, self.device)
         with self._processes(1) as processes:
-            ((_, outcome),) = processes.map([replace(work, threads=threads)])
-        row = work.failed(outcome) if isinstance(outcome, Failure) else outcome
-        if row["error"] is not None:
-            raise ValueError(f"{work.architecture} could not be trained again: {row['error']}")
-        self._record(work).append(row)
-        return row
+            return trained_again(replace(work, threads=threads), processes, self._record(work))
 
     def read_test(self, work: FinalTraining) -> Accuracy:
         """Accuracy on the test images: read once for these weights, whoever asks again."""

@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from distill.files import whole_file
 from distill.images.datasets import ACCURACY, Split
 from distill.images.preprocess import Preprocess
-from distill.restart import read_tensors, write_tensors
+from distill.tensors import read_tensors, write_tensors
 from distill.training.examples import Examples
 from ftdnas.finishing.pretrained import Adapted
 
@@ -64,8 +63,7 @@ def features(network: Adapted, split: Split, folder: Path, progressed: Progresse
         file = folder / f"features-{network.pixels}-{first}.safetensors"
         if not file.exists():
             computed = _features(network, split.take(np.arange(first, min(first + CHUNK, len(split)))))
-            with whole_file(file) as beside:
-                write_tensors(beside, {"features": computed.half()}, {})
+            write_tensors(file, {"features": computed.half()})
         known.append(read_tensors(file)[0]["features"].float())
         progressed(min(first + CHUNK, len(split)))
     return torch.cat(known)

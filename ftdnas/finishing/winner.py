@@ -20,7 +20,7 @@ from distill.methods import versions
 from distill.training.loop import probabilities
 from ftdnas.candidates.latency import network_latency
 from ftdnas.candidates.truth import PREPROCESS
-from ftdnas.finishing.card import INPUT, Accuracy, Card, Finalist, Rival, facts, write_card
+from ftdnas.finishing.card import INPUT, Accuracy, Card, Finalist, Rival, facts, kept_card, write_card
 from ftdnas.finishing.contest import Entry
 from ftdnas.finishing.files import deliver
 from ftdnas.finishing.finalist import FinalistTraining
@@ -28,8 +28,7 @@ from ftdnas.finishing.folds import Pool
 from ftdnas.finishing.pretrained import Adapted, Pretrained, pixel_examples
 from ftdnas.finishing.readings import read_once
 from ftdnas.finishing.transfer import read_classes
-from ftdnas.runtime.home import read_json
-from ftdnas.runtime.records import from_json, to_json
+from ftdnas.runtime.records import to_json
 from ftdnas.runtime.rows import Row
 from search_spaces.base import parameter_count, parse_architecture
 
@@ -83,9 +82,9 @@ def delivered(
     """
     data, best = pool.data, entries[0]
     place = base / f"{data.name}-{data.image_shape[1]}px-{digest([work.key], 6)}"
-    stored = read_json(place / "card.json", "remove it, the trainings are kept")
-    if stored:
-        return place, from_json(Card, stored)
+    kept = kept_card(place)
+    if kept is not None:
+        return place, kept
     size = data.image_shape, data.num_classes
     network = work.network(data.image_shape)
     shares = lambda: probabilities(network, pool.examples(data.test))  # noqa: E731
@@ -141,8 +140,7 @@ def delivered(
             *([] if rival else ["no pretrained network was compared: none was on this machine"]),
         ),
     )
-    write_card(card, place)
-    return place, card
+    return place, write_card(card, place)
 
 
 def _rival(rival: PretrainedRival, best: Entry, place: Path, base: Path, onnx: bool) -> Rival:

@@ -25,7 +25,7 @@ from ftdnas.candidates.cost import TimedStep
 from ftdnas.candidates.handover import hand_over
 from ftdnas.candidates.materials import Material, Shelf
 from ftdnas.finishing.contest import RECIPE, Contest, Entry, timed
-from ftdnas.finishing.finalist import FinalistTraining
+from ftdnas.finishing.finalist import FinalistTraining, trained_again, weights_there
 from ftdnas.finishing.folds import Pool
 from ftdnas.finishing.pretrained import reachable
 from ftdnas.finishing.winner import Answer, delivered
@@ -380,6 +380,9 @@ class Way:
             self.say(f"winner: it trains on all images but the test images, {duration(chosen['seconds'])} at most")
         with self._processes([material, read]) as processes:
             row = self._carried_out(processes, "winner", [work])[work.key]
+            if row["error"] is None and not weights_there(work.weights):
+                self.say("winner: its weights are not there, it trains once more")
+                row = trained_again(work, processes, RowFile(self.folder / "rows.jsonl"))
         if row["error"] is not None:
             raise ValueError(f"the winner {best.architecture} could not be trained: {row['error']}")
         self.ledger.found("winner", lambda: {"architecture": best.architecture, "weights": work.weights.name})

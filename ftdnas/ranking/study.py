@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from distill.files import locked, whole_file
+from distill.files import Damaged, locked, whole_file
 from ftdnas.candidates.cost import CostModel
 from ftdnas.ranking.changed import check_unchanged, what_changed
 from ftdnas.ranking.plan import Plan
@@ -111,14 +111,13 @@ class StudyFolder:
         try:
             return Ranking.from_json(stored, self.path) if stored else None
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} is damaged ({error}): {WAY_OUT}") from None
+            raise Damaged(path, error, WAY_OUT) from None
 
     def keep_ranking(self, ranking: Ranking) -> None:
         """ranking.csv, which `pandas.read_csv` reads, and ranking.json."""
-        content = json.dumps(ranking.to_json(), indent=1, allow_nan=False) + "\n"
-        for name, text in (("ranking.csv", ranking.to_csv()), ("ranking.json", content)):
-            with whole_file(self.path / name) as beside:
-                beside.write_text(text, encoding="utf-8")
+        with whole_file(self.path / "ranking.csv") as beside:
+            beside.write_text(ranking.to_csv(), encoding="utf-8")
+        write_json(self.path / "ranking.json", ranking.to_json(), sort=False)
 
     def _read(self) -> dict[str, Any]:
         return read_json(self.path / "study.json", "remove it, the scores beside it are kept")

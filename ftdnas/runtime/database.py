@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,14 @@ from urllib.parse import quote
 
 from distill.files import locked
 from ftdnas.runtime.home import home
-from ftdnas.runtime.leases import PATIENCE_S, TABLE, Leases, insist
+from ftdnas.runtime.leases import PATIENCE_S, TABLE, DatabaseAway, Leases, insist, meant
+from ftdnas.runtime.trouble import unwritable
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 BUSY_S = 60  # a process waits so long for another's write
+ANSWER_S = 30.0  # a server's database that does not answer a statement for so long is away
 OPENING_S = 3.0  # a database that is not there when it is opened is more likely a wrong URL than a restart
 JOBS, SCHEMA = "ftdnas_jobs", "ftdnas_schema"  # tables of the service
 OURS = {TABLE, JOBS, "studies"}  # a database of ours holds one of these tables, or none at all
@@ -35,16 +38,24 @@ class Storage:
         """Without its password."""
         return self.engine.url.render_as_string(hide_password=True)
 
+    @property
+    def file(self) -> Path | None:
+        """Of an SQLite database."""
+        return _file_of(self.engine)
+
     def leases(self, scope: str) -> Leases:
         return Leases(self.engine, scope, patience_s=self.patience_s)
 
 
 @contextlib.contextmanager
-def open_storage(url: str | None = None, *, patience_s: float = PATIENCE_S) -> Iterator[Storage]:
+def open_storage(
+    url: str | None = None, *, patience_s: float = PATIENCE_S, answer_s: float = ANSWER_S
+) -> Iterator[Storage]:
     """The database at an SQLAlchemy URL, by default studies.db in the home folder; closed after the block.
 
-    Raises ValueError for a URL that cannot be opened, and for a file that is damaged or not ours, which is left as it
-    is.
+    `answer_s`: what one statement of a server's database may take, and a connection to it. Raises ValueError for a URL
+    that cannot be opened, and for a file that is damaged or not ours, which is left as it is; DatabaseAway for one that
+    cannot be read or written now.
     """
     from sqlalchemy import create_engine, exc
 
@@ -54,7 +65,7 @@ def open_storage(url: str | None = None, *, patience_s: float = PATIENCE_S) -> I
     elif "://" not in given:
         given = f"sqlite:///{quote(given)}"
     try:
-        engine = create_engine(given, **engine_options(given))
+        engine = create_engine(given, **engine_options(given, answer_s))
     except (exc.ArgumentError, exc.NoSuchModuleError, ValueError) as error:
         raise ValueError(f"--storage {url}: {first_line(error)}; write sqlite:///FILE or postgresql://...") from error
     except ModuleNotFoundError as error:
@@ -65,7 +76,7 @@ def open_storage(url: str | None = None, *, patience_s: float = PATIENCE_S) -> I
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         check_file(path)
-    be_quick(engine)
+    be_quick(engine, answer_s)
     storage = Storage(engine, patience_s)
     try:
         insist(lambda: engine.connect().close(), engine, OPENING_S)
@@ -76,6 +87,8 @@ def open_storage(url: str | None = None, *, patience_s: float = PATIENCE_S) -> I
 
 def check_file(path: Path) -> None:
     """Raise ValueError where an SQLite file is damaged or another program's; it is only read."""
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder and no SQLite file: take another --storage")
     if not path.exists() or path.stat().st_size == 0:
         return
     way_out = f"move it away and repeat the command: {path.name} is made anew from the rows beside it"
@@ -85,6 +98,8 @@ def check_file(path: Path) -> None:
             tables = {name for (name,) in file.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             (verdict,) = file.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise DatabaseAway(f"{path} cannot be read: {unwritable(path.parent) or meant(str(error))}") from error
         raise ValueError(f"{path} is damaged or no SQLite file ({error}): {way_out}") from error
     if verdict != "ok":
         raise ValueError(f"{path} is damaged ({' '.join(verdict.split())}): {way_out}")
@@ -92,11 +107,12 @@ def check_file(path: Path) -> None:
         raise ValueError(f"{path} is another program's database (it holds {sorted(tables)[0]}): take another --storage")
 
 
-def engine_options(url: str) -> dict[str, Any]:
+def engine_options(url: str, answer_s: float = ANSWER_S) -> dict[str, Any]:
     """Of SQLAlchemy's engine."""
     if url.startswith("sqlite"):
         return {"connect_args": {"timeout": BUSY_S}}
-    return {"pool_pre_ping": True, "connect_args": {"connect_timeout": 10}}
+    connect_s = max(2, round(min(10.0, answer_s)))  # libpq knows no less
+    return {"pool_pre_ping": True, "pool_timeout": answer_s, "connect_args": {"connect_timeout": connect_s}}
 
 
 def _file_of(engine: Engine) -> Path | None:
@@ -105,19 +121,43 @@ def _file_of(engine: Engine) -> Path | None:
     return Path(engine.url.database)
 
 
-def be_quick(engine: Engine) -> None:
-    """A write-ahead log makes a trial ten times cheaper than SQLite's own journal, and as safe from a kill."""
-    from sqlalchemy import event
+def be_quick(engine: Engine, answer_s: float = ANSWER_S) -> None:
+    """What is done with every connection.
 
-    if engine.dialect.name != "sqlite":
-        return
+    A write-ahead log makes a trial ten times cheaper than SQLite's own journal, and as safe from a kill. A server that
+    does not answer in time, as one that is frozen, is given up.
+    """
+    from sqlalchemy import event
 
     def on_connect(connection: Any, record: object) -> None:  # noqa: ARG001
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
 
-    event.listen(engine, "connect", on_connect)
+    def connect(dialect: object, record: object, words: Any, options: Any) -> Any:  # noqa: ARG001
+        return _impatient(answer_s).connect(*words, **options)
+
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", on_connect)
+    else:
+        event.listen(engine, "do_connect", connect)
     engine.dispose()  # connections from before the listener
+
+
+def _impatient(answer_s: float) -> Any:
+    """A kind of connection."""
+    from psycopg import Connection, OperationalError
+
+    class Impatient(Connection[Any]):
+        def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+            begun = time.monotonic()
+            try:
+                return super().wait(gen, interval, answer_s if timeout is None else timeout)
+            except OperationalError:
+                if time.monotonic() - begun >= answer_s:
+                    self.pgconn.finish()  # what it would still answer, nobody waits for
+                raise
+
+    return Impatient
 
 
 @contextlib.contextmanager

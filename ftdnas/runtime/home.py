@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from distill.files import whole_file
+from distill.files import SUM, UNSUMMED, Damaged, fits, set_aside, whole_file
 from search_spaces.outside.meaning import CODES
 
 
@@ -61,20 +61,32 @@ def folder_name(what: str, name: str) -> str:
     return name
 
 
-def read_json(path: Path, way_out: str) -> dict[str, Any]:
-    """The object in a file; {} where there is no file. Raises ValueError, with the way out, for a damaged one."""
+def read_json(path: Path, way_out: str | None) -> dict[str, Any]:
+    """The object in a file; {} where there is no file. Raises Damaged, with the way out, where it is not as written.
+
+    Without a way out, as what it held is made again anyway, a damaged one is set aside, and taken for none.
+    """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
     except FileNotFoundError:
         return {}
+    try:
+        if not fits(content):
+            raise Damaged(path)
+        found = json.loads(content)
+        if not isinstance(found, dict):
+            raise Damaged(path, "it holds no object")
     except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}): {way_out}") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is damaged: {way_out}")
-    return content
+        if way_out is None:
+            set_aside(path)
+            return {}
+        raise Damaged(path, error.why if isinstance(error, Damaged) else error, way_out) from None
+    found.pop(SUM, None)
+    return found
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Put the object in the place of what was there, whole or not at all."""
+def write_json(path: Path, content: Mapping[str, Any], *, sort: bool = True) -> None:
+    """Put the object, with a sum, in the place of what was there, whole or not at all."""
+    text = json.dumps({**UNSUMMED, **content}, indent=1, sort_keys=sort, allow_nan=False) + "\n"
     with whole_file(path) as beside:
-        beside.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        beside.write_text(text, encoding="utf-8")

@@ -30,6 +30,12 @@ TABLE = "ftdnas_leases"
 BEAT_S = 5.0
 STALE_S = 30.0  # without a heartbeat for so long, a holder is taken for dead
 PATIENCE_S = 60.0  # a database may be gone for so long
+MEANT = {  # what SQLite says
+    "readonly": "is read-only, or its folder is",
+    "is full": "has no space left on its disk",
+    "unable to open": "cannot be opened: its folder has gone, or may not be written",
+    "disk I/O error": "lies on a disk that does not read or write",
+}
 RACES = 5  # tries of what failed because another process made the same thing at the same moment
 AT_ONCE = 500  # keys asked for in one statement
 
@@ -128,16 +134,16 @@ class Leases:
         return found
 
     def free(self, keys: Collection[str]) -> set[str]:
-        """Those of `keys` without a result that no living holder has."""
+        """Those of `keys` without a result that no other living holder has."""
         return set(keys) - self.held() - self.done()
 
     def held(self) -> set[str]:
-        """The keys without a result that a living holder has."""
+        """The keys without a result that another living holder has."""
         table = self._table
         dead = table.c.holder.is_(None) | (table.c.beat < self._now() - self.stale_s)
         query = table.select().where((table.c.scope == self.scope) & table.c.result.is_(None) & ~dead)
         busy = self._do(lambda connection: connection.execute(query).all())
-        return {row.key for row in busy if _living(row.holder)}
+        return {row.key for row in busy if row.holder != self.holder and _living(row.holder)}
 
     def forget(self) -> None:
         """Delete every claim and result of the scope."""
@@ -225,8 +231,7 @@ def insist(
             where = engine.url.render_as_string(hide_password=True)
             if gone and time.monotonic() >= end:
                 raise DatabaseAway(
-                    f"the database {where} does not answer ({text}): see to it and repeat the command, "
-                    "what is finished is kept"
+                    f"the database {where} {meant(text)}: see to it and repeat the command, what is finished is kept"
                 ) from error
             if not gone and not 0 < races <= RACES:
                 raise ValueError(
@@ -237,6 +242,14 @@ def insist(
                 create()
         time.sleep(max(0.0, min(pause_s, end - time.monotonic())))
         pause_s = min(5.0, 2 * pause_s)
+
+
+def meant(text: str) -> str:
+    """What a database says, in words that name the cause."""
+    for part, words in MEANT.items():
+        if part in text:
+            return f"{words} ({text})"
+    return f"does not answer ({text})"
 
 
 def now_of(engine: Engine) -> ColumnElement[float]:

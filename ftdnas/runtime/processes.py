@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, Protocol, Self, TypeVar
 
+from ftdnas.runtime.trouble import trouble
 from search_spaces.messages import FOREIGN, one_line
 
 Context = TypeVar("Context")
@@ -347,6 +348,8 @@ def outcome_of(work: Callable[[Any], Any], context: Any) -> Any:
         text = one_line(error)
         # torch has an exception of its own for a GPU's memory, and none for the machine's.
         exhausted = isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text
+        if (why := trouble(error)) is not None:  # no fact about the network: it is tried again
+            return Failure(why, crashed=True)
         return Failure(f"ran out of memory: {text}" if exhausted else text, exhausted=exhausted)
 
 

@@ -20,10 +20,11 @@ from ftdnas.report.style import stated_policy
 from ftdnas.runtime.leases import DatabaseAway
 from ftdnas.service import studies
 from ftdnas.service.bounds import known_spaces
+from ftdnas.service.machine import SPARE_BYTES
 from ftdnas.service.names import NAME
 from ftdnas.service.queue import OVER
 from ftdnas.service.requests import KINDS, Kind, coming
-from ftdnas.service.server import SPARE_BYTES, Server
+from ftdnas.service.server import Server
 from ftdnas.service.uploads import receive_set
 from ftdnas.sets.library import Library, curve_of, sheet_of
 
@@ -95,6 +96,8 @@ def submit(
         request.check(replace(server.bounds, coming=coming(server.board.seen().jobs.values())))
     except LookupError as error:
         raise HTTPException(422, str(error.args[0])) from None
+    if problems := server.machine.losing():
+        raise HTTPException(503, problems[0])
     kept = request.named().model_dump(exclude_unset=True)
     job, new = server.queue.submit(kind, kept, idempotency_key)
     server.board.forget()

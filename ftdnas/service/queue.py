@@ -15,13 +15,14 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from ftdnas.runtime.database import JOBS, SCHEMA, Storage
 from ftdnas.runtime.leases import DatabaseAway, Leases, insist, now_of
+from ftdnas.runtime.trouble import node
 
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 OPEN: tuple[State, ...] = ("queued", "running")
 OVER: tuple[State, ...] = ("succeeded", "failed", "cancelled")
 SCOPE = "jobs"  # of the leases
 VERSION = 1  # of the table
-ATTEMPTS = 3  # a job whose process is killed is begun again so often
+ATTEMPTS = 3  # a job whose own process is killed is begun so often
 LOG_LINES = 400  # the last ones are kept
 MOST_OPEN = 1000  # jobs that wait or run
 USUAL = 10  # jobs of a kind, the last ones, whose durations say what is usual
@@ -86,6 +87,11 @@ class Job:
     worker: str | None = None
 
     @property
+    def kills(self) -> int:
+        """How often its own process was killed."""
+        return int(self.progress.get("kills", 0))
+
+    @property
     def over(self) -> bool:
         return self.state in OVER
 
@@ -108,8 +114,9 @@ class Queue:
     def __init__(self, storage: Storage) -> None:
         """Make the tables; raise ValueError where another version of ftdnas made them."""
         self._engine, self._patience_s = storage.engine, storage.patience_s
-        self._where = storage.url
+        self._where, self._file = storage.url, storage.file
         insist(self._create, self._engine, self._patience_s)
+        self._node = None if self._file is None else node(self._file)
 
     def submit(self, kind: str, request: Mapping[str, Any], key: str | None = None) -> tuple[Job, bool]:
         """Queue a job; (it, whether it is new). The same `key` again is the same job.
@@ -207,7 +214,12 @@ class Queue:
         for job in found:
             if job.id not in free or not can_begin(job, found) or leases.claim(job.id) != "ours":
                 continue
-            begin = {"state": "running", "started": func.coalesce(_JOB.started, self._now()), "worker": worker}
+            begin = {
+                "state": "running",
+                "error": None,
+                "started": func.coalesce(_JOB.started, self._now()),
+                "worker": worker,
+            }
             if self._change((_JOB.id == job.id) & _JOB.state.in_(OPEN), **begin, attempts=_JOB.attempts + 1):
                 return self.get(job.id)
             leases.release(job.id)  # it was over before the claim
@@ -227,9 +239,17 @@ class Queue:
         """Write down what came of a job that was taken."""
         self._change(_held(taken), state=state, ended=self._now(), output=output, error=error)
 
-    def put_back(self, taken: Job, *, counted: bool) -> None:
-        """Queue a job that was taken again, where its process or its worker ended before it did."""
-        self._change(_held(taken), state="queued", attempts=_JOB.attempts if counted else _JOB.attempts - 1)
+    def put_back(self, taken: Job, why: str, *, killed: bool = False) -> None:
+        """Queue a job that was taken again, and say why; `killed`: it is its own process that was."""
+        read = select(_JOB.progress).where(_held(taken))
+
+        def act(connection: Connection) -> None:
+            for (progress,) in connection.execute(read).all():  # none: another has it
+                noted = {**(progress or {}), **({"kills": taken.kills + 1} if killed else {})}
+                values = {"state": "queued", "error": why, "progress": noted}
+                connection.execute(_JOBS.update().where(_held(taken)).values(values))
+
+        self._do(act)
 
     def hurry(self, patience_s: float) -> None:
         """From now on do not wait longer than this for a database that is away."""
@@ -237,6 +257,8 @@ class Queue:
 
     def answers(self) -> str | None:
         """None where the database answers at once, else what it says."""
+        if self._file is not None and node(self._file) != self._node:
+            return "the database's file has gone: start again"
         try:
             self._do(lambda connection: connection.execute(select(_JOB.id).limit(1)).first(), 0.0)
         except DatabaseAway:

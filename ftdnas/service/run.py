@@ -26,6 +26,7 @@ from ftdnas.service.server import Server
 from ftdnas.service.workers import Workers
 
 ANSWER_S = 2.0  # a request waits so long for the database: then it is told that it is away
+STATEMENT_S = 4.0  # one that is frozen, and answers nothing, is given up
 
 
 def serve(
@@ -49,7 +50,7 @@ def serve(
     open_to_all = not is_loopback(host)
     token = make_token(token_file) if open_to_all or token_file else None
     access = Access(token, _names(host, hosts))
-    with open_storage(storage_url) as storage, contextlib.ExitStack() as stack:
+    with open_storage(storage_url, answer_s=STATEMENT_S) as storage, contextlib.ExitStack() as stack:
         uploads.clear()
         queue = Queue(replace(storage, patience_s=ANSWER_S))
         server = Server(queue, Board(queue, workers), bounds, workers)

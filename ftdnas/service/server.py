@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 from dataclasses import dataclass, field, replace
 
-from ftdnas.runtime.home import home
 from ftdnas.service import studies
 from ftdnas.service.board import Board
 from ftdnas.service.bounds import Bounds
+from ftdnas.service.machine import Machine
 from ftdnas.service.paths import without_places
 from ftdnas.service.queue import Queue
 from ftdnas.service.workers import Workers
 
 UPLOAD_BYTES = 256 << 20
-SPARE_BYTES = 200 << 20  # with less free disk a server is not ready
 
 
 @dataclass
@@ -27,6 +25,10 @@ class Server:
     upload_bytes: int = UPLOAD_BYTES
     pool: Workers | None = None
     closing: threading.Event = field(default_factory=threading.Event)
+    machine: Machine = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.machine = Machine(self.queue)
 
     def study(self, name: str) -> studies.StudyView:
         """As `studies.study`, and why it stopped, where its last job is over and left no ranking."""
@@ -38,11 +40,5 @@ class Server:
 
     def problems(self) -> list[str]:
         """Why jobs cannot be taken or carried out now; [] when all is well."""
-        found = [self.queue.answers(), self.pool.problem if self.pool is not None else None]
-        folder = home()
-        while not folder.exists():
-            folder = folder.parent
-        free = shutil.disk_usage(folder).free
-        if free < SPARE_BYTES:
-            found.append(f"only {free >> 20:,} MB of disk are free")
+        found = [*self.machine.problems(), self.pool.problem if self.pool is not None else None]
         return [without_places(one) for one in dict.fromkeys(found) if one]

@@ -15,7 +15,7 @@ from distill.files import locked
 from ftdnas.runtime.home import home
 from ftdnas.service.bounds import check_architecture
 from ftdnas.sets.images import KEY
-from ftdnas.sets.library import SUFFIX, Library
+from ftdnas.sets.library import SUFFIX, Library, NameTaken
 from ftdnas.sets.nearest import stored_nearest, travels_along
 
 if TYPE_CHECKING:
@@ -58,9 +58,10 @@ def _add(path: Path, name: str, specs: Collection[str]) -> dict[str, Any]:
     library = Library()
     with locked(path.parent / ".lock"):
         known = name in library.names()
-        if known and library.load(name).identity != synthetic.identity:
-            raise HTTPException(409, f"the library has another set {name}: choose another name, or delete it")
-        library.add(_of_known_origin(synthetic, specs), name)
+        try:
+            library.add(_of_known_origin(synthetic, specs), name)
+        except NameTaken as error:
+            raise HTTPException(409, str(error)) from None
     warnings = travels_along(synthetic, stored_nearest(synthetic))
     return {"name": name, "identity": synthetic.identity, "new": not known, "warnings": warnings}
 

@@ -14,7 +14,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any
 
@@ -22,7 +22,10 @@ from distill.run import Pace, Progress
 from ftdnas.runtime.database import Storage
 from ftdnas.runtime.followed import FLAG, ORPHANED, read_line
 from ftdnas.runtime.home import home
+from ftdnas.runtime.leases import DatabaseAway
+from ftdnas.runtime.trouble import EXIT_CODE
 from ftdnas.service.bounds import Bounds
+from ftdnas.service.machine import Machine
 from ftdnas.service.paths import without_places
 from ftdnas.service.queue import ATTEMPTS, LOG_LINES, SCOPE, Job, Queue
 from ftdnas.service.requests import can_begin, read_job
@@ -32,6 +35,7 @@ NOTE_S = 5.0  # between two notes of a job that says nothing
 GRACE_S = 2.5  # between Ctrl-C and the end, for a command that is cancelled
 WRONG_INPUT = 2  # exit code of a command that told its user what is wrong: to try it again would say the same
 NICE = 10  # the server's answers come first
+PAUSE_S = 5.0  # before the next job, where one met trouble of the machine
 PARTING_S = 3.0  # for a database that is away when everything ends
 LINE = 2000  # characters of a line of the log that are kept
 OUTPUT = 4 << 20  # bytes of what a command prints that are kept
@@ -42,7 +46,8 @@ class Workers:
 
     Each gets an equal share of the cores, or one GPU. A child ends with this process, however that ends; its job is
     then taken up by whoever looks next, here or on another machine that shares the database and the home folder. One
-    whose child is killed is begun again, at most `ATTEMPTS` times in all.
+    whose child is killed is begun again, at most `ATTEMPTS` times in all. What the machine does to a job puts it back:
+    nothing is begun while home, disk or database are not well.
     """
 
     def __init__(
@@ -51,6 +56,7 @@ class Workers:
         if count < 1:
             raise ValueError(f"{count} workers: at least one must carry the jobs out")
         self._queue = Queue(storage)
+        self._machine = Machine(self._queue)
         self._leases = storage.leases(SCOPE)
         self._url = storage_url
         self._bounds = bounds
@@ -88,6 +94,10 @@ class Workers:
     def _work(self, slot: int) -> None:
         while not self._over.is_set():
             try:
+                if problems := self._machine.problems():
+                    self._problems[slot] = problems[0]
+                    self._over.wait(5 * LOOK_S)
+                    continue
                 with self._taking:
                     job = self._queue.take(self._leases, self._ours, f"{socket.gethostname()}/{slot}", can_begin)
                     if job is not None:
@@ -101,7 +111,8 @@ class Workers:
                 finally:
                     with self._taking:  # nobody takes it in between and then loses it to this release
                         self._ours.discard(job.id)
-                        self._leases.release(job.id)
+                        with contextlib.suppress(DatabaseAway):  # ours, and of no use: the next look takes it
+                            self._leases.release(job.id)
             except Exception as error:  # the database, the disk, a bug: jobs wait, the readiness says why
                 if not isinstance(error, ValueError | OSError):
                     traceback.print_exc()
@@ -109,7 +120,7 @@ class Workers:
                 self._over.wait(5 * LOOK_S)
 
     def _carry_out(self, job: Job, slot: int) -> None:
-        if job.attempts > ATTEMPTS:
+        if job.kills >= ATTEMPTS:
             self._queue.end(job, "failed", error=f"its process was killed {ATTEMPTS} times: see the log, and retry")
             return
         if job.attempts > 1:
@@ -128,16 +139,31 @@ class Workers:
             output = without_places(out.read(OUTPUT).decode("utf-8", "replace"))
         if child.lost:
             return
-        if self._over.is_set() and not child.ended_by_itself:
-            self._queue.put_back(job, counted=False)
+        if child.code == -signal.SIGTERM:
+            self._over.wait(PARTING_S)  # a machine that shuts down tells all its processes at once
+        if self._over.is_set() and (child.code < 0 or not child.ended_by_itself):
+            self._insist(lambda: self._queue.put_back(job, "its server ended"))
         elif child.cancelled:
-            self._queue.end(job, "cancelled", output=output)
+            self._insist(lambda: self._queue.end(job, "cancelled", output=output))
         elif child.code == 0:
-            self._queue.end(job, "succeeded", output=output)
-        elif child.code < 0 or child.code == ORPHANED:
-            self._queue.put_back(job, counted=True)
+            self._insist(lambda: self._queue.end(job, "succeeded", output=output))
+        elif (why := child.trouble or next(iter(self._machine.problems()), None)) is not None:
+            self._problems[slot] = why
+            self._insist(lambda: self._queue.put_back(job, without_places(why)))
+            self._over.wait(PAUSE_S)  # what is wrong may not show from here
+        elif child.code < 0:
+            self._insist(lambda: self._queue.put_back(job, "its process was killed", killed=True))
         else:
-            self._queue.end(job, "failed", output=output, error=child.reason)
+            self._insist(lambda: self._queue.end(job, "failed", output=output, error=child.reason))
+
+    def _insist(self, write: Callable[[], None]) -> None:
+        """What came of a job is written down when the database is back, unless all ends before: then nothing is."""
+        while True:
+            try:
+                return write()
+            except DatabaseAway:
+                if self._over.wait(5 * LOOK_S):
+                    raise
 
     def _environment(self, slot: int) -> dict[str, str]:
         named = {FLAG: "1", "FTDNAS_HOME": str(home()), "OMP_NUM_THREADS": str(self._threads)}
@@ -214,7 +240,15 @@ class _Child:
             process.stderr.close()
             with contextlib.suppress(OSError):
                 process.stdin.close()
-        queue.note(self.job, self._place(), list(self.log))
+        with contextlib.suppress(DatabaseAway):
+            queue.note(self.job, self._place(), list(self.log))
+
+    @property
+    def trouble(self) -> str | None:
+        """What the machine did to it, as it said itself, if so."""
+        if self.code == ORPHANED:
+            return "its server ended"
+        return self.log[-1].removeprefix("ftdnas: ") if self.code == EXIT_CODE and self.log else None
 
     @property
     def reason(self) -> str:
@@ -244,6 +278,7 @@ class _Child:
     def _place(self) -> dict[str, Any]:
         """Where it is: stage, done of total, values, seconds left in this stage, seconds so far in all attempts."""
         place = {**self.progress, "spent_s": self._before_s + time.time() - self.begun}
+        place |= {"kills": self.job.kills} if self.job.kills else {}
         return place if self.left_s is None else {**place, "left_s": self.left_s}
 
 

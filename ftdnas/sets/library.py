@@ -10,13 +10,19 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from distill.files import set_aside
 from ftdnas.runtime.home import sets_folder
 
 if TYPE_CHECKING:
     from distill.synthetic import SyntheticSet
 
 SUFFIX = ".safetensors"
+RUN = "run"  # key of a set's provenance: the identity of the run that made it
 LONGEST_NAME = 120  # bytes, so that a figure's and a temporary file's name still fit
+
+
+class NameTaken(ValueError):
+    """Another set is called so."""
 
 
 @dataclass(frozen=True)
@@ -86,31 +92,48 @@ class Library:
         """
         return self.load(name).identity
 
-    def add(self, synthetic: SyntheticSet, name: str | None = None) -> Path:
+    def add(self, synthetic: SyntheticSet, name: str | None = None, run: str | None = None) -> Path:
         """Write a set with its contact sheet and, where it was distilled, the course of that; return the set's path.
 
-        `name` is by default `set_name` of it. The same images under the same name are written again, and so is a
-        damaged file; otherwise the name must be free, else ValueError (`check_free` asks before the work).
+        `name` is by default `set_name` of it. The very set may have the name already, or the same images by the same
+        `run`, and so may a damaged file, which is set aside; otherwise the name must be free, else NameTaken
+        (`check_free` asks before the work).
         """
         from ftdnas.sets.figures import contact_sheet, curve
 
-        name = set_name(synthetic) if name is None else check_name(name)
+        given, name = name, set_name(synthetic) if name is None else check_name(name)
         path = self.folder / f"{name}{SUFFIX}"
-        if path.exists():
-            there = self.entry(path)
-            if there.problem is None and there.facts["identity"] != synthetic.identity:
-                raise ValueError(
-                    f"the library has another set {name}: choose another name, or remove it (ftdnas sets remove {name})"
-                )
+        other = self._taken(path, synthetic, run)
+        if other and given is None:
+            return self.add(synthetic, f"{name}-{synthetic.checksum[:6]}", run)
+        if other:
+            raise NameTaken(
+                f"the library has a set {name} of other {other}: choose another name, or remove it "
+                f"(ftdnas sets remove {name})"
+            )
         synthetic.save(path)
         contact_sheet(synthetic, sheet_of(path))
         curve(synthetic, curve_of(path))
         return path
 
+    def _taken(self, path: Path, synthetic: SyntheticSet, run: str | None) -> str | None:
+        """In what the set that is there differs, so that it must stay; None where this one may be written."""
+        try:
+            there = self.load(path)
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            set_aside(path)
+            return None
+        if there.identity != synthetic.identity:
+            return "content"
+        ours = run is not None and there.provenance.get(RUN) == run
+        return None if ours or there.checksum == synthetic.checksum else "provenance"
+
     def check_free(self, name: str) -> None:
-        """Raise ValueError where a new set cannot be called `name`."""
+        """Raise NameTaken where a new set cannot be called `name`."""
         if (self.folder / f"{check_name(name)}{SUFFIX}").exists():
-            raise ValueError(
+            raise NameTaken(
                 f"the library has a set {name}: choose another name, or remove it (ftdnas sets remove {name})"
             )
 

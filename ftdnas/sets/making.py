@@ -20,7 +20,7 @@ from distill.run import Listener, Progress, Run, about, duration, ignore
 from ftdnas.runtime.device import pick_device, use_threads
 from ftdnas.runtime.home import home
 from ftdnas.sets.images import KEY, Source
-from ftdnas.sets.library import Library
+from ftdnas.sets.library import RUN, Library
 from ftdnas.sets.nearest import NEAREST, nearest_photos
 from ftdnas.sets.recipes import load_recipe, override, recipe_names
 from ftdnas.sets.request import DistilRequest, ExpertsRequest, setting_texts
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from distill.images.datasets import ImageDataset
     from distill.synthetic import SyntheticSet
     from distill.training.flat import Network
-
-RUN = "run"  # key of a set's provenance: the identity of the run that made it
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +104,7 @@ def distil(request: DistilRequest, listener: Listener = ignore) -> Distilled:
         nearest = nearest_photos(synthetic, job.data)
         own = {KEY: job.source.to_json(), RUN: job.identity, NEAREST: nearest and asdict(nearest)}
         synthetic = synthetic.with_provenance(**own)
-        path = library.add(synthetic, request.name)
+        path = library.add(synthetic, request.name, job.identity)
         folder.finish(path.stem)
     return Distilled(path.stem, path, synthetic, new=True, seconds=time.perf_counter() - begun)
 

@@ -88,7 +88,7 @@ def nearest_of(synthetic: SyntheticSet, given: Source, listener: Listener = igno
     if known is not None or is_photos(synthetic):
         return known
     kept = home() / "cache" / f"nearest-{synthetic.identity[:32]}.json"
-    stored = read_json(kept, "remove it")
+    stored = read_json(kept, None)
     if stored:
         return Nearest(**stored)
     try:

@@ -76,4 +76,4 @@ class RunFolder:
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def _read(self) -> dict[str, Any]:
-        return read_json(self.path / RUN, f"remove {self.path} to start again")
+        return read_json(self.path / RUN, "remove this file, and the run goes on")

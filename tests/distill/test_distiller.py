@@ -291,9 +291,27 @@ def test_checkpoints_are_written_whole(setting: Setting, make_run: MakeRun, monk
         with pytest.raises(OSError, match="cannot rename"):
             setting.distil(run)
     assert (run.folder / "matching.safetensors").read_bytes() == before
-    (run.folder / "matching.safetensors").write_bytes(before[:50])
-    with pytest.raises(ValueError, match=r"matching.safetensors is damaged .* to start again"):
-        setting.distil(run)
+
+
+@pytest.mark.parametrize("damaged", [["matching"], ["matching", "matching.before"], ["best"]])
+def test_a_damaged_restart_point_is_set_aside_and_the_steps_are_taken_again(
+    setting: Setting, make_run: MakeRun, damaged: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    run = make_run()
+    begun = setting.with_matching(outer_steps=4, checkpoint_every=2, validate_every=2)
+    sound = setting.distil(run, begun)
+    images = sound.images.clone()  # they are mapped from the file
+    for name in damaged:
+        file = run.folder / f"{name}.safetensors"
+        content = bytearray(file.read_bytes())
+        content[-5] ^= 0x80  # a sign
+        file.write_bytes(content)
+    again = setting.distil(run, begun)
+    assert torch.equal(again.images, images)
+    assert again.losses == sound.losses
+    for name in damaged:
+        assert f"{name}.safetensors is damaged: it is set aside" in caplog.text
+        assert (run.folder / f"{name}.safetensors.damaged").exists()
 
 
 def test_settings_of_the_papers_are_the_defaults() -> None:

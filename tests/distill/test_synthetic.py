@@ -161,8 +161,8 @@ def rewrite(saved: bytes, path: Path, change: Callable[[dict[str, Any]], object]
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"format": 2}, "format 2 is not 1"),
-        ({"format": None}, "format None is not 1"),
+        ({"format": 3}, "format 3 is none of those"),
+        ({"format": None}, "format None is none of those"),
         ({"surprise": 1}, "missing or unknown members: surprise"),
         ({"preprocess": "pca"}, "unknown preprocess 'pca'"),
         ({"preprocess": ["none"]}, "preprocess is a list"),

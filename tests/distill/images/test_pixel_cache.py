@@ -112,6 +112,23 @@ def lose(folder: Path) -> None:
     (folder / "pixels.u8").unlink()
 
 
+def change(folder: Path) -> None:
+    pixels = bytearray((folder / "pixels.u8").read_bytes())
+    pixels[::7] = bytes(byte ^ 1 for byte in pixels[::7])
+    (folder / "pixels.u8").write_bytes(pixels)
+
+
+def change_test(folder: Path) -> None:
+    pixels = bytearray((folder / "pixels.u8").read_bytes())
+    pixels[0] ^= 1
+    (folder / "pixels.u8").write_bytes(pixels)
+
+
+def rewrite(folder: Path) -> None:
+    entry = (folder / "entry.json").read_text()
+    (folder / "entry.json").write_text(entry.replace('"short_side": 8', '"short_side": 9'))
+
+
 def scribble(folder: Path) -> None:
     (folder / "entry.json").write_text('{"shape": [600, 3')
 
@@ -126,7 +143,7 @@ def rename(folder: Path) -> None:
     (folder / "entry.json").write_text(json.dumps({**fields, "colour": "blue"}))
 
 
-@pytest.mark.parametrize("damage", [cut, lose, scribble, age, rename])
+@pytest.mark.parametrize("damage", [cut, lose, change, change_test, rewrite, scribble, age, rename])
 def test_a_damaged_cache_is_made_anew(tmp_path: Path, damage: object) -> None:
     load(colours(), tmp_path)
     assert callable(damage)
@@ -137,7 +154,7 @@ def test_a_damaged_cache_is_made_anew(tmp_path: Path, damage: object) -> None:
 
 def test_a_lost_order_is_not_copied_from(tmp_path: Path) -> None:
     load(colours(), tmp_path)
-    order = entry_folder(tmp_path) / "order.npy"
+    order = entry_folder(tmp_path) / "order.safetensors"
     for content in (b"", b"nothing of the kind"):
         order.write_bytes(content)
         backwards = FORWARD[::-1].copy() if content else np.roll(FORWARD, 1)

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from distill.files import Damaged
 from distill.images.datasets import ImageDataset
 from distill.recipe import TrainingRecipe
 from distill.run import Progress
@@ -21,6 +22,7 @@ from ftdnas.agreement.fractions import wilson
 from ftdnas.candidates.training import Score, Training
 from ftdnas.candidates.truth import truth_materials, truth_rows
 from ftdnas.finishing.card import Card
+from ftdnas.finishing.predict import predict
 from ftdnas.finishing.pretrained import recognise
 from ftdnas.finishing.request import FinishRequest
 from ftdnas.finishing.run import Finished, finish
@@ -80,6 +82,14 @@ def test_from_the_trainings_to_files_that_stand_alone_and_nothing_twice(few: Ima
     assert again == finished
     assert said == ["finished before: nothing is left to do"]
 
+    # A delivered file that is not as it was written is made again, of the weights that were kept.
+    turn_signs(finished.folder / "weights.safetensors")
+    with pytest.raises(Damaged, match="finish the study again"):
+        predict(finished.folder, [])
+    again, said = done(FinishRequest(architectures=(TOO_DEEP, SMALL), recipe=RECIPE, jobs=1), few)
+    assert (again.card.test, again.card.digests) == (finished.card.test, finished.card.digests)
+    assert not any("trainings to do" in message for message in said)
+
     # Another finalist beside it: only that one is trained, and only a network that was not read meets the test images.
     request = FinishRequest(architectures=(SMALL, OTHER), recipe=RECIPE, no_onnx=True, jobs=1)
     more, said = done(request, few)
@@ -96,15 +106,21 @@ def test_from_the_trainings_to_files_that_stand_alone_and_nothing_twice(few: Ima
     assert ("read for 2 networks" in more.card.test_note) is (more.card.architecture != SMALL)
     assert any("it was not asked for" in what for what in more.card.not_done)
 
-    # The rows are known, the weights are gone: only the chosen one is trained again, and ends as it did.
+    # The rows are known, the weights are damaged: only the chosen one is trained again, and ends as it did.
     for path in (home() / "finish" / "weights").iterdir():
-        path.unlink()
+        turn_signs(path)
     (more.folder / "card.json").unlink()
     again, said = done(request, few)
-    assert f"{more.card.architecture} was trained before without keeping weights: once more" in said
-    assert len(list((home() / "finish" / "weights").iterdir())) == 1
+    assert f"{more.card.architecture} was trained before and its weights are not there: once more" in said
+    assert len(list((home() / "finish" / "weights").glob("*.damaged"))) == 1
     assert (again.card.test, again.card.validation) == (more.card.test, more.card.validation)
     assert "reading the test images, once" not in said  # equal weights were read before
+
+
+def turn_signs(weights: Path) -> None:
+    content = bytearray(weights.read_bytes())
+    content[-1:-80:-4] = bytes(byte ^ 0x80 for byte in content[-1:-80:-4])
+    weights.write_bytes(content)
 
 
 def onnx_agrees(folder: Path, data: ImageDataset) -> bool:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import random
 import sqlite3
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
 from ftdnas.ranking.trials import Evaluated, open_study
 from ftdnas.runtime.database import open_storage
 from ftdnas.runtime.home import home
-from ftdnas.runtime.leases import TABLE
+from ftdnas.runtime.leases import TABLE, DatabaseAway
 from search_spaces.base import find_space
 
 
@@ -131,12 +135,42 @@ def test_a_url_that_leads_nowhere_is_one_line(tmp_path: Path) -> None:
         ("mysql://somewhere/studies", "--storage mysql"),
         ("nonsense://x", "write sqlite:///FILE or postgresql"),
         ("postgresql://someone:secret@127.0.0.1:1/studies", r"someone:\*\*\*@127.0.0.1:1/studies does not answer"),
-        (f"sqlite:///{tmp_path}", "damaged or no SQLite file"),
+        (f"sqlite:///{tmp_path}", "is a folder and no SQLite file"),
     ):
         with pytest.raises(ValueError, match=words) as caught, open_storage(url, patience_s=0.2):
             pass
         assert "\n" not in str(caught.value)
         assert "secret" not in str(caught.value)
+
+
+def test_a_sound_file_that_cannot_be_read_or_written_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "studies.db"
+    filled(path)
+    with (
+        open_storage(f"sqlite:///file:{path}?mode=ro&uri=true", patience_s=0.1) as storage,
+        pytest.raises(DatabaseAway, match="is read-only, or its folder is"),
+    ):
+        storage.leases("a").claim("1")
+    connect = sqlite3.connect
+    nowhere = f"file:{tmp_path}/nowhere?mode=ro"
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite3, "connect", lambda *_, **__: connect(nowhere, uri=True))
+        with pytest.raises(DatabaseAway, match=r"cannot be read.*cannot be opened") as caught, open_storage(str(path)):
+            pass
+    assert "move" not in str(caught.value)
+    assert trials(path) == 40
+
+
+def test_a_server_that_does_not_answer_is_given_up(postgresql: Any) -> None:
+    with open_storage(postgresql.url, patience_s=0.1, answer_s=0.5) as storage:
+        begun = time.monotonic()
+        with pytest.raises(OperationalError), storage.engine.connect() as connection:
+            connection.execute(text("SELECT pg_sleep(60)"))
+        assert time.monotonic() - begun < 30
+        with storage.engine.connect() as connection:
+            assert connection.execute(text("SELECT 1")).scalar() == 1
 
 
 def test_a_database_of_another_optuna_is_named(tmp_path: Path) -> None:

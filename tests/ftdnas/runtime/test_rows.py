@@ -26,7 +26,8 @@ def test_a_torn_last_line_is_dropped_and_then_removed(tmp_path: Path, length: in
     file.path.write_bytes(whole + b'{"key": "torn", "x": "' + b"y" * length)
     assert list(file.read()) == ["a"]
     file.append({"key": "b"})
-    assert file.path.read_bytes() == whole + b'{"key": "b"}\n'
+    assert file.path.read_bytes().startswith(whole + b'{"key": "b", ')
+    assert list(file.read()) == ["a", "b"]
 
 
 def test_a_file_that_is_nothing_but_torn_starts_anew(tmp_path: Path) -> None:
@@ -37,12 +38,31 @@ def test_a_file_that_is_nothing_but_torn_starts_anew(tmp_path: Path) -> None:
     assert list(file.read()) == ["a"]
 
 
-@pytest.mark.parametrize("line", ["{", "[]", '{"no": "key"}', "3"])
-def test_a_damaged_line_inside_is_named(tmp_path: Path, line: str) -> None:
+SUMMED = '{"key": "c", "score": 0.25, "$sum": "sha256:%s"}'
+
+
+@pytest.mark.parametrize("line", ["{", "[]", '{"no": "key"}', "3", SUMMED % ("0" * 32), SUMMED % "short"])
+def test_a_damaged_line_is_moved_away_and_counts_as_not_done(
+    tmp_path: Path, line: str, caplog: pytest.LogCaptureFixture
+) -> None:
     file = RowFile(tmp_path / "rows.jsonl")
     file.path.write_text(f'{{"key": "a"}}\n{line}\n{{"key": "b"}}\n')
-    with pytest.raises(ValueError, match="line 2 is not a row"):
-        file.read()
+    size = file.path.stat().st_size
+    assert file.read_from(0) == ({"a": {"key": "a"}, "b": {"key": "b"}}, size)
+    assert "rows.jsonl, byte 13: a damaged line" in caplog.text
+    assert (tmp_path / "rows.jsonl.damaged").read_text() == line + "\n"
+    caplog.clear()
+    file.append({"key": "c", "score": 0.5})
+    assert file.read_from(size)[0] == {"c": {"key": "c", "score": 0.5}}  # what others know by its place is there
+    assert list(file.read()) == ["a", "b", "c"]
+    assert not caplog.text
+
+
+def test_a_changed_digit_is_no_row(tmp_path: Path) -> None:
+    file = RowFile(tmp_path / "rows.jsonl")
+    file.append({"key": "a", "score": 0.5})
+    file.path.write_text(file.path.read_text().replace("0.5", "0.9"))
+    assert file.read() == {}
 
 
 def test_what_json_cannot_hold_is_refused_before_it_is_written(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -86,10 +88,12 @@ def test_sets_are_uploaded_shown_downloaded_and_deleted(inside: Any, make_set: A
     assert (told["identity"], told["images"], told["studies"]) == (made.identity, 20, [])
     assert inside.web.get("/api/v1/sets/mine/file").content == body
     assert inside.web.get("/api/v1/sets/mine/sheet").content.startswith(b"\x89PNG")
-    other = make_set(classes=3)
-    other.save(tmp_path / "other.safetensors")
-    taken = inside.web.put("/api/v1/sets/mine", content=(tmp_path / "other.safetensors").read_bytes(), headers=UPLOAD)
-    assert "another set mine" in refused(taken, 409)
+    for other in (make_set(classes=3), replace(made, augment="none"), made.with_provenance(validation_accuracy=0.999)):
+        other.save(tmp_path / "other.safetensors")
+        content = (tmp_path / "other.safetensors").read_bytes()
+        taken = inside.web.put("/api/v1/sets/mine", content=content, headers=UPLOAD)
+        assert "has a set mine of other" in refused(taken, 409)
+    assert inside.web.get("/api/v1/sets/mine/file").content == body
     assert inside.web.delete("/api/v1/sets/mine").status_code == 204
     refused(inside.web.get("/api/v1/sets/mine"), 404)
     assert not list((home() / "sets").glob("*"))
@@ -244,10 +248,44 @@ def test_other_sites_cannot_submit(inside: Any, headers: dict[str, str]) -> None
 @EITHER
 def test_readiness_says_what_is_wrong(inside: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert inside.web.get("/api/v1/ready").json()["ready"]
-    monkeypatch.setattr("ftdnas.service.server.SPARE_BYTES", 1 << 60)
+    monkeypatch.setattr("ftdnas.service.machine.SPARE_BYTES", 1 << 60)
     answer = inside.web.get("/api/v1/ready")
     assert answer.status_code == 503
     assert "of disk are free" in answer.json()["problems"][0]
+    assert inside.web.post("/api/v1/jobs/distill", json={}).status_code == 202  # it waits, and nothing of it is lost
+
+
+def gone(_: pytest.MonkeyPatch) -> None:
+    shutil.rmtree(home())
+
+
+def moved(_: pytest.MonkeyPatch) -> None:
+    home().rename(home().with_name("moved"))
+    (home() / "sets").mkdir(parents=True)  # as a command makes it that writes there
+
+
+def read_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**options: Any) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(options["dir"]))
+
+    monkeypatch.setattr("ftdnas.runtime.trouble.tempfile.TemporaryFile", refuse)
+
+
+@EITHER
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [(gone, "has gone"), (moved, "is not the folder that this began with"), (read_only, "read-only")],
+)
+def test_a_home_that_went_takes_no_jobs(
+    inside: Any, damage: Any, words: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    damage(monkeypatch)
+    ready = inside.web.get("/api/v1/ready")
+    assert ready.status_code == 503
+    assert words in ready.json()["problems"][0]
+    assert words in refused(inside.web.post("/api/v1/jobs/distill", json={}), 503)
+    assert inside.web.get("/api/v1/health").status_code == 200
+    assert str(tmp_path) not in ready.text
 
 
 def test_nothing_that_fits_the_description_is_a_server_error(inside: Any, digits_set: str) -> None:  # noqa: ARG001

@@ -9,7 +9,7 @@ from PIL import Image
 
 from distill.synthetic import SyntheticSet
 from ftdnas.runtime.home import home
-from ftdnas.sets.library import Library, curve_of, facts, set_name, sheet_of
+from ftdnas.sets.library import Library, NameTaken, curve_of, facts, set_name, sheet_of
 
 MakeSet = Callable[..., SyntheticSet]
 
@@ -64,16 +64,23 @@ def test_names_are_made_of_what_is_known(
     assert library.add(synthetic).parent == library.folder
 
 
-def test_identity_depends_on_tensors_step_size_and_preprocessing_alone(make_set: MakeSet) -> None:
+def test_identity_depends_on_everything_but_provenance(make_set: MakeSet) -> None:
     one = make_set()
-    assert replace(one, ipc=9, augment="none", provenance={}).identity == one.identity
+    assert replace(one, provenance={}).identity == one.identity
     changed = [
+        replace(one, ipc=9),
+        replace(one, augment="none"),
+        replace(one, backbone="convnet:width=32,depth=1"),
+        replace(one, class_names=one.class_names[::-1]),
+        replace(one, target_size=32),
         replace(one, images=one.images + 1),
         replace(one, labels=one.labels.flip(0)),
         replace(one, step_size=0.03),
         replace(one, preprocess=make_set(kind="none").preprocess),
     ]
-    assert len({one.identity, *(other.identity for other in changed)}) == 5
+    assert len({one.identity, *(other.identity for other in changed)}) == 10
+    earlier = replace(one, format=1)  # what studies of earlier versions name it by
+    assert replace(earlier, ipc=9, augment="none").identity == earlier.identity != one.identity
 
 
 def test_a_set_is_found_by_name_beginning_and_path(library: Library, make_set: MakeSet) -> None:
@@ -120,14 +127,20 @@ def test_a_name_is_not_taken_from_another_set(library: Library, make_set: MakeSe
     library.check_free("yours")
     with pytest.raises(ValueError, match="has a set mine"):
         library.check_free("mine")
-    with pytest.raises(ValueError, match="has another set mine: choose another name, or remove it"):
-        library.add(make_set(ipc=1), "mine")
-    assert library.load("mine").equal(make_set())
-    library.add(make_set().with_provenance(seed=7), "mine")  # the same images: a run that was repeated
-    assert library.load("mine").provenance["seed"] == 7
+    for other in (make_set(ipc=1), replace(make_set(), augment="none"), make_set(class_names=("a", "b", "c"))):
+        with pytest.raises(NameTaken, match="has a set mine of other content: choose another name, or remove it"):
+            library.add(other, "mine")
+    seconds = make_set().with_provenance(run="1", seconds=7)
+    with pytest.raises(NameTaken, match="has a set mine of other provenance"):
+        library.add(seconds, "mine", run="1")
+    assert library.load("mine").checksum == make_set().checksum
+    library.add(make_set().with_provenance(run="1", seconds=6), "repeated", run="1")
+    library.add(seconds, "repeated", run="1")  # a run that was killed before it had written down that it ended
+    assert library.load("repeated").provenance["seconds"] == 7
     path.write_bytes(path.read_bytes()[:-1])
     library.add(make_set(ipc=1), "mine")  # nothing is lost with a damaged file
     assert library.load("mine").equal(make_set(ipc=1))
+    assert path.with_name("mine.safetensors.damaged").exists()
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", ".x", "a\nb", " a", "a.safetensors", "a\\b", "a*", "x" * 121])

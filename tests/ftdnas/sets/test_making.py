@@ -11,7 +11,7 @@ from distill.files import locked
 from distill.images.datasets import ImageDataset
 from distill.run import Progress
 from ftdnas.runtime.device import pick_device, use_threads
-from ftdnas.runtime.home import home
+from ftdnas.runtime.home import home, write_json
 from ftdnas.sets.images import Source, images_of
 from ftdnas.sets.making import choose_recipe, distil, prepare_distillation, train_experts
 from ftdnas.sets.nearest import is_photos, nearest_photos, stored_nearest
@@ -141,7 +141,7 @@ def test_what_the_machine_chose_is_kept() -> None:
     assert (machine.device, machine.threads) == ("cpu", 1)
     written = json.loads((folder / "run.json").read_text())
     written["machine"]["versions"]["torch"] = "1.0"
-    (folder / "run.json").write_text(json.dumps(written))
+    write_json(folder / "run.json", written)
     with pytest.raises(ValueError, match="this run was begun on cpu, and its set depends on it"):
         distil(tiny(device="cuda"))
     listener = Listener()
@@ -244,7 +244,7 @@ def test_a_damaged_run_says_what_to_remove(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     for content in ("{", "[]"):
         (tmp_path / "run" / "run.json").write_text(content)
-        with pytest.raises(ValueError, match=r"is damaged.*remove .* to start again"):
+        with pytest.raises(ValueError, match=r"run.json is damaged.*remove this file, and the run goes on"):
             folder.machine()
 
 
