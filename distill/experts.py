@@ -98,7 +98,7 @@ def expert_folder(data: ImageDataset, preprocess: Preprocess, network: FlatNetwo
     folder.mkdir(parents=True, exist_ok=True)
     described = folder / "experts.json"
     if not described.exists():
-        with whole_file(described) as beside:
+        with whole_file(described, sums=True) as beside:
             beside.write_text(json.dumps({**UNSUMMED, **identity}, indent=1, sort_keys=True) + "\n")
     return folder
 

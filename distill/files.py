@@ -1,8 +1,8 @@
 """Files that are there whole or not at all and say whether they still hold what was written; locks; digests.
 
-A sum is a field of a JSON object that the file holds near its beginning or at its end (`SUM`: of a JSON file, of a line
-of rows, of the metadata of tensors), so that every file stays readable by whatever reads its format: SHA-256 of all
-bytes, those of the sum itself taken as zeros. A file of an earlier version has none and is believed.
+A sum is the first field of the JSON object with which a file begins (a JSON file, a line of rows, the metadata of
+tensors), so that every file stays readable by whatever reads its format: SHA-256 of all bytes, those of the sum itself
+taken as zeros. A file of an earlier version has none and is believed.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from typing import Any, BinaryIO
 
 SUM = "$sum"  # sorts before every other key
 HEX = 32
-UNSUMMED = {SUM: f"sha256:{'0' * HEX}"}  # put into what is written: `whole_file` and `summed` fill it in
+UNSUMMED = {SUM: f"sha256:{'0' * HEX}"}  # stands for the sum in what is written, until it is filled in
 _SUMMED = re.compile(rb'"\$sum\\?": ?\\?"sha256:([0-9a-f]{%d})' % HEX)
 _TRACE = re.compile(rb"\$sum|sha256:")  # two, so that no single damage makes a file one of an earlier version
-_HEAD, _TAIL, _CHUNK = 4096, 256, 1 << 20
+_HEAD, _CHUNK = 4096, 1 << 20  # the sum is among the first bytes
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")  # as safetensors tells it
 log = logging.getLogger("ftdnas")
 
@@ -41,11 +41,12 @@ class Damaged(ValueError):
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path, *, sums: bool = False) -> Iterator[Path]:
     """A path beside `path` to write to; if the block ends well, what was written is on disk and takes its place.
 
-    Whatever happens, `path` holds its old content or all of the new. What killed processes left beside it is removed.
-    Raises OSError, with the path, for a disk that does not take it.
+    `sums`: what is written holds `UNSUMMED`, and gets its sum. Whatever happens, `path` holds its old content or all of
+    the new. What killed processes left beside it is removed. Raises OSError, with the path, for a disk that does not
+    take it.
     """
     with naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,8 +57,9 @@ def whole_file(path: Path) -> Iterator[Path]:
         try:
             yield beside
             with beside.open("r+b") as file:
-                place = _place(file)
-                if place is not None:
+                if sums:
+                    place = _place(file)
+                    assert place is not None
                     total = _sum(file, place)
                     file.seek(place)
                     file.write(total)
@@ -161,26 +163,17 @@ def _fits(file: BinaryIO) -> bool | None:
     """None where there is no sum."""
     place = _place(file)
     if place is None:
-        return False if any(_TRACE.search(part) for _, part in _ends(file)) else None
+        file.seek(0)
+        return False if _TRACE.search(file.read(_HEAD)) else None
     file.seek(place)
     return file.read(HEX) == _sum(file, place)
 
 
 def _place(file: BinaryIO) -> int | None:
     """The byte at which the digits of its sum begin."""
-    for start, part in _ends(file):
-        found = _SUMMED.search(part)
-        if found:
-            return start + found.start(1)
-    return None
-
-
-def _ends(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """(its first byte, the bytes) of the beginning and the end."""
-    size = file.seek(0, os.SEEK_END)
-    for start, length in ((0, _HEAD), (max(0, size - _TAIL), _TAIL)):
-        file.seek(start)
-        yield start, file.read(length)
+    file.seek(0)
+    found = _SUMMED.search(file.read(_HEAD))
+    return None if found is None else found.start(1)
 
 
 def _sum(file: BinaryIO, place: int) -> bytes:

@@ -20,7 +20,7 @@ KEY = "ftdnas"
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any] | None = None) -> None:
     """A whole file with `facts` as JSON."""
     stored = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    with whole_file(path) as beside:
+    with whole_file(path, sums=True) as beside:
         beside.touch()
         mode = beside.stat().st_mode
         save_file(stored, beside, metadata={KEY: json.dumps({**UNSUMMED, **(facts or {})}, sort_keys=True)})

@@ -152,7 +152,7 @@ def _build(
     digests = digest_of(pixels, first), digest_of(pixels, 0, first)
     entry = CacheEntry(shape, digests[0], skipped, short_side, encodings, digests[1])
     _save_rows(partial / f"order{ROWS}", order)
-    with whole_file(partial / "entry.json") as beside:
+    with whole_file(partial / "entry.json", sums=True) as beside:
         beside.write_text(json.dumps({**UNSUMMED, **asdict(entry)}, sort_keys=True), encoding="utf-8")
     if folder.exists():
         set_aside(folder)

@@ -45,7 +45,7 @@ def shown_path(path: Path) -> str:
     """As a person can type it, the shorter way: by $FTDNAS_HOME or ~ where it lies there."""
     for folder, name in ((home() if "FTDNAS_HOME" in os.environ else None, "$FTDNAS_HOME"), (Path.home(), "~")):
         if folder is not None and path.absolute().is_relative_to(folder.absolute()):
-            return f"{name}/{path.absolute().relative_to(folder.absolute())}"
+            return f"{name}/{path.absolute().relative_to(folder.absolute())}".removesuffix("/.")
     return str(path)
 
 
@@ -88,5 +88,5 @@ def read_json(path: Path, way_out: str | None) -> dict[str, Any]:
 def write_json(path: Path, content: Mapping[str, Any], *, sort: bool = True) -> None:
     """Put the object, with a sum, in the place of what was there, whole or not at all."""
     text = json.dumps({**UNSUMMED, **content}, indent=1, sort_keys=sort, allow_nan=False) + "\n"
-    with whole_file(path) as beside:
+    with whole_file(path, sums=True) as beside:
         beside.write_text(text, encoding="utf-8")

@@ -32,12 +32,14 @@ class Failure:
     """Why a piece of work has no result, and the `seconds` that were spent on it.
 
     `crashed`: its process ended, which another machine might not see. `exhausted`: memory ran out, but it lives.
+    `trouble`: of the machine, a full disk say: no fact about the work.
     """
 
     error: str
     crashed: bool = False
     seconds: float = field(default=0.0, compare=False)
     exhausted: bool = field(default=False, compare=False)
+    trouble: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -348,8 +350,8 @@ def outcome_of(work: Callable[[Any], Any], context: Any) -> Any:
         text = one_line(error)
         # torch has an exception of its own for a GPU's memory, and none for the machine's.
         exhausted = isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text
-        if (why := trouble(error)) is not None:  # no fact about the network: it is tried again
-            return Failure(why, crashed=True)
+        if (why := trouble(error)) is not None:
+            return Failure(why, crashed=True, trouble=True)
         return Failure(f"ran out of memory: {text}" if exhausted else text, exhausted=exhausted)
 
 

@@ -58,7 +58,7 @@ class RowFile:
 
     def append(self, row: Row) -> None:
         """Add one row, which must hold a "key" and no NaN, and have it on the disk."""
-        text = json.dumps({"key": row["key"], **row, **UNSUMMED}, allow_nan=False, ensure_ascii=False)
+        text = json.dumps({**UNSUMMED, "key": row["key"], **row}, allow_nan=False, ensure_ascii=False)
         line = summed(text.encode()) + b"\n"
         with naming(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)

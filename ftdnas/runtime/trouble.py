@@ -16,14 +16,16 @@ MEANT = {
     errno.EROFS: "read-only",
     errno.EIO: "the disk does not read or write",
     errno.ESTALE: "the network disk is away",
-    errno.EMFILE: "too many files are open",
-    errno.ENFILE: "too many files are open on this machine",
 }
+
+
+class MachineTrouble(ValueError):
+    """What met a work in another process."""
 
 
 def trouble(error: BaseException) -> str | None:
     """In words, with the path; None for an error that comes of the work itself."""
-    if isinstance(error, DatabaseAway):
+    if isinstance(error, DatabaseAway | MachineTrouble):
         return str(error)
     if not isinstance(error, OSError):
         return None

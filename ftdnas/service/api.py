@@ -96,8 +96,7 @@ def submit(
         request.check(replace(server.bounds, coming=coming(server.board.seen().jobs.values())))
     except LookupError as error:
         raise HTTPException(422, str(error.args[0])) from None
-    if problems := server.machine.losing():
-        raise HTTPException(503, problems[0])
+    _keeping(server)
     kept = request.named().model_dump(exclude_unset=True)
     job, new = server.queue.submit(kind, kept, idempotency_key)
     server.board.forget()
@@ -229,6 +228,7 @@ async def upload_set(server: ThisServer, name: Name, request: Request, response:
 
     `warnings`: what it still tells of the real images that it was made from.
     """
+    await run_in_threadpool(_keeping, server)
     specs = server.bounds.datasets().values()
     received = await receive_set(name, request.stream(), specs, SPARE_BYTES)
     response.status_code = 201 if received["new"] else 200
@@ -362,6 +362,12 @@ def recipes() -> dict[str, Any]:
     from ftdnas.sets.recipes import load_recipe, recipe_names
 
     return {"recipes": [asdict(load_recipe(name)) for name in recipe_names()]}
+
+
+def _keeping(server: Server) -> None:
+    """Refuse what would be lost."""
+    if problems := server.machine.losing():
+        raise HTTPException(503, problems[0])
 
 
 def _reported(study: str) -> Path:

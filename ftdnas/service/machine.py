@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from dataclasses import dataclass, field
 
@@ -12,12 +13,18 @@ from ftdnas.service.queue import Queue
 SPARE_BYTES = 200 << 20  # with less free disk nothing is begun
 
 
+def _made() -> tuple[int, int] | None:
+    with contextlib.suppress(OSError):  # which `problems` tells of
+        home().mkdir(parents=True, exist_ok=True)
+    return node(home())
+
+
 @dataclass(frozen=True)
 class Machine:
     """Made when the service begins: a home that is another one since then is gone."""
 
     queue: Queue
-    place: tuple[int, int] | None = field(default_factory=lambda: node(home()))
+    place: tuple[int, int] | None = field(default_factory=_made)
 
     def problems(self) -> list[str]:
         """Why jobs cannot be carried out now; [] when all is well."""

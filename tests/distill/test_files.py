@@ -66,7 +66,7 @@ def test_a_disk_that_does_not_take_it_is_named_with_the_path(tmp_path: Path, mon
 
 def test_a_sum_is_written_with_the_file_and_says_whether_it_still_fits(tmp_path: Path) -> None:
     path = tmp_path / "file.json"
-    with whole_file(path) as beside:
+    with whole_file(path, sums=True) as beside:
         beside.write_text(json.dumps({**UNSUMMED, "text": 'a "$sum" of its own'}))
     assert json.loads(path.read_text())["text"] == 'a "$sum" of its own'
     assert check(path)

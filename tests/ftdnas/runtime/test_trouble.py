@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -13,7 +16,9 @@ from ftdnas.cli.main import run
 from ftdnas.runtime.home import home
 from ftdnas.runtime.leases import DatabaseAway
 from ftdnas.runtime.processes import Failure, outcome_of
-from ftdnas.runtime.trouble import EXIT_CODE, trouble, unwritable
+from ftdnas.runtime.rows import RowFile
+from ftdnas.runtime.shared import Record, carry_out
+from ftdnas.runtime.trouble import EXIT_CODE, MachineTrouble, trouble, unwritable
 
 
 def refused(number: int, path: Path | None = None) -> OSError:
@@ -28,7 +33,7 @@ def test_what_passes_is_told_with_its_path() -> None:
     assert trouble(refused(errno.EACCES, inside)) == "may not be written: $FTDNAS_HOME/sets/mine.safetensors"
     assert trouble(refused(errno.EIO)) == "the disk does not read or write"
     assert trouble(DatabaseAway("the database does not answer")) == "the database does not answer"
-    home().rename(home().with_name("elsewhere"))
+    home().rename(home().with_name(f"{home().name}-moved"))
     assert trouble(refused(errno.ENOENT, inside)) == "$FTDNAS_HOME has gone"
     assert unwritable(home()) == "$FTDNAS_HOME has gone"
 
@@ -59,8 +64,19 @@ def test_a_full_disk_ends_a_command_with_its_own_code_and_a_line(
     assert capsys.readouterr().err == ("ftdnas: no space is left on the disk: $FTDNAS_HOME/sets/mine.safetensors\n")
 
 
-def test_a_candidate_that_the_machine_failed_is_tried_again() -> None:
+def test_a_candidate_that_the_machine_failed_has_no_row(tmp_path: Path) -> None:
     def work(_: object) -> None:
         raise refused(errno.ENOSPC, Path("/somewhere/weights"))
 
-    assert outcome_of(work, None) == Failure("no space is left on the disk: /somewhere/weights", crashed=True)
+    outcome = outcome_of(work, None)
+    assert outcome == Failure("no space is left on the disk: /somewhere/weights", crashed=True)
+
+    class Full:
+        def map(self, works: Any, limit_s: float | None = None) -> Iterator[tuple[int, Any]]:  # noqa: ARG002
+            yield from ((number, outcome) for number, _ in enumerate(works))
+
+    file = RowFile(tmp_path / "rows.jsonl")
+    with pytest.raises(MachineTrouble, match="no space is left") as caught:
+        carry_out([SimpleNamespace(key="a")], Record(file), Full(), lambda row: None)  # noqa: ARG005
+    assert file.read() == {}
+    assert trouble(caught.value) == outcome.error

@@ -260,7 +260,7 @@ def gone(_: pytest.MonkeyPatch) -> None:
 
 
 def moved(_: pytest.MonkeyPatch) -> None:
-    home().rename(home().with_name("moved"))
+    home().rename(home().with_name(f"{home().name}-moved"))
     (home() / "sets").mkdir(parents=True)  # as a command makes it that writes there
 
 
@@ -284,6 +284,7 @@ def test_a_home_that_went_takes_no_jobs(
     assert ready.status_code == 503
     assert words in ready.json()["problems"][0]
     assert words in refused(inside.web.post("/api/v1/jobs/distill", json={}), 503)
+    assert words in refused(inside.web.put("/api/v1/sets/mine", content=b"", headers=UPLOAD), 503)
     assert inside.web.get("/api/v1/health").status_code == 200
     assert str(tmp_path) not in ready.text
 
