@@ -114,15 +114,17 @@ def _chosen(method: str, data: ImageDataset, network: Network, recipe: Recipe, r
     )
     rated = time.perf_counter() - begun - selected
     seconds = {"selection": selected, "step size": rated}
-    teachers = None
+    teachers, taught_by = None, {}
     if recipe.teachers:
         taught = dataclasses.replace(recipe, experts=dataclasses.replace(recipe.experts, num_experts=recipe.teachers))
         trajectories = experts.train_experts(data, preprocess, network, taught, run)
         teachers = teachers_of(trajectories, recipe)
         seconds["experts"] = trajectories.seconds()
+        taught_by = {"experts": trajectories.digest()}
     provenance = {
         **_origin(method, data, recipe, run),
         "seconds": seconds,
+        **taught_by,
         "losses": [],
         "validation": [],
         "validation_accuracy": chosen.accuracy,
