@@ -254,7 +254,8 @@ def remember(name: str, trainings: RealTrainings) -> None:
     there = read_json(path, "remove it, the trainings are kept")
     if there and there != facts:
         raise ValueError(f"there is a truth {name} by other trainings ({there['title']}): give this one another name")
-    write_json(path, facts)
+    if not there:
+        write_json(path, facts)
 
 
 def known_truth(data_fingerprint: str, candidates: Sequence[str], metric: str = ACCURACY) -> tuple[str, Truth] | None:

@@ -200,7 +200,7 @@ def write_card(card: Card, folder: Path) -> Card:
 
 
 def read_card(folder: Path) -> Card | None:
-    """The card of a finish, all of whose files are as they were written; None where there is none.
+    """The card of a finish, whose files, those that are there, are as they were written; None where there is none.
 
     Raises Damaged for what is not, the card or another.
     """
@@ -210,7 +210,7 @@ def read_card(folder: Path) -> Card | None:
     except TypeError as error:
         raise Damaged(path, error, WAY_OUT) from None
     for name, written in card.digests.items() if card else ():
-        if not (folder / name).is_file() or digest_of(folder / name) != written:
+        if (folder / name).is_file() and digest_of(folder / name) != written:
             raise Damaged(folder / name, "it is not as it was written", WAY_OUT)
     return card
 
@@ -220,6 +220,8 @@ def kept_card(folder: Path) -> Card | None:
     try:
         return read_card(folder)
     except Damaged as error:
+        if error.path.name != "card.json":  # which would say that all is there
+            (folder / "card.json").unlink()
         set_aside(error.path)
         return None
 
