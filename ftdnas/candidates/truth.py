@@ -258,6 +258,14 @@ def remember(name: str, trainings: RealTrainings) -> None:
         write_json(path, facts)
 
 
+def named_truths(data_fingerprint: str, metric: str) -> Iterator[tuple[Path, RealTrainings]]:
+    """Those with a name on these images, whatever they know."""
+    for path in truth_folder().glob("*.json"):
+        trainings = _stored(path)
+        if (trainings.data, trainings.metric) == (data_fingerprint, metric):
+            yield path, trainings
+
+
 def known_truth(data_fingerprint: str, candidates: Sequence[str], metric: str = ACCURACY) -> tuple[str, Truth] | None:
     """(its name, the truth) of these candidates that counts, of those with a name on these images.
 
@@ -265,12 +273,10 @@ def known_truth(data_fingerprint: str, candidates: Sequence[str], metric: str = 
     does not take the place of one that is whole.
     """
     found = []
-    for path in truth_folder().glob("*.json"):
-        trainings = _stored(path)
-        if (trainings.data, trainings.metric) == (data_fingerprint, metric):
-            truth = trainings.truth(candidates)
-            known = len(truth.known & truth.readings.keys())
-            found.append((trainings.recipe.epochs, path.stat().st_mtime_ns, known, path.stem, truth))
+    for path, trainings in named_truths(data_fingerprint, metric):
+        truth = trainings.truth(candidates)
+        known = len(truth.known & truth.readings.keys())
+        found.append((trainings.recipe.epochs, path.stat().st_mtime_ns, known, path.stem, truth))
     most = max((known for *_, known, _, _ in found), default=0)
     able = [one for one in found if one[2] and 2 * one[2] >= most]
     return max(able, key=lambda one: one[:2])[3:] if able else None

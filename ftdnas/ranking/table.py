@@ -13,7 +13,7 @@ from typing import Any
 
 from ftdnas.candidates.ids import short_ids
 from ftdnas.candidates.limits import Limits
-from ftdnas.candidates.truth import Truth, known_truth
+from ftdnas.candidates.truth import Truth, known_truth, named_truths
 from ftdnas.proxies.base import Proxy
 from ftdnas.proxies.bench import Workbench
 from ftdnas.proxies.promotion import Promotion
@@ -108,6 +108,8 @@ class Ranking:
         """(name, what it knows) of the truth on the study's images that counts, where there is one."""
         names = [candidate.architecture for candidate in self.candidates]
         source = Source.from_json(self.settings.get("source") or {})
+        if next(named_truths(str(self.settings.get("data")), source.metric), None) is None:
+            return None  # a list of studies runs nobody's files for nothing
         with as_recorded(self.study, self.settings, self.candidates):
             return known_truth(str(self.settings.get("data")), names, source.metric)
 
