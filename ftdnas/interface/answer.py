@@ -46,9 +46,11 @@ from search_spaces.base import flops, parse_architecture
 UNTRAINED = "scores without training"
 SHARES: Mapping[str, float] = {"pretrained": 0.13, UNTRAINED: 0.04, "short trainings": 0.08, "finalists": 0.20}
 REST = 0.93  # of what is left then is the winner's; test images are read and files written in what remains
-FREE_IMAGES = 150  # that the larger default network could train on in the time of a score without training
-FREE = (12, 1000)  # scores without training, at least and at most
+FREE_IMAGES = 300  # that the middle default network could train on in the time of a score without training
+FREE = (4, 1000)  # scores without training, at least and at most
 SHORT = 2.0  # epochs, on 2,000 images
+SLOWER = 1.3  # times what a few images took may many
+SPENT = sum(SHARES.values()) - SHARES["finalists"]  # of the time, before finalists begin
 FEWEST, MOST = 4, 48  # short trainings; where there is time for fewer there are none
 ENOUGH = 80.0  # epochs that the winner must have time for, on 2,000 images
 WITHOUT = "without a fold"
@@ -143,15 +145,15 @@ class Way:
 
     @cached_property
     def defaults(self) -> tuple[str, ...]:
-        """The default networks that are within the limits, the larger one last."""
+        """The default networks that are within the limits, the largest one last."""
         size, within = (self.data.image_shape, self.data.num_classes), self.request.limits.obstacle
         names = [name for name in default_networks(self.side) if within(parse_architecture(name), *size) is None]
         return tuple(self.ledger.chosen("defaults", lambda: {"names": names})["names"])  # a latency is measured
 
     @property
     def reference(self) -> str:
-        """The network by whose steps the others' are told: the larger default one, whatever the limits are."""
-        return default_networks(self.side)[-1]
+        """The network by whose steps the others' are told: the middle default one, whatever the limits are."""
+        return default_networks(self.side)[1]
 
     @property
     def jobs(self) -> int:
@@ -244,8 +246,14 @@ class Way:
         if not chosen["short"]:
             return run_search(free, self._bars)
         ranking = run_search(replace(free, study=f"{self.request.study}{INNER}"), self._bars)
-        proxy, names = f"real:{chosen['epochs']:g}.accuracy", tuple(ranking.best(chosen["short"]))
+        able = self.ledger.chosen("short trainings", lambda: {"names": self._short(chosen["short"], chosen["short_s"])})
+        proxy, names = f"real:{chosen['epochs']:g}.accuracy", tuple(ranking.best(able["names"]))
         return run_search(replace(common, names=names, proxy=proxy, truth=RECIPE), self._bars)
+
+    def _short(self, planned: int, each_s: float) -> int:
+        """How many short trainings there is still time for, whatever the scores took."""
+        spare_s = self.ledger.left_s - (1 - SPENT) * self.ledger.total_s
+        return min(planned, max(FEWEST, int(spare_s * self.jobs / each_s)))
 
     def _bars(self, progress: Progress) -> None:
         """What the searches inside say of themselves is in their files; their bars are shown."""
@@ -256,13 +264,13 @@ class Way:
         count, total = len(self.pool.split), self.ledger.total_s
         scale = min(1.0, math.sqrt(2000 / count))  # epochs of many images are fewer
         epochs = float(f"{max(0.1, SHORT * scale**2):.2g}")
-        image_s = self._image_s()
+        image_s = self._image_s(self.reference)
         largest_s = (
             max(self.ledger.left_s, 0.3 * total) * 0.5 * self.jobs**0.5 / (ENOUGH * scale * count)
         )  # an image may take
         limit = int(self._flops(self.reference) * largest_s / image_s)
         most = max(limit, self._flops(default_networks(self.side)[0]))
-        dearest_s = largest_s * count * epochs
+        dearest_s = image_s * most / self._flops(self.reference) * count * epochs
         short = int(min(MOST, SHARES["short trainings"] * total * self.jobs / dearest_s))
         free = SHARES[UNTRAINED] * total * self.jobs / (FREE_IMAGES * image_s)
         return {
@@ -272,6 +280,7 @@ class Way:
             "epochs": epochs,
             "free": int(min(max(FREE[0], free), FREE[1])),
             "short": short if short >= FEWEST else 0,
+            "short_s": dearest_s,
         }
 
     def _room(self) -> int:
@@ -279,22 +288,16 @@ class Way:
         room: int = self.ledger.chosen("search", dict)["room"]
         return room
 
-    def _image_s(self) -> float:
-        """Seconds for an image of a training step of the reference, in one thread."""
+    def _image_s(self, name: str) -> float:
+        """Seconds for an image of a training step of a network, in one thread."""
         few = self.pool.material("timing", np.arange(min(256, len(self.pool.split))))
         images, labels = few.examples.take(torch.arange(len(few.examples)))
         here = replace(few, source=Examples(images.to(self.device), labels.to(self.device)))
         with one_thread():
-            step = TimedStep(self.reference, few.label.fingerprint, self._flops(self.reference), RECIPE)
-            return step({few.label.fingerprint: here})[0]
+            return TimedStep(name, few.label.fingerprint, self._flops(name), RECIPE)({few.label.fingerprint: here})[0]
 
     def _flops(self, name: str) -> int:
         return flops(parse_architecture(name), self.data.image_shape, self.data.num_classes)
-
-    def _epoch_s(self, name: str, images: int) -> float:
-        """What an epoch of a network costs in one thread, by its FLOPs beside the reference's."""
-        image_s: float = self.ledger.chosen("search", dict)["image_s"]
-        return images * image_s * self._flops(name) / self._flops(self.reference)
 
     def _contest(self, ranking: Ranking, teacher: Teacher | None) -> list[Entry]:
         """The finalists, the winner first."""
@@ -305,15 +308,18 @@ class Way:
 
         def choose() -> Mapping[str, Any]:
             searched = [name for name in ranking.best(SEARCHED + 2) if name not in self.defaults][:SEARCHED]
-            epochs_s = {name: self._epoch_s(name, len(rows)) for name in (*self.defaults, *searched)}
             if not self.defaults and not searched:
                 raise ValueError("no network within the limits can be trained: loosen --max-params and the like")
-            able = [name for name in self.defaults if self._flops(name) <= self._room()] or self.defaults[:1]
+            able = [name for name in self.defaults if self._flops(name) <= self._room()]
+            two = (
+                able[-2:] if len(able) > 1 else list(self.defaults[:2])
+            )  # of two sizes, the smallest where none is able
+            default = two[-1] if len(able) > 1 else two[0] if two else None
             return {
-                "default": able[-1] if able else None,
-                "others": able[:-1],
+                "default": default,
+                "others": [name for name in two if name != default],
                 "searched": searched,
-                "epoch_s": epochs_s,
+                "epoch_s": {name: len(rows) * self._image_s(name) for name in (*two, *searched)},
                 "seconds": min(SHARES["finalists"] * self.ledger.total_s, max(self.ledger.left_s, 5.0) / 2),
                 "jobs": self.jobs,
             }
@@ -356,9 +362,11 @@ class Way:
         read = pool.material("a fold", pool.folds[0])
 
         def choose() -> Mapping[str, Any]:
-            after_s = min(45.0, self.ledger.total_s / 20) + (teacher.each_s * len(self.data.test) if teacher else 0.0)
+            after_s = min(60.0, self.ledger.total_s / 15)
+            after_s += SLOWER * teacher.each_s * len(self.data.test) if teacher else 0.0
             threads = self.jobs if self.device == "cpu" else 1
-            epoch_s = self._epoch_s(best.architecture, len(everything)) / max(1.0, 0.9 * threads)
+            epoch_s = self.ledger.chosen("finalists", dict)["epoch_s"][best.architecture] / max(1.0, 0.9 * threads)
+            epoch_s *= len(everything) / len(pool.without(0))
             seconds = max(5.0, (self.ledger.left_s - after_s) * REST)
             return {"seconds": seconds, "epochs": max(1, math.ceil(seconds / epoch_s)), "threads": threads}
 

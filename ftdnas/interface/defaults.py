@@ -18,11 +18,12 @@ def default_choices(side: int) -> tuple[str, ...]:
     return USUAL if side < PHOTO else ()
 
 
-def default_networks(side: int) -> tuple[str, str]:
-    """Canonical names, the smaller one first."""
+def default_networks(side: int) -> tuple[str, str, str]:
+    """Canonical names, the smallest one first."""
     if side < PHOTO:
-        depth, widths = (2, (32, 64)) if side < SMALL else (3, (64, 128))
+        depth, widths = (2, (16, 32, 64)) if side < SMALL else (3, (32, 64, 128))
         form = f"convnet:width={{}},depth={depth},norm=batch,activation=relu,pooling=max"
     else:
-        form, widths = "residual:width={},depth1=1,depth2=1,depth3=1,stem=half,block=basic,kernel=3", (32, 64)
-    return form.format(widths[0]), form.format(widths[1])
+        form, widths = "residual:width={},depth1=1,depth2=1,depth3=1,stem=half,block=basic,kernel=3", (16, 32, 64)
+    small, middle, large = (form.format(width) for width in widths)
+    return small, middle, large
