@@ -12,6 +12,8 @@ from typing import Any
 from distill.files import SUM, UNSUMMED, Damaged, fits, set_aside, whole_file
 from search_spaces.outside.meaning import CODES
 
+END = b" \n"  # of a file with a sum, which may have lost it
+
 
 def home() -> Path:
     """Where ftdnas keeps its files: the folder FTDNAS_HOME, by default .ftdnas in the user's own.
@@ -76,6 +78,8 @@ def read_json(path: Path, way_out: str | None) -> dict[str, Any]:
         found = json.loads(content)
         if not isinstance(found, dict):
             raise Damaged(path, "it holds no object")
+        if SUM not in found and content.endswith(END):
+            raise Damaged(path, "its sum is not there")
     except ValueError as error:
         if way_out is None:
             set_aside(path)
@@ -87,6 +91,6 @@ def read_json(path: Path, way_out: str | None) -> dict[str, Any]:
 
 def write_json(path: Path, content: Mapping[str, Any], *, sort: bool = True) -> None:
     """Put the object, with a sum, in the place of what was there, whole or not at all."""
-    text = json.dumps({**UNSUMMED, **content}, indent=1, sort_keys=sort, allow_nan=False) + "\n"
+    text = json.dumps({**UNSUMMED, **content}, indent=1, sort_keys=sort, allow_nan=False) + END.decode()
     with whole_file(path, sums=True) as beside:
         beside.write_text(text, encoding="utf-8")
