@@ -70,7 +70,8 @@ def _mean_image(split: Split, label: int, preprocess: Preprocess) -> Tensor:
 
 
 def fitted_preprocess(data: ImageDataset, recipe: Recipe, run: Run) -> Preprocess:
-    return fit_preprocess(recipe.preprocess, data.train.images, cache=run.shared / "preprocess", listener=run.listener)
+    cache = run.shared / "preprocess"
+    return fit_preprocess(recipe.preprocess, data.train.images, dataset=data.name, cache=cache, listener=run.listener)
 
 
 def _matched(method: str, data: ImageDataset, network: Network, recipe: Recipe, run: Run) -> SyntheticSet:

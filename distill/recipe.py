@@ -20,7 +20,7 @@ PRECISIONS: dict[str, str] = {
     "ieee": "32-bit floats throughout, on a GPU too",
     "bfloat16": "convolutions and products in bfloat16, the rest in 32-bit floats",  # torch's autocast
 }
-PREPROCESSES = ("none", "standardize", "zca")
+PREPROCESSES = ("none", "standardize", "published", "zca")  # published: standardize, by the field's constants
 STORAGES = ("float32", "bfloat16")
 INITS: dict[str, str] = {
     # What matching starts from.

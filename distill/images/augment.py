@@ -128,8 +128,10 @@ def _crop(images: Tensor, parameters: Parameters) -> Tensor:
 
 
 def _draw_cutout(count: int, image_shape: tuple[int, int, int], generator: torch.Generator) -> Parameters:
-    _, height, width = image_shape
-    return {"row": _integers(count, 0, height, generator), "column": _integers(count, 0, width, generator)}
+    """The square's centre: between two pixels, the border's outer sides included, or a pixel where its side is odd."""
+    _, *sides = image_shape
+    last_row, last_column = (side - int(CUTOUT * side + 0.5) % 2 for side in sides)
+    return {"row": _integers(count, 0, last_row, generator), "column": _integers(count, 0, last_column, generator)}
 
 
 def _cutout(images: Tensor, parameters: Parameters) -> Tensor:

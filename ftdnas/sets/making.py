@@ -53,9 +53,12 @@ def choose_recipe(spec: str, ipc: int | None, on_gpu: bool) -> tuple[Recipe, str
     elif not on_gpu:
         name, why = "cpu", "there is no GPU"
     else:
-        name = _paper_recipe(spec, ipc or Recipe().ipc)
-        why = "there is a GPU" if f"-{spec}-" in name else f"there is a GPU; no paper gives settings for {spec}"
+        name, why = _paper_recipe(spec, ipc or Recipe().ipc), "there is a GPU"
     recipe = load_recipe(name)
+    if name.startswith("paper-") and f"-{spec}-" not in name:
+        why += f"; no paper gives settings for {spec}"
+        if recipe.preprocess == "published":  # constants of other images
+            recipe = override(recipe, ["preprocess=standardize"])
     return (recipe if ipc is None else override(recipe, [f"ipc={ipc}"])), why
 
 
@@ -144,6 +147,7 @@ class PreparedDistillation:
 def prepare_distillation(request: ExpertsRequest, listener: Listener = ignore) -> PreparedDistillation:
     """Look up and check everything that could be wrong before hours are spent, and load the images."""
     from distill.images.augment import parse_augment
+    from distill.images.preprocess import published_preprocess
     from distill.methods import MATCHED, METHODS
     from search_spaces.base import parse_architecture
 
@@ -159,6 +163,8 @@ def prepare_distillation(request: ExpertsRequest, listener: Listener = ignore) -
         parse_augment(part.augment)
     source = dataclasses.replace(request.source, **dataclasses.asdict(recipe.data))
     data = source.load(listener)
+    if recipe.preprocess == "published":
+        published_preprocess(data.name, data.image_shape[0])
     obstacle = architecture.obstacle(data.image_shape)
     if obstacle:
         _, height, width = data.image_shape

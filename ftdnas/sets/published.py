@@ -126,7 +126,8 @@ def _preprocess(request: ImportRequest, images: Tensor, data: ImageDataset | Non
         given = "--mean and --std, or " if kind == "standardize" else ""
         raise ValueError(f"preprocess {kind} needs {given}the real images to fit it on (--dataset)")
     pixels = data.train.images if data else torch.zeros(1, 1, 1, 1, dtype=torch.uint8)
-    return fit_preprocess(kind, pixels, cache=home() / "preprocess", listener=listener)
+    name = data.name if data else ""
+    return fit_preprocess(kind, pixels, dataset=name, cache=home() / "preprocess", listener=listener)
 
 
 def _provenance(request: ImportRequest, file: Path, data: ImageDataset | None) -> dict[str, Any]:

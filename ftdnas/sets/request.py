@@ -221,9 +221,9 @@ class ImportRequest(OnImages):
 
     `images` is the file, or the folder that holds images_best.pt. Labels and step size, where not given, are looked for
     beside it, under the same name with "labels" and "lr" in it. `preprocess` is the space the images are in: "none";
-    "standardize" with `mean` and `std` per channel, or fitted on the data set; "zca" fitted on that. The data set also
-    names the classes, unless `class_names` does; else they are called by their numbers. `logits`: two-dimensional
-    labels are logits, not distributions (DATM publishes such).
+    "standardize" with `mean` and `std` per channel, or fitted on the data set; "published", the field's constants for
+    it; "zca" fitted on it. The data set also names the classes, unless `class_names` does; else they are called by
+    their numbers. `logits`: two-dimensional labels are logits, not distributions (DATM publishes such).
     """
 
     FIRST: ClassVar = ("name", "labels", "lr")
@@ -233,8 +233,8 @@ class ImportRequest(OnImages):
     lr: Path | None = option(None, "The learning rate's .pt file.")
     step_size: float | None = option(None, "The learning rate as a number.")
     logits: bool = option(False, "The labels are logits, as DATM's.")
-    preprocess: Literal["none", "standardize", "zca"] = option(
-        "none", "The space the images are in; fitted on --dataset unless --mean and --std are given."
+    preprocess: Literal["none", "standardize", "published", "zca"] = option(
+        "none", "The space the images are in: by --dataset, unless --mean and --std are given."
     )
     mean: tuple[float, ...] = option((), "Per channel, of pixels in [0, 1].", metavar="A,B,C", parse=numbers)
     std: tuple[float, ...] = option((), "Per channel.", metavar="A,B,C", parse=numbers)

@@ -87,6 +87,13 @@ def test_cutout_is_half_the_side_and_is_clipped_at_the_border() -> None:
     assert int((cut[1, 0] == 0).sum()) == 16
 
 
+@pytest.mark.parametrize(("side", "last"), [(16, 16), (9, 8), (10, 9)])
+def test_the_centre_of_an_odd_cutout_is_a_pixel_as_in_the_published_code(side: int, last: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    rows = draw(("cutout",), 2000, (1, side, side), generator).parameters["row"]
+    assert (int(rows.min()), int(rows.max())) == (0, last)
+
+
 def test_flip_mirrors_about_half_of_the_images() -> None:
     images = _images(1).expand(400, -1, -1, -1)
     flipped = augment(images, _draw("flip", count=400))

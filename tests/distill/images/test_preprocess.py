@@ -21,7 +21,7 @@ def images() -> np.ndarray:
 
 @pytest.mark.parametrize("kind", PREPROCESSES)
 def test_invert_undoes_apply(kind: str, images: np.ndarray) -> None:
-    fitted = fit_preprocess(kind, images)
+    fitted = fit_preprocess(kind, images, dataset="cifar10")
     applied = fitted.apply(images)
     assert applied.dtype == torch.float32
     assert applied.shape == images.shape
@@ -31,8 +31,8 @@ def test_invert_undoes_apply(kind: str, images: np.ndarray) -> None:
 
 @pytest.mark.parametrize("kind", PREPROCESSES)
 def test_stored_tensors_give_back_the_same_preprocessing(kind: str, images: np.ndarray) -> None:
-    fitted = fit_preprocess(kind, images)
-    again = Preprocess.from_tensors(kind, fitted.to_tensors(), (3, 8, 8))
+    fitted = fit_preprocess(kind, images, dataset="cifar10")
+    again = Preprocess.from_tensors(fitted.kind, fitted.to_tensors(), (3, 8, 8))
     assert again.fingerprint == fitted.fingerprint
     assert torch.equal(again.apply(images), fitted.apply(images))
     assert torch.equal(again.invert(again.apply(images[:9])), fitted.invert(fitted.apply(images[:9])))
@@ -40,11 +40,11 @@ def test_stored_tensors_give_back_the_same_preprocessing(kind: str, images: np.n
 
 @pytest.mark.parametrize("kind", PREPROCESSES)
 def test_arrays_tensors_floats_and_memory_maps_agree(kind: str, images: np.ndarray, tmp_path: Path) -> None:
-    fitted = fit_preprocess(kind, images)
+    fitted = fit_preprocess(kind, images, dataset="cifar10")
     expected = fitted.apply(images)
     np.save(tmp_path / "images.npy", images)
     mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
-    assert fit_preprocess(kind, mapped).fingerprint == fitted.fingerprint
+    assert fit_preprocess(kind, mapped, dataset="cifar10").fingerprint == fitted.fingerprint
     assert torch.equal(fitted.apply(mapped), expected)
     assert torch.equal(fitted.apply(torch.from_numpy(images)), expected)
     assert torch.equal(fitted.apply(torch.from_numpy(images).float() / 255), expected)
@@ -54,6 +54,28 @@ def test_standardize_gives_zero_mean_and_unit_deviation_per_channel(images: np.n
     applied = fit_preprocess("standardize", images).apply(images).double()
     assert applied.mean((0, 2, 3)).abs().max() < 1e-5
     assert (applied.std((0, 2, 3), correction=0) - 1).abs().max() < 1e-5
+
+
+def test_published_takes_the_fields_constants_and_not_the_images(images: np.ndarray) -> None:
+    fitted = fit_preprocess("published", images, dataset="cifar100")  # which the field standardises as CIFAR-10
+    white = fitted.apply(np.full((1, 3, 8, 8), 255, np.uint8))[0, :, 0, 0]
+    assert white.tolist() == pytest.approx([2.5141, 2.5968, 2.7537], abs=1e-4)
+    assert fitted.kind == "standardize"  # so that whatever reads a set reads it
+    for name in ("tiny-imagenet", "imagenette", "imagewoof"):
+        assert fit_preprocess("published", images, dataset=name).tensors["std"].tolist() == pytest.approx(
+            [0.229, 0.224, 0.225]
+        )
+    grey = fit_preprocess("published", images[:, :1], dataset="mnist")
+    assert float(grey.apply(images[:1, :1] * 0).max()) == pytest.approx(-0.4242, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "told"),
+    [("digits", "data set 'digits', only for cifar10, "), ("mnist", "images of 3 channels of mnist")],
+)
+def test_where_nothing_is_published_says_so_and_what_to_take(dataset: str, told: str, images: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=f"no published constants for {told}.*take preprocess standardize"):
+        fit_preprocess("published", images, dataset=dataset)
 
 
 def test_a_constant_channel_stays_finite(images: np.ndarray) -> None:
@@ -101,7 +123,7 @@ def test_a_damaged_cache_file_is_made_again(images: np.ndarray, tmp_path: Path) 
 
 
 def test_refusals_say_what_is_wrong(images: np.ndarray) -> None:
-    with pytest.raises(ValueError, match=r"unknown preprocess 'pca': choose from none, standardize, zca"):
+    with pytest.raises(ValueError, match=r"unknown preprocess 'pca': choose from none, standardize, published, zca"):
         fit_preprocess("pca", images)
     with pytest.raises(ValueError, match="uint8"):
         fit_preprocess("zca", images.astype(np.float32))

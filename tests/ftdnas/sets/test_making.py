@@ -82,6 +82,15 @@ def test_the_sensible_recipe(spec: str, ipc: int | None, on_gpu: bool, name: str
     assert recipe.ipc == (ipc or load_recipe(name).ipc)
 
 
+def test_constants_of_one_data_set_are_not_taken_for_another() -> None:
+    assert choose_recipe("cifar10", 50, on_gpu=True)[0].preprocess == "published"
+    assert choose_recipe("svhn", 50, on_gpu=True)[0].preprocess == "standardize"
+    assert choose_recipe("svhn", 10, on_gpu=True)[0].preprocess == "zca"
+    with pytest.raises(ValueError, match="no published constants for data set 'digits'"):
+        prepare_distillation(tiny("preprocess=published"))
+    assert not (home() / "runs").exists()
+
+
 def test_an_interrupted_run_ends_in_the_same_set_and_a_finished_one_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

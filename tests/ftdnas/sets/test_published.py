@@ -12,7 +12,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from distill.images.preprocess import fit_preprocess
+from distill.images.preprocess import PUBLISHED, fit_preprocess
 from distill.synthetic import SyntheticSet
 from ftdnas.sets.images import images_of
 from ftdnas.sets.library import Library
@@ -67,6 +67,17 @@ def test_the_data_set_gives_preprocessing_names_and_where_it_is(folder: Path) ->
     )
     assert own.class_names == tuple("abcdefghij")
     assert own.preprocess.fingerprint == fit_preprocess("standardize", real.train.images).fingerprint
+
+
+def test_published_images_are_in_the_space_of_published_constants(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = ImportRequest(images=folder, preprocess="published", dataset="digits")
+    with pytest.raises(ValueError, match="no published constants for data set 'digits'"):
+        read_published(request)
+    monkeypatch.setitem(PUBLISHED, "digits", ((0.3,), (0.25,)))
+    read = read_published(request)
+    assert torch.allclose(read.preprocess.invert(read.images), read.images * 0.25 + 0.3)
 
 
 def test_mean_and_deviation_give_the_preprocessing(folder: Path) -> None:

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from distill.files import digest
 from distill.images.augment import parse_augment
-from distill.recipe import SCHEDULES, STORAGES, MatchingRecipe, Recipe, TrainingRecipe
+from distill.recipe import SCHEDULES, STORAGES, MatchingRecipe, Recipe, TrainingRecipe, identity
 from distill.training.loop import SCHEDULES as TRAINING_SCHEDULES
 from ftdnas.sets import recipes as config
 from ftdnas.sets.recipes import load_recipe, override, recipe_from_dict, recipe_names, recipe_to_toml
@@ -24,6 +25,24 @@ PAPER = {
     "paper-cifar100-ipc50": (80, 2, 40, 1000, 1000, 1e-5, 0.01, 1, 0.999),
     "paper-tiny-imagenet-ipc1": (30, 2, 10, None, 10000, 1e-4, 0.01, 1, 0.999),
     "paper-tiny-imagenet-ipc10": (20, 2, 40, 500, 10000, 1e-4, 0.01, 1, 0.999),
+    "paper-imagenet128-ipc1": (20, 2, 10, None, 1000, 1e-6, 0.01, 1, 0.999),  # MTT's command; the last two as Tiny's
+}
+DEPTHS = {"tiny": 4, "imagenet128": 5}  # else 3
+WHITENED = {f"paper-cifar10-ipc{ipc}" for ipc in (1, 10)} | {f"paper-cifar100-ipc{ipc}" for ipc in (1, 10, 50)}  # MTT
+# What a set was known by when all but the ZCA recipes of ipc 10 fitted their standardising: recipe, its overrides.
+STANDARDIZED = ["preprocess=standardize"]
+KNOWN_BEFORE = {
+    "cpu": ("1bc72721ac02f649", []),
+    "photos": ("27952ee478f56a43", []),
+    "quick": ("e7be835b11de2167", []),
+    "paper-cifar10-ipc1": ("70d0eb69932d5d0e", STANDARDIZED),
+    "paper-cifar10-ipc10": ("8e9e202e6d304e81", []),
+    "paper-cifar10-ipc50": ("e7c19bb863ce027c", STANDARDIZED),
+    "paper-cifar100-ipc1": ("7b99cfb9aade814b", STANDARDIZED),
+    "paper-cifar100-ipc10": ("2b81bd25faec28f6", []),
+    "paper-cifar100-ipc50": ("655c0cae22939ef9", STANDARDIZED),
+    "paper-tiny-imagenet-ipc1": ("a97910379b58fa00", STANDARDIZED),
+    "paper-tiny-imagenet-ipc10": ("573144e9818a14a1", STANDARDIZED),
 }
 
 
@@ -67,12 +86,22 @@ def test_paper_recipe_holds_the_papers_settings(name: str) -> None:
     experts = recipe.experts
     assert (experts.num_experts, experts.lr, experts.batch_size, experts.rho) == (100, 0.01, 256, 0.01)
     assert not experts.adaptive
-    tiny = "tiny" in name
-    assert recipe.backbone == f"convnet:width=128,depth={4 if tiny else 3},norm=instance,activation=relu,pooling=avg"
-    assert recipe.preprocess == ("zca" if recipe.ipc == 10 and not tiny else "standardize")
+    depth = DEPTHS.get(name.split("-")[1], 3)
+    assert recipe.backbone == f"convnet:width=128,depth={depth},norm=instance,activation=relu,pooling=avg"
+    assert recipe.preprocess == ("zca" if name in WHITENED else "published")
+    assert recipe.data.image_size == (128 if "128" in name else None)
     train = recipe.evaluation.train
     assert train == TrainingRecipe()
     assert (train.epochs, train.lr, train.batch_size, train.schedule) == (1000, None, 256, "step")
+
+
+@pytest.mark.parametrize("name", KNOWN_BEFORE)
+def test_a_set_of_an_earlier_recipe_is_found_by_its_settings(name: str) -> None:
+    known, overrides = KNOWN_BEFORE[name]
+    settings = identity(load_recipe(name, overrides))
+    for prose in ("description", "hardware"):
+        del settings[prose]
+    assert digest(settings, 16) == known
 
 
 def test_every_number_of_a_recipe_has_a_range() -> None:
