@@ -23,6 +23,9 @@ def test_the_default_is_the_papers_backbone() -> None:
     kinds = [type(layer) for layer in network.children()]
     assert kinds == [nn.Conv2d, nn.GroupNorm, nn.ReLU, nn.AvgPool2d] * 3 + [nn.Flatten, nn.Linear]
     assert sum(weights.numel() for weights in network.parameters()) == 320_010
+    # Grey images are padded by 1 too; the released code, which pads them by 3, has 317,706 (docs/departures.md).
+    assert parameter_count(parse_architecture("convnet"), (1, 28, 28), 10) == 308_746
+    assert parameter_count(parse_architecture("convnet:depth=5"), (3, 128, 128), 10) == 615_690
 
 
 def test_each_choice_changes_the_layer_it_names() -> None:
