@@ -30,9 +30,11 @@ WINDOW = 64
 Restriction = Mapping[str, Collection[Choice]]  # {"width": {32, 64}}
 
 
-def random_architectures(space: SearchSpace, n: int, seed: int) -> list[Architecture]:
-    """`n` different architectures by random decisions; fewer where the space seems to have no more."""
-    return list(itertools.islice(_drawn(space, seed, {}), n))
+def random_architectures(
+    space: SearchSpace, n: int, seed: int, restrict: Restriction | None = None
+) -> list[Architecture]:
+    """`n` different architectures by random decisions; fewer where there seem to be no more."""
+    return list(itertools.islice(_drawn(space, seed, restrict or {}), n))
 
 
 def known_choices(space: SearchSpace) -> dict[str, tuple[Choice, ...]]:

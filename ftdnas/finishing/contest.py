@@ -87,9 +87,11 @@ class Contest:
         return RATES if LONG * self._epochs(BEST * (1 + len(RATES))) >= FEWEST else ()
 
     def _epochs(self, second: int) -> float:
-        """With so many trainings in the second round, each as dear as the dearest."""
-        dearest = max(self.epoch_s[name] for name in self.finalists)
-        first = max(dearest, sum(self.epoch_s[name] for name in self.finalists) / self.jobs)
+        """With so many trainings in the second round, each as dear as the dearest that can reach it."""
+        every = [self.epoch_s[name] for name in self.finalists]
+        first = max(max(every), sum(every) / self.jobs)
+        reach = (self.default, *self.searched) if self.default else self.finalists
+        dearest = max(self.epoch_s[name] for name in reach)
         long = math.ceil(second / self.jobs) + (self.taught is not None)
         return self.seconds / (first + LONG * long * dearest)
 

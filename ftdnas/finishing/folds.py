@@ -42,8 +42,11 @@ class Pool:
     @cached_property
     def folds(self) -> tuple[Rows, ...]:
         held, train = len(self.data.validation), self.data.train
-        groups = near_duplicates(train.images) if min(self.data.image_shape[1:]) >= FEWEST_PIXELS else None
-        return (np.arange(held), *(held + rows for rows in dealt(train.labels, FOLDS - 1, groups)))
+        parts = dealt(train.labels, FOLDS - 1)
+        if min(self.data.image_shape[1:]) >= FEWEST_PIXELS:
+            whole = dealt(train.labels, FOLDS - 1, near_duplicates(train.images))
+            parts = whole if _teach_every_class(whole, train.labels) else parts
+        return (np.arange(held), *(held + rows for rows in parts))
 
     @cached_property
     def preprocess(self) -> Preprocess:
@@ -88,6 +91,12 @@ def dealt(labels: NDArray[np.int64], folds: int, groups: Rows | None = None) -> 
     if groups is not None:
         part = part[groups]
     return [np.flatnonzero(part == number) for number in range(folds)]
+
+
+def _teach_every_class(parts: Sequence[Rows], labels: NDArray[np.int64]) -> bool:
+    """Whether without any of the parts every class is left, and none is empty: not where a class is all alike."""
+    classes = len(np.unique(labels))
+    return all(len(part) and len(np.unique(np.delete(labels, part))) == classes for part in parts)
 
 
 def taught_labels(labels: Tensor, rows: Rows, total: int) -> Tensor:

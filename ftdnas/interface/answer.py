@@ -32,6 +32,7 @@ from ftdnas.finishing.winner import Answer, delivered
 from ftdnas.interface.defaults import default_choices, default_networks, default_space
 from ftdnas.interface.ledger import Ledger
 from ftdnas.interface.teacher import Teacher, prepared_teacher
+from ftdnas.ranking.plan import parse_restriction
 from ftdnas.ranking.request import SearchRequest
 from ftdnas.ranking.run import run_search
 from ftdnas.ranking.study import INNER, study_folder
@@ -40,13 +41,15 @@ from ftdnas.runtime.device import one_thread, pick_device, use_processes, use_th
 from ftdnas.runtime.processes import Executor, LocalProcesses
 from ftdnas.runtime.rows import Row, RowFile
 from ftdnas.runtime.shared import Record, carry_out
-from search_spaces.base import flops, parse_architecture
+from search_spaces.base import find_space, flops, parse_architecture, random_architectures
+from search_spaces.messages import FOREIGN
 
 # Parts of the time; what a stage leaves goes to those after it.
 UNTRAINED = "scores without training"
 SHARES: Mapping[str, float] = {"pretrained": 0.13, UNTRAINED: 0.04, "short trainings": 0.08, "finalists": 0.20}
 REST = 0.93  # of what is left then is the winner's; test images are read and files written in what remains
 FREE_IMAGES = 300  # that the middle default network could train on in the time of a score without training
+DRAWN = 5000  # networks of the space that are looked at, at most, for some within the limits
 FREE = (4, 1000)  # scores without training, at least and at most
 SHORT = 2.0  # epochs, on 2,000 images
 SLOWER = 1.3  # times what a few images took may many
@@ -115,7 +118,7 @@ class Way:
         self.say("reading the test images, once")
         rival, base = None if teacher is None else teacher.rival(), self.folder.parent / "finish"
         place, card = delivered(self.pool, winner, row, entries, searched.standing(SEARCHED), rival, base)
-        scored, ranked = self.ledger.chosen("search", dict)["free"], len(searched.candidates)
+        scored, ranked = len(self.ledger.chosen("drawn", dict)["names"]), len(searched.candidates)
         spent_s, study = self.ledger.spent_s, str(self.request.study)
         return Answer(study, place, card, tuple(entries), self.defaults, scored, ranked, spent_s)
 
@@ -223,13 +226,6 @@ class Way:
             if known.settings.get("data") != self.data.fingerprint or not self.ledger.resumed:
                 raise ValueError(f"there is a study {self.request.study} of another search: give another --study")
             return known
-        short = (
-            f"then {chosen['epochs']:g} real epochs for {chosen['short']}" if chosen["short"] else "no time for more"
-        )
-        self.say(
-            f"scores without training for {chosen['free']:,} networks, {short}; none so large that the time would not "
-            "train it"
-        )
         keys = {text.partition("=")[0].strip() for text in self.request.where}
         usual = () if self.request.space else default_choices(self.side)
         where = (*self.request.where, *(text for text in usual if text.partition("=")[0] not in keys))
@@ -242,13 +238,34 @@ class Way:
             compare=(),
             objectives=(),
         )
-        free = replace(common, candidates=chosen["free"], proxy="params+jacob_cov")
+        drawn = self.ledger.chosen("drawn", lambda: {"names": self._drawn(common, chosen["free"])})
+        short = (
+            f"then {chosen['epochs']:g} real epochs for {chosen['short']}" if chosen["short"] else "no time for more"
+        )
+        self.say(
+            f"scores without training for {len(drawn['names']):,} networks, {short}; what is too large to be "
+            "trained in the time is left out"
+        )
+        free = replace(common, names=tuple(drawn["names"]), proxy="params+jacob_cov")
         if not chosen["short"]:
             return run_search(free, self._bars)
         ranking = run_search(replace(free, study=f"{self.request.study}{INNER}"), self._bars)
         able = self.ledger.chosen("short trainings", lambda: {"names": self._short(chosen["short"], chosen["short_s"])})
         proxy, names = f"real:{chosen['epochs']:g}.accuracy", tuple(ranking.best(able["names"]))
+        if not names:
+            return ranking
         return run_search(replace(common, names=names, proxy=proxy, truth=RECIPE), self._bars)
+
+    def _drawn(self, asked: SearchRequest, most: int) -> list[str]:
+        """So many networks of the space within the limits; fewer where they are so rare that it takes too long."""
+        space, found, size = find_space(self.space), [], (self.data.image_shape, self.data.num_classes)
+        enough_s = self.ledger.left_s - SHARES[UNTRAINED] * self.ledger.total_s / 2
+        for one in random_architectures(space, DRAWN, self.request.seed, parse_restriction(space, asked.where)):
+            if len(found) == most or (len(found) >= FREE[0] and self.ledger.left_s < enough_s):
+                break
+            if one.obstacle(self.data.image_shape) is None and asked.limits.obstacle(one, *size) is None:
+                found.append(one.name)
+        return found
 
     def _short(self, planned: int, each_s: float) -> int:
         """How many short trainings there is still time for, whatever the scores took."""
@@ -308,18 +325,21 @@ class Way:
 
         def choose() -> Mapping[str, Any]:
             searched = [name for name in ranking.best(SEARCHED + 2) if name not in self.defaults][:SEARCHED]
-            if not self.defaults and not searched:
-                raise ValueError("no network within the limits can be trained: loosen --max-params and the like")
             able = [name for name in self.defaults if self._flops(name) <= self._room()]
-            two = (
-                able[-2:] if len(able) > 1 else list(self.defaults[:2])
-            )  # of two sizes, the smallest where none is able
-            default = two[-1] if len(able) > 1 else two[0] if two else None
+            two = able[-2:] if len(able) > 1 else list(self.defaults[:2])
+            epoch_s: dict[str, float] = {}
+            for name in (*two, *searched):
+                with contextlib.suppress(*FOREIGN):  # somebody else's network may fail when it is trained
+                    epoch_s[name] = len(rows) * self._image_s(name)
+            if not epoch_s:
+                raise ValueError("no network within the limits can be trained: loosen --max-params and the like")
+            fit = [name for name in two if name in epoch_s]
+            default = None if not fit else fit[-1] if len(able) > 1 else fit[0]
             return {
                 "default": default,
-                "others": [name for name in two if name != default],
-                "searched": searched,
-                "epoch_s": {name: len(rows) * self._image_s(name) for name in (*two, *searched)},
+                "others": [name for name in fit if name != default],
+                "searched": [name for name in searched if name in epoch_s],
+                "epoch_s": epoch_s,
                 "seconds": min(SHARES["finalists"] * self.ledger.total_s, max(self.ledger.left_s, 5.0) / 2),
                 "jobs": self.jobs,
             }

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from distill.randomness import generator
+from ftdnas.finishing import folds as folds_module
 from ftdnas.finishing.code import plain_code
 from ftdnas.finishing.folds import dealt, inside, taught_labels
 from ftdnas.finishing.lite import EfficientNetLite, SamePadded
@@ -71,6 +72,9 @@ def test_every_image_lies_in_one_fold_with_its_share_of_classes() -> None:
     apart = dealt(labels, 4, alike)
     assert sorted(np.concatenate(apart)) == list(range(60))
     assert sum(len(np.unique(alike[fold])) for fold in apart) == 20  # no group lies in two folds
+    assert folds_module._teach_every_class(folds, labels)
+    one_kind = dealt(labels, 4, np.where(labels == 1, 40, np.arange(60)))  # all of a class are alike
+    assert not folds_module._teach_every_class(one_kind, labels)
     rows = np.array([3, 5, 9])
     assert [part.tolist() for part in inside([np.array([5]), np.array([3, 9])], rows)] == [[1], [0, 2]]
     assert taught_labels(torch.ones(3, 2), rows, 10).sum(1).nonzero().flatten().tolist() == [3, 5, 9]

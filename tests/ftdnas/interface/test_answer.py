@@ -73,6 +73,11 @@ def test_interrupted_and_given_again_it_ends_with_what_it_had() -> None:
     assert after[: len(before)] == before
     assert len(after) == len(set(after))
     assert found.card.architecture == found.entries[0].architecture
+    drawn = json.loads((studies_folder() / "whole/answer/answer.json").read_text())["stages"]["drawn"]["chosen"][
+        "names"
+    ]
+    assert len(drawn) == found.scored == 12
+    assert all(name.startswith("convnet:") and "norm=batch" in name for name in drawn)
     assert len(set(found.defaults) & {entry.architecture for entry in found.entries}) == 2
     assert found.card.test.images == 364
     assert found.card.test.accuracy > 0.5
