@@ -258,7 +258,8 @@ class Way:
 
     def _drawn(self, asked: SearchRequest, most: int) -> list[str]:
         """So many networks of the space within the limits; fewer where they are so rare that it takes too long."""
-        space, found, size = find_space(self.space), [], (self.data.image_shape, self.data.num_classes)
+        space, size = find_space(self.space), (self.data.image_shape, self.data.num_classes)
+        found: list[str] = []
         enough_s = self.ledger.left_s - SHARES[UNTRAINED] * self.ledger.total_s / 2
         for one in random_architectures(space, DRAWN, self.request.seed, parse_restriction(space, asked.where)):
             if len(found) == most or (len(found) >= FREE[0] and self.ledger.left_s < enough_s):
