@@ -1,7 +1,8 @@
 """What the code of a search space says, whatever its layout: the definitions that it comes to, each digested.
 
 Comments, docstrings, layout, what is not used and in which of the files beside each other something stands do not
-count. What runs whenever a file does (statements without a name, decorated definitions) always counts.
+count. What runs whenever a file does (statements without a name, decorated definitions, what changes an imported name)
+always counts, and in its order, also that of a file that is imported for nothing else.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Meaning:
 
 def meaning(file: Path, attribute: str, beside: Sequence[Path], *whole: tuple[str, str]) -> Meaning:
     """Of an attribute of a file, with what it uses of those beside it. `whole`: further parts and their text."""
-    reached = _Reached({path: _Module.of(path) for path in (file, *beside)}, file)
+    reached = _Reached({path: _Module.of(path, file.parent) for path in (file, *beside)}, file)
     reached.take(file, attribute)
     return Meaning({**reached.digests(), **{name: _sha(text) for name, text in whole}})
 
@@ -84,25 +85,32 @@ class _Module:
     always: list[ast.stmt] = field(default_factory=list)  # what runs whenever the file does
     imports: dict[str, tuple[str, str | None]] = field(default_factory=dict)  # alias -> module, attribute
     stars: list[str] = field(default_factory=list)
+    runs: list[str] = field(default_factory=list)  # modules that may be imported with it
 
     @staticmethod
-    def of(path: Path) -> _Module:
-        module = _Module()
+    def of(path: Path, root: Path) -> _Module:
+        """`root`: the folder in which imports that are not relative begin."""
+        module, inside = _Module(), path.parent.relative_to(root).parts
         try:
             tree = ast.parse(path.read_bytes())
         except (SyntaxError, ValueError):
             module.always.append(ast.Expr(ast.Constant(path.read_bytes())))  # running it says what is wrong
             return module
+        tree.body = [statement for statement in tree.body if not _is_of_main(statement)]
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):
                 for alias in node.names:
                     known = alias.asname or alias.name.partition(".")[0]
                     module.imports[known] = alias.name if alias.asname else known, None
+                    module.runs.append(alias.name)
             elif isinstance(node, ast.ImportFrom):
+                base = inside[: max(0, len(inside) - node.level + 1)] if node.level else ()
+                target = ".".join([*base, *filter(None, [node.module])])
                 for alias in node.names:
                     if alias.name == "*":
-                        module.stars.append(node.module or "")
-                    module.imports[alias.asname or alias.name] = node.module or "", alias.name
+                        module.stars.append(target)
+                    module.imports[alias.asname or alias.name] = target, alias.name
+                    module.runs.append(f"{target}.{alias.name}")
         for statement in tree.body:
             if _says_something(statement):
                 module._sort(statement)
@@ -112,7 +120,7 @@ class _Module:
         names = _bound(statement)
         for name in names:
             self.named.setdefault(name, []).append(statement)
-        if not names or getattr(statement, "decorator_list", None):
+        if not names or _registers(statement) or any(name in self.imports for name in names):
             self.always.append(statement)
 
 
@@ -128,7 +136,7 @@ class _Reached:
         self._classes: set[str] = set()
 
     def digests(self) -> dict[str, str]:
-        return {name: _sha(sorted(texts)) for name, texts in self._said.items()}
+        return {name: _sha(texts) for name, texts in self._said.items()}
 
     def take(self, path: Path, name: str) -> None:
         """A name as it is known in a file."""
@@ -143,9 +151,9 @@ class _Reached:
                 self._follow(path, statement)
                 if isinstance(statement, ast.ClassDef):
                     self._inherited(statement.name)
-        elif name in module.imports:
+        if name in module.imports:
             self._imported(name, *module.imports[name])
-        else:
+        elif name not in module.named:
             for star in module.stars:
                 if found := self._beside(star):
                     self.take(found[0], name)
@@ -167,6 +175,8 @@ class _Reached:
 
     def _beside(self, target: str) -> list[Path]:
         """The files of a module beside the main one; of a package all of them."""
+        if not target:
+            return [path for path in self._modules if path.parent == self._folder]
         parts = target.strip(".").split(".")
         file = self._folder.joinpath(*parts).with_suffix(".py")
         if file in self._modules:
@@ -185,9 +195,15 @@ class _Reached:
             for statement in self._modules[path].always:
                 self._say("(what runs at once)", statement)
                 self._follow(path, statement)
-            for star in self._modules[path].stars:
-                for file in self._beside(star):
-                    self._enter(file)
+                if isinstance(statement, ast.ClassDef):
+                    self._inherited(statement.name)
+            for target in self._modules[path].runs:
+                place = self._folder
+                for part in filter(None, target.split(".")):
+                    place /= part
+                    for file in (place / "__init__.py", place.with_name(f"{part}.py")):
+                        if file in self._modules:
+                            self._enter(file)
 
     def _inherited(self, base: str) -> None:
         """Classes that say they are a reached one's may be found through it."""
@@ -205,19 +221,26 @@ class _Reached:
                 self.take(path, node.id)
 
     def _say(self, name: str, statement: ast.stmt) -> None:
-        text = _sha(_canonical(statement))
-        if text not in self._said.setdefault(name, []):
-            self._said[name].append(text)
+        self._said.setdefault(name, []).append(_sha(_canonical(statement)))
 
 
 def _says_something(statement: ast.stmt) -> bool:
     if isinstance(statement, ast.Import | ast.ImportFrom | ast.Pass):
         return False  # what is used of them is looked at where it is used
-    if isinstance(statement, ast.If) and "__name__" in {
-        n.id for n in ast.walk(statement.test) if isinstance(n, ast.Name)
-    }:
-        return False
     return not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant))
+
+
+def _is_of_main(statement: ast.stmt) -> bool:
+    """Whether it runs only where the file is a program of its own."""
+    named = ast.walk(statement.test) if isinstance(statement, ast.If) else ()
+    return any(isinstance(node, ast.Name) and node.id == "__name__" for node in named)
+
+
+def _registers(statement: ast.stmt) -> bool:
+    """Whether the definition, or that of a subclass, may do more than to bind a name."""
+    body = statement.body if isinstance(statement, ast.ClassDef) else []
+    hooks = any(isinstance(one, ast.FunctionDef) and one.name == "__init_subclass__" for one in body)
+    return hooks or bool(getattr(statement, "decorator_list", None) or getattr(statement, "keywords", None))
 
 
 def _bound(statement: ast.stmt) -> list[str]:

@@ -150,6 +150,75 @@ def test_what_is_found_by_registration_or_by_inheritance_counts() -> None:
     assert code() != before
 
 
+@pytest.mark.parametrize(
+    "imported", ["from .layers import block", "from . import layers\nblock = layers.block", "from .layers import *"]
+)
+def test_relative_imports_of_a_folder_are_followed(imported: str) -> None:
+    write("nets.py", "from models import resnet\ndef build(trial):\n    return resnet.made(trial)\n")
+    write("models/__init__.py", "")
+    write("models/resnet.py", f"{imported}\ndef made(trial):\n    return block(trial.suggest_int('width', 4, 8))\n")
+    write("models/layers.py", HELPERS)
+    before = code()
+    write("models/layers.py", HELPERS.replace("ReLU", "Tanh"))
+    assert code() != before
+
+
+@pytest.mark.parametrize(
+    "registered",
+    [
+        "from kinds import KINDS\ndef wide():\n    return 4\nKINDS['wide'] = wide\n",
+        "from kinds import kind\n@kind\ndef wide():\n    return 4\n",
+        "from kinds import Kind\nclass Wide(Kind):\n    width = 4\n    def __new__(cls):\n        return 4\n",
+    ],
+)
+@pytest.mark.parametrize("imported", ["import wide", "import parts.wide"])
+def test_a_file_that_is_imported_for_what_it_registers_counts(imported: str, registered: str) -> None:
+    kinds = """
+        KINDS = {}
+        def kind(made):
+            KINDS[made.__name__] = made
+            return made
+        class Kind:
+            def __init_subclass__(cls):
+                KINDS[cls.__name__] = cls
+    """
+    text = """
+        from torch import nn
+        from kinds import KINDS
+        def build(trial):
+            width = KINDS[trial.suggest_categorical("kind", sorted(KINDS))]()
+            return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.Linear(width, 10))
+    """
+    place = imported.removeprefix("import ").replace(".", "/") + ".py"
+    write("kinds.py", kinds)
+    write("parts/__init__.py", "")
+    write("nets.py", f"{imported}\n{textwrap.dedent(text)}")
+    write(place, registered)
+    before = code()
+    write(place, "# a note\n" + registered)
+    assert code() == before
+    write(place, registered.replace("return 4", "return 5"))
+    assert code() != before
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("WIDTHS = [4]", "WIDTHS = [8]"), ("WIDTHS += [8]\n    WIDTHS += [8]", "WIDTHS += [8]")]
+)
+def test_the_order_and_the_number_of_statements_count(first: str, second: str) -> None:
+    """Where they are of one name; both orders, as either may be that of their digests."""
+    write("nets.py", FILE.replace("WIDTHS = [4, 8]", f"WIDTHS = [4]\n    {first}\n    {second}"))
+    before = code()
+    write("nets.py", FILE.replace("WIDTHS = [4, 8]", f"WIDTHS = [4]\n    {second}\n    {first.splitlines()[0]}"))
+    assert code() != before
+
+
+def test_what_only_the_main_program_imports_changes_no_key() -> None:
+    write("draw.py", "print('drawing')\n")
+    before = code()
+    write("nets.py", FILE + '\n    if __name__ == "__main__":\n        import draw\n')
+    assert code() == before
+
+
 def test_what_is_reached_by_name_counts_with_all_files() -> None:
     text = FILE.replace("block(trial", 'globals()["block"](trial')
     write("nets.py", text)
