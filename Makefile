@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/installed
 unexport PYTHONDONTWRITEBYTECODE
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 
-.PHONY: demo test check slow bench bench-gpu results install system-packages
+.PHONY: demo test check slow bench bench-gpu gpu results install system-packages
 
 install: $(INSTALLED)
 
@@ -67,6 +67,13 @@ bench-gpu: $(INSTALLED)
 	mkdir -p bench
 	$(SPEED) --device cuda --out bench/gpu.json
 	$(BIN)/python benchmarks/growth.py --device cuda --out bench/gpu-growth.json
+
+# Every path beside the CPU's, speeds, and what the paper's recipe reaches within MINUTES of one GPU; `make gpu ONLY=c`
+# does the last alone. Results line by line in bench/gpu/gpu.jsonl. Without `make install`: python benchmarks/gpu.py OUT
+MINUTES := 9
+ONLY := a,b,c
+gpu: $(INSTALLED)
+	$(BIN)/python benchmarks/gpu.py bench/gpu --minutes $(MINUTES) --only $(ONLY)
 
 # `make results STEP=ranking OUT=FOLDER`: the ranking study; rows that are in the folder (by default ours) are not measured
 # again. It needs the real images and the table of NAS-Bench-201 under FTDNAS_DATA, and about half a day of two cores.

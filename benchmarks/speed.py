@@ -22,6 +22,7 @@ from pathlib import Path
 
 import reference
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from distill.experts import _train_epoch
 from distill.images.augment import parse_augment
@@ -41,6 +42,7 @@ from search_spaces.base import SPACES, flops, parse_architecture, stratified_sam
 
 DSA = parse_augment("color_crop_cutout_flip_scale_rotate")
 CLASSES = 10
+WAYS = ("eager", "compiled", "compiled, bfloat16")
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Measured:
     ratios: list[float]
     target: float
     unit: str = "s"
+    tflop: float = 0.0  # of arithmetic, of ours; 0 where it was not counted
 
     @property
     def ratio(self) -> float:
@@ -62,11 +65,15 @@ class Measured:
         verdict = "met" if self.ratio <= self.target else "NOT met"
         spread = f"[{self.ratios[0]:.2f}, {self.ratios[-1]:.2f}]"
         values = f"{self.reference:9.3f} {self.unit} {self.ours:9.3f} {self.unit}"
-        return f"{self.name:64} {values}   {self.ratio:.3f} {spread}   at most {self.target:.3f}: {verdict}"
+        speed = f"   {self.tflop / self.ours:.2f} TFLOP/s" if self.tflop else ""
+        return f"{self.name:64} {values}   {self.ratio:.3f} {spread}   at most {self.target:.3f}: {verdict}{speed}"
 
 
 def by_turns(
-    theirs: Callable[[], object], ours: Mapping[str, tuple[Callable[[], object], float]], repeats: int
+    theirs: Callable[[], object],
+    ours: Mapping[str, tuple[Callable[[], object], float]],
+    repeats: int,
+    tflop: float = 0.0,
 ) -> Iterator[Measured]:
     """A line for each of `ours`, by its name: what it does, and the ratio that it should keep to."""
     taken: list[tuple[float, list[float]]] = []
@@ -76,7 +83,8 @@ def by_turns(
     reference_s = statistics.median(reference_s for reference_s, _ in taken)
     for number, (name, (_, target)) in enumerate(ours.items()):
         ratios = sorted(own[number] / their for their, own in taken)
-        yield Measured(name, reference_s, statistics.median(own[number] for _, own in taken), ratios, target)
+        ours_s = statistics.median(own[number] for _, own in taken)
+        yield Measured(name, reference_s, ours_s, ratios, target, tflop=tflop)
 
 
 def _seconds(work: Callable[[], object]) -> float:
@@ -87,8 +95,28 @@ def _seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - begun
 
 
-def matching(asked: argparse.Namespace) -> Iterator[Measured]:
-    """An outer step at ipc 10: N student steps on 100 images, and the gradient of the matching loss."""
+def counted_tflop(work: Callable[[], object]) -> float:
+    """The arithmetic of convolutions and matrix products in it."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return float(counter.get_total_flops()) / 1e12
+
+
+def ways_of(flat: FlatNetwork, asked: argparse.Namespace) -> dict[str, Derivatives]:
+    """How derivatives are taken, those that are asked for."""
+    made: dict[str, Callable[[], Derivatives]] = {
+        "eager": lambda: Derivatives(flat),
+        "compiled": lambda: CompiledDerivatives(flat),
+        "compiled, bfloat16": lambda: CompiledDerivatives(flat, precision="bfloat16"),
+    }
+    return {name: made[name]() for name in asked.ways}
+
+
+Given = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]  # but the derivatives and the steps
+
+
+def problem(asked: argparse.Namespace) -> tuple[FlatNetwork, Given, list[StudentStep]]:
+    """What `match` is given; the same numbers on every device."""
     shape, device = (3, asked.side, asked.side), asked.device
     architecture = parse_architecture(f"convnet:width={asked.width}")
     network = lambda: architecture.build(shape, CLASSES)  # noqa: E731
@@ -101,27 +129,27 @@ def matching(asked: argparse.Namespace) -> Iterator[Measured]:
     steps = draw_steps(
         asked.images, shape, draws, syn_steps=asked.syn_steps, batch_size=None, operations=DSA, device=device
     )
-    given = images, labels, torch.tensor(0.01, device=device), start, target
+    return flat, (images, labels, torch.tensor(0.01, device=device), start, target), steps
+
+
+def matching(asked: argparse.Namespace) -> Iterator[Measured]:
+    """An outer step at ipc 10: N student steps on 100 images, and the gradient of the matching loss."""
+    flat, given, steps = problem(asked)
     theirs = lambda: reference.match(flat, *given, steps)  # noqa: E731
-    yield from _memory(flat, given, steps)
-    made = {
-        "eager": (Derivatives(flat), 1.4),
-        "compiled": (CompiledDerivatives(flat), 0.85),
-        "compiled, bfloat16": (CompiledDerivatives(flat, precision="bfloat16"), 0.85),
-    }
-    for name, (derivatives, _) in made.items():
+    if "eager" in asked.ways:
+        yield from _memory(flat, given, steps)
+    made = ways_of(flat, asked)
+    for name, derivatives in made.items():
         begun = time.perf_counter()
         match(derivatives, *given, steps[:1])
         print(f"{name}: the first step took {time.perf_counter() - begun:.0f} s", flush=True)
     what = f"outer step, N = {asked.syn_steps}, width {asked.width}, {asked.images} images of {asked.side} pixels"
     ours = {
-        f"{what}, {name}": (partial(match, derivatives, *given, steps), target)
-        for name, (derivatives, target) in made.items()
+        f"{what}, {name}": (partial(match, derivatives, *given, steps), 0.85 if derivatives.compiled else 1.4)
+        for name, derivatives in made.items()
     }
-    yield from by_turns(theirs, ours, asked.repeats)
-
-
-Given = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]  # but the derivatives and the steps
+    tflop = counted_tflop(lambda: match(Derivatives(flat), *given, steps[:1])) * len(steps)
+    yield from by_turns(theirs, ours, asked.repeats, tflop)
 
 
 def _memory(flat: FlatNetwork, given: Given, steps: Sequence[StudentStep]) -> Iterator[Measured]:
@@ -152,18 +180,14 @@ def experts(asked: argparse.Namespace) -> Iterator[Measured]:
         return _train_epoch(examples, derivatives, weights, recipe, generator(0, "draws"))
 
     theirs = lambda: reference.train_expert(module, examples, recipe, 1, generator(0, "draws"))  # noqa: E731
-    made = {
-        "eager": Derivatives(flat),
-        "compiled": CompiledDerivatives(flat),
-        "compiled, bfloat16": CompiledDerivatives(flat, precision="bfloat16"),
-    }
+    made = ways_of(flat, asked)
     for name, derivatives in made.items():
         begun = time.perf_counter()
         derivatives.gradient(weights, *examples.take(torch.arange(recipe.batch_size)))
         print(f"{name}: the first gradient took {time.perf_counter() - begun:.0f} s", flush=True)
     what = f"4 steps of an expert, width {asked.width}, {asked.side} pixels"
     ours = {f"{what}, {name}": (partial(epoch, derivatives), 0.9) for name, derivatives in made.items()}
-    yield from by_turns(theirs, ours, asked.repeats)
+    yield from by_turns(theirs, ours, asked.repeats, counted_tflop(lambda: epoch(Derivatives(flat))))
 
 
 def cells(asked: argparse.Namespace) -> Iterator[Measured]:
@@ -250,7 +274,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Measured]]] = {
 }
 
 
-def main() -> None:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []])
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
@@ -262,8 +286,13 @@ def main() -> None:
     parser.add_argument("--part", type=float, default=1.0, help="Of a candidate's training.")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS, help="How derivatives are taken.")
     parser.add_argument("--out", type=Path, help="JSON of what was measured.")
-    asked = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    asked = parser().parse_args()
     cores = os.cpu_count()
     where = torch.cuda.get_device_name() if asked.device == "cuda" else f"{platform.machine()} CPU, {cores} cores"
     facts = {"device": where, "torch": torch.__version__, "python": platform.python_version(), "repeats": asked.repeats}

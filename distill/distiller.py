@@ -24,7 +24,7 @@ from distill.experts import ExpertBuffer
 from distill.files import Damaged, set_aside
 from distill.images.augment import parse_augment
 from distill.matching import Match, draw_steps, match
-from distill.randomness import generator
+from distill.randomness import generator, moved
 from distill.recipe import MatchingRecipe, Recipe
 from distill.restart import MatchingState, RestartPoints
 from distill.run import Progress, Run
@@ -274,7 +274,7 @@ class _Matching:
                 "experts.lr is too small"
             )
         step_size = torch.tensor(state.step_size, device=device)
-        start, target = start.to(device), target.to(device)
+        start, target = moved(start, device), moved(target, device)
         matched = match(derivatives, state.images, self.labels, step_size, start, target, steps)
         return _moved(state, matched, matching)
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from distill.images.augment import Draw, augment, draw
+from distill.randomness import moved
 from distill.training.derivatives import Derivatives
 
 
@@ -58,7 +59,7 @@ def draw_steps(
         if not pieces:
             pieces = list(torch.split(torch.randperm(count, generator=generator), size))
         rows = pieces.pop(0)
-        steps.append(StudentStep(rows.to(device), draw(operations, len(rows), image_shape, generator, device)))
+        steps.append(StudentStep(moved(rows, device), draw(operations, len(rows), image_shape, generator, device)))
     return steps
 
 

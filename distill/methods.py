@@ -83,12 +83,26 @@ def _matched(method: str, data: ImageDataset, network: Network, recipe: Recipe, 
     images, labels = initial_images(data, preprocess, recipe, run)
     held_out = held_out_examples(data, preprocess, run)
     result = distiller.distil(images, labels, held_out, trajectories, network, recipe, run)
+    return matched_set(method, result, labels, trajectories, preprocess, data, recipe, run, fitted)
+
+
+def matched_set(
+    method: str,
+    result: distiller.Distilled,
+    labels: Tensor,
+    trajectories: experts.ExpertBuffer,
+    preprocess: Preprocess,
+    data: ImageDataset,
+    recipe: Recipe,
+    run: Run,
+    fitted_s: float = 0.0,
+) -> SyntheticSet:
+    """What matching made, with where it came from; `fitted_s`: seconds that the preprocessing took."""
     recipe = dataclasses.replace(recipe, matching=dataclasses.replace(recipe.matching, lr_images=result.lr_images))
     provenance = {
         **_origin(method, data, recipe, run),
-        "seconds": {"preprocess": fitted, "experts": trajectories.seconds(), "matching": result.seconds},
+        "seconds": {"preprocess": fitted_s, "experts": trajectories.seconds(), "matching": result.seconds},
         "experts_made_on": trajectories.made_on(),
-        "experts": trajectories.digest(),
         "derivatives": result.derivatives,
         "losses": result.losses,
         "validation": result.validation,

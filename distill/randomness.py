@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 
 
 def derive_seed(seed: int, *path: str | int) -> int:
@@ -22,6 +23,13 @@ def derive_seed(seed: int, *path: str | int) -> int:
 def generator(seed: int, *path: str | int) -> torch.Generator:
     """A fresh CPU generator for the draws named by `path`."""
     return torch.Generator().manual_seed(derive_seed(seed, *path))
+
+
+def moved(values: Tensor, device: torch.device | str) -> Tensor:
+    """What was drawn on the CPU, on a device. A GPU is not waited for, as a plain copy does: the host runs ahead."""
+    if torch.device(device).type != "cuda":
+        return values.to(device)
+    return values.pin_memory().to(device, non_blocking=True)
 
 
 @contextlib.contextmanager

@@ -30,6 +30,6 @@ class Teachers:
         if flat.size != self.weights.shape[1]:
             raise ValueError(f"teachers of {self.weights.shape[1]:,} weights are no networks of {flat.size:,}")
         self._flat = flat
-        weights = self.weights.to(images.device)
+        self.weights = self.weights.to(images.device)
         parts = torch.split(images, BATCH)
-        return torch.cat([torch.stack([flat(row, part).softmax(1) for row in weights]).mean(0) for part in parts])
+        return torch.cat([torch.stack([flat(row, part).softmax(1) for row in self.weights]).mean(0) for part in parts])

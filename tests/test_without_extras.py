@@ -5,12 +5,15 @@ Each test is a process in which the libraries named cannot be imported, nor in a
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import gpu
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -41,6 +44,43 @@ def test_computing_needs_none_of_the_shells_libraries(tmp_path: Path) -> None:
     absent = ("pydantic", "optuna", "nni", "sqlalchemy", "alembic", "fastapi", "starlette", "ray", "click")
     done = process(tmp_path, absent, str(ROOT / "tests/computing_alone.py"), *absent)
     assert (done.returncode, done.stdout.split()[-1:]) == (0, ["computed"]), done.stderr
+
+
+def test_the_benchmark_of_a_gpu_runs_from_a_checkout_that_is_not_installed(tmp_path: Path) -> None:
+    for folder in (*PACKAGES, "benchmarks"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    absent = ("pydantic", "optuna", "nni", "sqlalchemy", "alembic", "fastapi", "ray", "click")
+    done = process(tmp_path, absent, "benchmarks/gpu.py", "out", "--device", "cpu", "--tiny")
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr
+    lines = [json.loads(line) for line in (tmp_path / "out/gpu.jsonl").read_text().splitlines()]
+    assert {line["stage"] for line in lines} == {"", "a", "b", "c"}
+    assert Path(lines[0]["code"]).is_relative_to(tmp_path)
+    held_up = [line for line in lines if line["stage"] == "a"]
+    assert all(0 <= value <= line["bound"] for line in held_up for value in line["away"].values())
+    found = {line["what"]: line for line in lines if line["stage"] != "a"}
+    assert found["matching, eager"]["lines"][-1]["TFLOP/s"] > 0
+    # Its time was up before it began, so it ended at the first restart point.
+    assert found["matching"]["outer_steps"] == 1
+    accuracies = [line["accuracies"] for what, line in found.items() if what.startswith("test accuracy")]
+    assert [len(each) for each in accuracies] == [2, 3, 2]
+    assert (tmp_path / "out/set.safetensors").stat().st_size > 0
+
+
+def test_what_fails_on_a_gpu_is_told_and_passed_over(tmp_path: Path) -> None:
+    book = gpu.Book(tmp_path)
+    with book.part("a", "late", 1.0) as facts:
+        facts["reached"] = 1
+        while True:
+            pass
+    with book.part("a", "wrong", 60.0) as facts:
+        gpu.agree(facts, {"images": math.nan}, 0.1)
+    with book.part("a", "right", 60.0) as facts:
+        gpu.agree(facts, {"images": 0.1}, 0.1)
+    late, wrong, right = [json.loads(line) for line in (tmp_path / "gpu.jsonl").read_text().splitlines()]
+    assert (late["reached"], late["failed"]) == (1, "Late: 1 s are over")
+    assert wrong["failed"].startswith("ValueError: images")
+    assert "failed" not in right
+    assert book.failed == 2
 
 
 @pytest.mark.parametrize("asked", ["--version", "--help"])

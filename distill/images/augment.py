@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from distill.randomness import moved
+
 BRIGHTNESS = 0.5  # brightness is shifted by U(-0.5, 0.5)
 SATURATION = 2.0  # saturation is scaled by U(0, 2)
 CONTRAST = 0.5  # contrast is scaled by U(0.5, 1.5)
@@ -69,7 +71,7 @@ def draw(
     parameters: dict[str, Tensor] = {}
     for part in operation.split("+"):
         parameters |= OPERATIONS[part][0](count, image_shape, generator)
-    return Draw(operation, {name: value.to(device) for name, value in parameters.items()})
+    return Draw(operation, {name: moved(value, device) for name, value in parameters.items()})
 
 
 def augment(images: Tensor, drawn: Draw) -> Tensor:

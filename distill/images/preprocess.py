@@ -51,16 +51,19 @@ class Preprocess:
     kind: str
     tensors: Mapping[str, Tensor]
 
-    def apply(self, images: Pixels) -> Tensor:
-        """(N, C, H, W) uint8 in 0 .. 255, or floats in [0, 1], to float32 (N, C, H, W), on the images' device.
+    def apply(self, images: Pixels, device: torch.device | str | None = None) -> Tensor:
+        """(N, C, H, W) uint8 in 0 .. 255, or floats in [0, 1], to float32 (N, C, H, W), computed on the device.
+
+        None is that of the images.
 
         Raises ValueError where the images' shape is not the one it was fitted on or their type is neither.
         """
         shape = self._checked_shape(images)
-        device = images.device if isinstance(images, Tensor) else torch.device("cpu")
+        if device is None:
+            device = images.device if isinstance(images, Tensor) else "cpu"
         result = torch.empty(shape, dtype=torch.float32, device=device)
         for rows, pixels in _chunks(images):
-            result[rows] = self._forward(pixels)
+            result[rows] = self._forward(pixels.to(device))
         return result
 
     def invert(self, images: Tensor) -> Tensor:
@@ -137,10 +140,20 @@ class Preprocess:
         if self.kind == "none":
             return pixels
         if self.kind == "standardize":
-            mean, std = (self.tensors[name].to(pixels.device).view(1, -1, 1, 1) for name in ("mean", "std"))
+            mean, std = (self._on(pixels.device)[name].view(1, -1, 1, 1) for name in ("mean", "std"))
             return pixels.sub(mean).div(std)
-        centred = pixels.flatten(1) - self.tensors["mean"].to(pixels.device)
-        return torch.mm(centred, self.tensors["whitening"].to(pixels.device)).view(pixels.shape)
+        there = self._on(pixels.device)
+        return torch.mm(pixels.flatten(1) - there["mean"], there["whitening"]).view(pixels.shape)
+
+    def _on(self, device: torch.device) -> Mapping[str, Tensor]:
+        """The tensors on a device: moved once, for images that do not fit in memory are preprocessed batch by batch."""
+        if device not in self._moved:
+            self._moved[device] = {name: tensor.to(device) for name, tensor in self.tensors.items()}
+        return self._moved[device]
+
+    @cached_property
+    def _moved(self) -> dict[torch.device, Mapping[str, Tensor]]:
+        return {}
 
     def _checked_shape(self, images: Pixels) -> tuple[int, ...]:
         shape = tuple(images.shape)

@@ -31,6 +31,8 @@ class Clock:
         self, limit: Limit | None, network: nn.Module, velocities: Sequence[Tensor], generator: torch.Generator
     ) -> None:
         self._limit, self._generator = limit, generator
+        weights = next(network.parameters(), None)
+        self._gpu = weights.device if weights is not None and weights.is_cuda else None  # where dropout draws then
         self._state = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
         self._state |= {f"velocity.{number}": tensor for number, tensor in enumerate(velocities)}
         self._begun = self._kept = time.perf_counter()
@@ -45,6 +47,7 @@ class Clock:
             return
         self._kept = time.perf_counter()
         random = {"draws": self._generator.get_state(), "dropout": torch.get_rng_state()}
+        random |= {} if self._gpu is None else {"dropout on the GPU": torch.cuda.get_rng_state(self._gpu)}
         facts = {"losses": losses, "means": means, "seconds": self._kept - self._begun}
         write_tensors(self._limit.file, {**self._state, **random}, facts)
 
@@ -60,6 +63,8 @@ class Clock:
             return None
         self._generator.set_state(tensors.pop("draws"))
         torch.set_rng_state(tensors.pop("dropout"))
+        if (drawn := tensors.pop("dropout on the GPU", None)) is not None and self._gpu is not None:
+            torch.cuda.set_rng_state(drawn, self._gpu)
         for name, tensor in tensors.items():
             self._state[name].copy_(tensor)
         self._begun -= facts["seconds"]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from distill.images.datasets import Split
 from distill.images.preprocess import Preprocess
+from distill.randomness import moved
 
 HELD_BYTES = 2**30  # preprocessed images up to this size are held as floats
 
@@ -31,7 +32,7 @@ class Examples:
         labels = torch.from_numpy(np.array(split.labels)).to(device)
         if split.images.size * 4 > HELD_BYTES:
             return cls(split.images, labels, preprocess)
-        return cls(preprocess.apply(split.images).to(device), labels)
+        return cls(preprocess.apply(split.images, device), labels)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -48,8 +49,9 @@ class Examples:
 
     def take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Float32 images (B, C, H, W) and labels of `rows`, an int64 (B,) tensor on the CPU."""
-        labels = self.labels[rows.to(self.device)]
+        there = moved(rows, self.device)
+        labels = self.labels[there]
         if isinstance(self.images, Tensor):
-            return self.images[rows.to(self.device)], labels
+            return self.images[there], labels
         assert self.preprocess is not None
         return self.preprocess.apply(torch.from_numpy(self.images[rows.numpy()]).to(self.device)), labels

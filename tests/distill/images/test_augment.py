@@ -136,3 +136,10 @@ def test_none_is_the_identity_and_draws_nothing() -> None:
 def test_a_wrong_name_is_refused(text: str, word: str) -> None:
     with pytest.raises(ValueError, match=word):
         parse_augment(text)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_nothing_is_made_elsewhere_than_the_images_are(operation: str) -> None:
+    images = torch.randn(4, 3, 8, 8, device="meta")
+    drawn = draw((operation,), 4, (3, 8, 8), torch.Generator().manual_seed(0), images.device)
+    assert augment(images, drawn).device == images.device

@@ -208,3 +208,12 @@ def test_a_budget_that_batch_norm_does_not_allow_to_keep_is_refused(tiny_network
             second=True,
             budget_bytes=10**6,
         )
+
+
+def test_nothing_is_made_elsewhere_than_the_weights_are(setting: Setting) -> None:
+    flat, *given = setting
+    there = torch.device("meta")
+    weights, images, labels = (tensor.to(there) for tensor in given)
+    made = Derivatives(flat.to(there), chunk_size=4)
+    assert {tensor.device for tensor in made.loss_and_gradient(weights, images, labels)} == {there}
+    assert {tensor.device for tensor in made.product(weights, images, labels, weights)} == {there}
