@@ -19,10 +19,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import reference
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from distill.experts import _train_epoch
 from distill.images.augment import parse_augment
@@ -95,11 +97,23 @@ def _seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - begun
 
 
+class Flops(TorchDispatchMode):
+    """Counts the arithmetic of convolutions and matrix products in its block; torch's own stops at second ones."""
+
+    total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if func._overloadpacket in flop_registry:
+            self.total += flop_registry[func._overloadpacket](*args, **(kwargs or {}), out_val=out)
+        return out
+
+
 def counted_tflop(work: Callable[[], object]) -> float:
-    """The arithmetic of convolutions and matrix products in it."""
-    with FlopCounterMode(display=False) as counter:
+    """The arithmetic of it."""
+    with Flops() as counted:
         work()
-    return float(counter.get_total_flops()) / 1e12
+    return counted.total / 1e12
 
 
 def ways_of(flat: FlatNetwork, asked: argparse.Namespace) -> dict[str, Derivatives]:
