@@ -103,6 +103,7 @@ def matched_set(
         **_origin(method, data, recipe, run),
         "seconds": {"preprocess": fitted_s, "experts": trajectories.seconds(), "matching": result.seconds},
         "experts_made_on": trajectories.made_on(),
+        "experts": trajectories.digest(),
         "derivatives": result.derivatives,
         "losses": result.losses,
         "validation": result.validation,
