@@ -36,12 +36,17 @@ class LeftOut:
 
 
 def subfolders(path: Path, left_out: LeftOut | None = None) -> list[Path]:
-    """The folders in `path`, links to folders among them, in the order of their names; hidden ones are left out."""
-    folders = []
+    """The folders in `path`, links to folders among them, in the order of their names.
+
+    Hidden ones are left out, and links to a folder that they lie in.
+    """
+    folders, place = [], path.resolve()
     for child in sorted(path.iterdir(), key=lambda child: child.name):
         if child.is_dir():
             if is_hidden(child.name, folder=True):
                 _leave(left_out, "hidden folders", child.name)
+            elif place.is_relative_to(child.resolve()):
+                _leave(left_out, "links to a folder around them", child.name)
             else:
                 folders.append(child)
         elif not is_hidden(child.name) and child.suffix.lower() not in _TEXT:

@@ -138,10 +138,12 @@ def _fractions(path: Path, column: str, values: Mapping[int, object]) -> list[fl
             raise ValueError(f"{path}, line {row}: {column} is {value!r}, not an accuracy")
         numbers[row] = number
     percent = max(numbers.values(), default=0.0) > 1
-    large = [number for number in numbers.values() if number > 1]
-    # What stands among the others as a fraction would; chance, in percent, lies far below what the others reach.
-    odd = [row for row, number in numbers.items() if large and min(large) <= 100 * number <= min(100, 1.1 * max(large))]
-    if odd := [row for row in odd if numbers[row] <= 1]:
+    large = [number for number in numbers.values() if number > 1] or [math.nan]
+    # What stands among the others as a fraction would, far below the least of them; failed networks stand beside it.
+    odd = [
+        row for row, number in numbers.items() if 10 * number < min(large) <= 100 * number <= min(100, 1.1 * max(large))
+    ]
+    if odd:
         other = next(row for row, number in numbers.items() if number > 1)
         raise ValueError(
             f"{path}: {column} is {values[other]} in line {other} and {values[odd[0]]} in line {odd[0]}: percent and "

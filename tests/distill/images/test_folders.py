@@ -293,6 +293,17 @@ def test_linked_folders_inside_a_class_are_followed_but_not_round_and_round(tmp_
     assert "2 links to a folder around them (a/more/back, ...)" in listing.found
 
 
+@pytest.mark.parametrize("around", [".", ".."])
+def test_a_link_to_a_folder_around_it_is_no_class(tmp_path: Path, around: str) -> None:
+    photos = tmp_path / "photos"
+    write_images(photos / "a", 2)
+    write_images(photos / "b", 1)
+    (photos / "all").symlink_to(around)
+    listing = list_folder(photos)
+    assert files(listing, photos) == ["a/0.png", "a/1.png", "b/0.png"]
+    assert "1 links to a folder around them (all)" in listing.found
+
+
 def test_a_link_to_nothing_is_an_image_that_is_missing(tmp_path: Path) -> None:
     write_images(tmp_path / "a", 1)
     write_images(tmp_path / "b", 1)

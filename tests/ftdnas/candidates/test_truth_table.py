@@ -51,7 +51,9 @@ def test_percent_and_fractions_in_one_column_are_refused(tmp_path: Path, values:
     )
 
 
-@pytest.mark.parametrize("values", [("73.5", "1.0", "62"), ("46.2", "0.83", "20"), ("99.9", "0", "50")])
+@pytest.mark.parametrize(
+    "values", [("73.5", "1.0", "62"), ("46.2", "0.83", "20"), ("99.9", "0", "50"), ("0.5", "1.2", "60")]
+)
 def test_percent_may_be_as_low_as_chance(tmp_path: Path, values: tuple[str, ...]) -> None:
     rows = "".join(f"{name},{value}\n" for name, value in zip(NAMES, values, strict=True))
     expected = [float(value) / 100 for value in values]
