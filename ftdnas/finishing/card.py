@@ -17,11 +17,11 @@ from distill.images.datasets import ACCURACY, ImageDataset
 from ftdnas.agreement.fractions import wilson
 from ftdnas.candidates.latency import MEASURED, network_latency
 from ftdnas.finishing.classes import ByClass
+from ftdnas.report.finished import WAY_OUT, reached
 from ftdnas.runtime.home import read_json, write_json
 from ftdnas.runtime.records import from_json, to_json
 from search_spaces.base import Architecture, flops, parameter_count
 
-WAY_OUT = "finish the study again, the trainings are kept"
 MATRIX = 12  # classes, up to which the confusion matrix fits onto a page
 INPUT = (
     "float32 images (N, C, H, W): pixels divided by 255, then minus `mean` and divided by `deviation`, channel by "
@@ -55,11 +55,7 @@ class Accuracy:
         return Accuracy(accuracy, len(labels), wilson(accuracy, alike), metric=metric)
 
     def __str__(self) -> str:
-        """ "91.3 % of 360 images (95 % interval 87.9 to 93.8)"."""
-        low, high = self.interval
-        every = "" if self.metric == ACCURACY else ", every class counted the same"
-        reached = f"{100 * self.accuracy:.1f} % of {self.images:,} images{every}"
-        return f"{reached} (95 % interval {100 * low:.1f} to {100 * high:.1f})"
+        return reached(self.accuracy, f"{self.images:,} images", self.interval, self.metric)
 
 
 @dataclass(frozen=True)
@@ -200,25 +196,33 @@ def write_card(card: Card, folder: Path) -> Card:
 
 
 def read_card(folder: Path) -> Card | None:
-    """The card of a finish, whose files, those that are there, are as they were written; None where there is none.
-
-    Raises Damaged for what is not, the card or another.
-    """
+    """The card of a finish; None where there is none. Raises Damaged where it is not as it was written."""
     path = folder / "card.json"
     try:
         card: Card | None = from_json(Card, read_json(path, WAY_OUT) or None)
     except TypeError as error:
         raise Damaged(path, error, WAY_OUT) from None
-    for name, written in card.digests.items() if card else ():
-        if (folder / name).is_file() and digest_of(folder / name) != written:
-            raise Damaged(folder / name, "it is not as it was written", WAY_OUT)
     return card
+
+
+def check_files(card: Card, folder: Path, *names: str) -> None:
+    """Raise Damaged where one of these files, or of all, is there and not as it was written; code may be edited.
+
+    `names`: relative to `folder`, that of the card.
+    """
+    for name in names or card.digests:
+        path, written = folder / name, card.digests.get(name)
+        if written and path.suffix != ".py" and path.is_file() and digest_of(path) != written:
+            raise Damaged(path, "it is not as it was written", WAY_OUT)
 
 
 def kept_card(folder: Path) -> Card | None:
     """The same where everything is sound; what is not is set aside, so that it is made again."""
     try:
-        return read_card(folder)
+        card = read_card(folder)
+        if card is not None:
+            check_files(card, folder)
+        return card
     except Damaged as error:
         if error.path.name != "card.json":  # which would say that all is there
             (folder / "card.json").unlink()

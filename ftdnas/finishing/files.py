@@ -38,7 +38,10 @@ def deliver(
     not_done = []
     try:
         code = plain_code(network, name, (channels, height, width), scores.shape[1], standardized)
-        with whole_file(folder / "network.py") as beside:
+        place = folder / "network.py"
+        if place.is_file() and place.read_bytes() != code.encode():  # someone may have edited it
+            place.replace(folder / "network.before.py")
+        with whole_file(place) as beside:
             beside.write_text(code, encoding="utf-8")
         files["network.py"] = "the network as plain PyTorch: load_network('weights.safetensors')"
     except ValueError as error:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from distill.images.folders import images_below
 from distill.images.photos import decode
 from ftdnas.candidates.onnx import OnnxNetwork, runtime_version
-from ftdnas.finishing.card import Card, read_card
+from ftdnas.finishing.card import Card, check_files, read_card
 from ftdnas.ranking.study import ranked_study
 from ftdnas.runtime.home import typed
 
@@ -107,11 +107,14 @@ def _network(folder: Path, card: Card) -> tuple[nn.Module, Tensor, Tensor]:
     From its plain code and weights, which need nothing else; from its ONNX file where it could not be written as code.
     """
     mean, deviation = (torch.tensor(card.preprocess[name]).view(-1, 1, 1) for name in ("mean", "deviation"))
+    inside = ""
     if card.pretrained is not None and card.pretrained.chosen:  # which does the same inside
-        folder, mean, deviation = folder / card.pretrained.folder, torch.zeros(1), torch.ones(1)
-    if (folder / "network.py").exists():
-        code = runpy.run_path(str(folder / "network.py"))
-        return code["load_network"](folder / "weights.safetensors"), mean, deviation
-    if (folder / "network.onnx").exists() and runtime_version() is not None:
-        return OnnxNetwork(folder / "network.onnx"), mean, deviation
+        inside, mean, deviation = f"{card.pretrained.folder}/", torch.zeros(1), torch.ones(1)
+    code, weights, onnx = (inside + name for name in ("network.py", "weights.safetensors", "network.onnx"))
+    if (folder / code).exists():
+        check_files(card, folder, weights)
+        return runpy.run_path(str(folder / code))["load_network"](folder / weights), mean, deviation
+    if (folder / onnx).exists() and runtime_version() is not None:
+        check_files(card, folder, onnx)
+        return OnnxNetwork(folder / onnx), mean, deviation
     raise ValueError(f"{folder} has neither a network.py nor a network.onnx that can be run here: finish it again")

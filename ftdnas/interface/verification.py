@@ -52,7 +52,7 @@ def _reader(path: Path) -> Callable[[], bool] | None:
     inside = path.relative_to(home())
     if inside.parts[0] == "sets":
         return (lambda: _set(path)) if path.suffix == ".safetensors" else None
-    if "materials" in inside.parts:
+    if "materials" in inside.parts or inside.parts[0] == "spaces" or path.name == "report.json":
         return None
     if path.name == "entry.json":
         return lambda: _pixels(path.parent)
@@ -80,9 +80,11 @@ def _pixels(folder: Path) -> bool:
 
 
 def _card(path: Path) -> bool:
-    from ftdnas.finishing.card import read_card
+    from ftdnas.finishing.card import check_files, read_card
 
-    read_card(path.parent)
+    card = read_card(path.parent)
+    if card is not None:
+        check_files(card, path.parent)
     return check(path)
 
 

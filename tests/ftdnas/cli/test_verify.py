@@ -35,6 +35,9 @@ def test_what_is_damaged_is_named_and_nothing_is_changed(
     for key in "ab":
         rows.append({"key": key, "score": 0.5})
     write_json(home() / "truth" / "one.json", {"title": "one"})
+    for name in ("spaces/0.json", "studies/study/report/report.json"):  # made anew, without sums
+        (home() / name).parent.mkdir(exist_ok=True)
+        (home() / name).write_text("{}")
     assert run(["verify"]) == 0
     assert capsys.readouterr().out == "4 files: 4 sound, 0 damaged\n"
     change(rows.path, b"0.5", b"0.6")

@@ -82,12 +82,28 @@ def test_from_the_trainings_to_files_that_stand_alone_and_nothing_twice(few: Ima
     assert again == finished
     assert said == ["finished before: nothing is left to do"]
 
+    # Code is for people to edit: it is run as it is, and stays.
+    code = finished.folder / "network.py"
+    edited = code.read_text(encoding="utf-8") + "# my note\n"
+    code.write_text(edited, encoding="utf-8")
+    assert predict(finished.folder, []) == []
+    again, said = done(FinishRequest(architectures=(TOO_DEEP, SMALL), recipe=RECIPE, jobs=1), few)
+    assert (again, code.read_text(encoding="utf-8")) == (finished, edited)
+
+    # What is not read for it keeps nobody from predicting.
+    if (onnx := finished.folder / "network.onnx").exists():
+        written = onnx.read_bytes()
+        onnx.write_bytes(written[:-1])
+        assert predict(finished.folder, []) == []
+        onnx.write_bytes(written)
+
     # A delivered file that is not as it was written is made again, of the weights that were kept.
     turn_signs(finished.folder / "weights.safetensors")
-    with pytest.raises(Damaged, match="finish the study again"):
+    with pytest.raises(Damaged, match="repeat the command that made it"):
         predict(finished.folder, [])
     again, said = done(FinishRequest(architectures=(TOO_DEEP, SMALL), recipe=RECIPE, jobs=1), few)
     assert (again.card.test, again.card.digests) == (finished.card.test, finished.card.digests)
+    assert (finished.folder / "network.before.py").read_text(encoding="utf-8") == edited
     assert not any("trainings to do" in message for message in said)
 
     # Another finalist beside it: only that one is trained, and only a network that was not read meets the test images.
