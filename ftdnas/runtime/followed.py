@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from distill.run import Listener, Progress
 
 FLAG = "FTDNAS_FOLLOWED"  # in the environment of such a command
-ORPHANED = 75  # its exit code where the one who followed it has gone
+ORPHANED = 79  # its exit code where the one who followed it has gone; no other command ends so
 
 
 _state = {"following": False}

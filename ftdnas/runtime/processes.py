@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, Protocol, Self, TypeVar
 
-from ftdnas.runtime.trouble import trouble
+from ftdnas.runtime.trouble import MachineTrouble, trouble
 from search_spaces.messages import FOREIGN, one_line
 
 Context = TypeVar("Context")
@@ -32,7 +32,7 @@ class Failure:
     """Why a piece of work has no result, and the `seconds` that were spent on it.
 
     `crashed`: its process ended, which another machine might not see. `exhausted`: memory ran out, but it lives.
-    `trouble`: of the machine, a full disk say: no fact about the work.
+    `trouble`: of the machine, a full disk say.
     """
 
     error: str
@@ -65,7 +65,7 @@ class Executor(Protocol[Held]):
         `works` is read when a process is free, and after the outcomes so far have been taken: it may depend on them.
         None in it means that there is nothing right now: it is asked again soon, and not counted. A piece of work that
         takes longer than `limit_s` seconds is ended and is a Failure, as is one that raises. Raises RuntimeError where
-        the context cannot be made.
+        the context cannot be made, and MachineTrouble where the machine fails a work: that is no fact about the work.
         """
         ...
 
@@ -105,8 +105,13 @@ class Tasks:
         return None
 
     def settle(self, task: Task, outcome: Any, seconds: float) -> Iterator[tuple[int, Any]]:
-        """The number of the task and what came of it; nothing where it goes back, to be tried again."""
+        """The number of the task and what came of it; nothing where it goes back, to be tried again.
+
+        Raises MachineTrouble where it met that.
+        """
         if isinstance(outcome, Failure):
+            if outcome.trouble:
+                raise MachineTrouble(outcome.error)
             if (outcome.crashed or outcome.exhausted) and task.attempt < ATTEMPTS:
                 self._again.append(replace(task, attempt=task.attempt + 1))
                 return
@@ -351,7 +356,7 @@ def outcome_of(work: Callable[[Any], Any], context: Any) -> Any:
         # torch has an exception of its own for a GPU's memory, and none for the machine's.
         exhausted = isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text
         if (why := trouble(error)) is not None:
-            return Failure(why, crashed=True, trouble=True)
+            return Failure(why, trouble=True)
         return Failure(f"ran out of memory: {text}" if exhausted else text, exhausted=exhausted)
 
 

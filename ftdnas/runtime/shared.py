@@ -10,7 +10,6 @@ from typing import Any, Protocol, TypeVar
 from ftdnas.runtime.leases import Claim, Leases
 from ftdnas.runtime.processes import Executor, Failure
 from ftdnas.runtime.rows import Row, RowFile
-from ftdnas.runtime.trouble import MachineTrouble
 from search_spaces.messages import one_line
 
 Held = TypeVar("Held", contravariant=True)
@@ -130,8 +129,7 @@ def carry_out(
     `works` is read when a process is free, and after `finished` has heard of every row so far: what to do next may
     depend on them; None in it means that there is nothing right now. `finished` is called once for every work, wherever
     its row comes from. A work that another holds is waited for at the end, and done here where its holder dies. The row
-    of a failure is final; one that `crashed` is tried again by the next call. Raises MachineTrouble where the machine
-    fails a work.
+    of a failure is final; one that `crashed` is tried again by the next call. Raises what the executor does.
     """
     record.exchange()
     rows: dict[str, Row] = {}
@@ -177,8 +175,6 @@ def carry_out(
         yield from left_over()
 
     for index, outcome in executor.map(pull(), limit_s):
-        if isinstance(outcome, Failure) and outcome.trouble:
-            raise MachineTrouble(outcome.error)
         row = _row(given[index], outcome)
         record.keep(row)
         arrived(row)

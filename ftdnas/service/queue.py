@@ -22,7 +22,8 @@ OPEN: tuple[State, ...] = ("queued", "running")
 OVER: tuple[State, ...] = ("succeeded", "failed", "cancelled")
 SCOPE = "jobs"  # of the leases
 VERSION = 1  # of the table
-ATTEMPTS = 3  # a job whose own process is killed is begun so often
+Stop = Literal["kills", "troubles", "deaths"]  # of its process; of its machine, which looks well; of its server
+MOST: Mapping[Stop, int] = {"kills": 3, "troubles": 3, "deaths": 10}  # a job that is stopped so often fails
 LOG_LINES = 400  # the last ones are kept
 MOST_OPEN = 1000  # jobs that wait or run
 USUAL = 10  # jobs of a kind, the last ones, whose durations say what is usual
@@ -87,9 +88,13 @@ class Job:
     worker: str | None = None
 
     @property
-    def kills(self) -> int:
-        """How often its own process was killed."""
-        return int(self.progress.get("kills", 0))
+    def stops(self) -> Mapping[Stop, int]:
+        """How often it was stopped without having failed itself, by what stopped it."""
+        return {stop: int(self.progress[stop]) for stop in MOST if stop in self.progress}
+
+    def stopped(self, stop: Stop | None) -> Mapping[Stop, int]:
+        """The same, once more so; None counts for nothing."""
+        return self.stops if stop is None else {**self.stops, stop: self.stops.get(stop, 0) + 1}
 
     @property
     def over(self) -> bool:
@@ -201,16 +206,16 @@ class Queue:
     def take(
         self,
         leases: Leases,
-        ours: set[str],
+        not_now: set[str],
         worker: str,
         can_begin: Callable[[Job, Sequence[Job]], bool] = lambda job, open_jobs: True,  # noqa: ARG005
     ) -> Job | None:
-        """The oldest job that nobody living carries out, now ours; `ours` are those that we carry out already.
+        """The oldest job that nobody living carries out, now ours; `not_now`: those that we do not want.
 
-        `can_begin(job, all open jobs)`: whether what it needs is there.
+        `can_begin(job, all open jobs)`: whether what it needs is there. One that is running has lost its server.
         """
         found = self.waiting()
-        free = leases.free({job.id for job in found} - ours)
+        free = leases.free({job.id for job in found} - not_now)
         for job in found:
             if job.id not in free or not can_begin(job, found) or leases.claim(job.id) != "ours":
                 continue
@@ -219,6 +224,7 @@ class Queue:
                 "error": None,
                 "started": func.coalesce(_JOB.started, self._now()),
                 "worker": worker,
+                "progress": {**job.progress, **job.stopped("deaths" if job.state == "running" else None)},
             }
             if self._change((_JOB.id == job.id) & _JOB.state.in_(OPEN), **begin, attempts=_JOB.attempts + 1):
                 return self.get(job.id)
@@ -239,13 +245,14 @@ class Queue:
         """Write down what came of a job that was taken."""
         self._change(_held(taken), state=state, ended=self._now(), output=output, error=error)
 
-    def put_back(self, taken: Job, why: str, *, killed: bool = False) -> None:
-        """Queue a job that was taken again, and say why; `killed`: it is its own process that was."""
+    def put_back(self, taken: Job, why: str, stop: Stop | None = None) -> None:
+        """Queue a job that was taken again, say why and count it."""
         read = select(_JOB.progress).where(_held(taken))
 
         def act(connection: Connection) -> None:
             for (progress,) in connection.execute(read).all():  # none: another has it
-                noted = {**(progress or {}), **({"kills": taken.kills + 1} if killed else {})}
+                noted = {**(progress or {}), **taken.stopped(stop)}
+                noted.pop("left_s", None)  # nobody knows
                 values = {"state": "queued", "error": why, "progress": noted}
                 connection.execute(_JOBS.update().where(_held(taken)).values(values))
 

@@ -27,7 +27,7 @@ from ftdnas.runtime.trouble import EXIT_CODE
 from ftdnas.service.bounds import Bounds
 from ftdnas.service.machine import Machine
 from ftdnas.service.paths import without_places
-from ftdnas.service.queue import ATTEMPTS, LOG_LINES, SCOPE, Job, Queue
+from ftdnas.service.queue import LOG_LINES, MOST, SCOPE, Job, Queue, Stop
 from ftdnas.service.requests import can_begin, read_job
 
 LOOK_S = 0.5  # between two looks at the queue, and at a child
@@ -36,6 +36,7 @@ GRACE_S = 2.5  # between Ctrl-C and the end, for a command that is cancelled
 WRONG_INPUT = 2  # exit code of a command that told its user what is wrong: to try it again would say the same
 NICE = 10  # the server's answers come first
 PAUSE_S = 5.0  # before the next job, where one met trouble of the machine
+HELD_S = 60.0  # before that job is begun again here
 PARTING_S = 3.0  # for a database that is away when everything ends
 LINE = 2000  # characters of a line of the log that are kept
 OUTPUT = 4 << 20  # bytes of what a command prints that are kept
@@ -45,9 +46,9 @@ class Workers:
     """`count` slots that take jobs from the queue while the block lasts.
 
     Each gets an equal share of the cores, or one GPU. A child ends with this process, however that ends; its job is
-    then taken up by whoever looks next, here or on another machine that shares the database and the home folder. One
-    whose child is killed is begun again, at most `ATTEMPTS` times in all. What the machine does to a job puts it back:
-    nothing is begun while home, disk or database are not well.
+    then taken up by whoever looks next, here or on another machine that shares the database and the home folder. What
+    stops a job without being its own fault puts it back, as often as `MOST` says: trouble of the machine counts where
+    the machine looks well. Nothing is begun while home, disk or database are not well.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Workers:
         self._over = threading.Event()
         self._taking = threading.Lock()
         self._ours: set[str] = set()
+        self._held: dict[str, float] = {}  # jobs that met trouble, and until when others go first
         self._slots = [
             threading.Thread(target=self._work, args=(number,), daemon=True, name=f"ftdnas-worker-{number}")
             for number in range(count)
@@ -99,7 +101,9 @@ class Workers:
                     self._over.wait(5 * LOOK_S)
                     continue
                 with self._taking:
-                    job = self._queue.take(self._leases, self._ours, f"{socket.gethostname()}/{slot}", can_begin)
+                    self._held = {job: until for job, until in self._held.items() if time.monotonic() < until}
+                    not_now = self._ours | self._held.keys()
+                    job = self._queue.take(self._leases, not_now, f"{socket.gethostname()}/{slot}", can_begin)
                     if job is not None:
                         self._ours.add(job.id)
                 self._problems.pop(slot, None)
@@ -120,8 +124,8 @@ class Workers:
                 self._over.wait(5 * LOOK_S)
 
     def _carry_out(self, job: Job, slot: int) -> None:
-        if job.kills >= ATTEMPTS:
-            self._queue.end(job, "failed", error=f"its process was killed {ATTEMPTS} times: see the log, and retry")
+        if job.stops.get("deaths", 0) >= MOST["deaths"]:
+            self._queue.end(job, "failed", error=_too_often("its server ended", "deaths"))
             return
         if job.attempts > 1:
             self._over.wait(2 * LOOK_S)  # whoever only seemed dead hears of it, and ends its process
@@ -141,20 +145,37 @@ class Workers:
             return
         if child.code == -signal.SIGTERM:
             self._over.wait(PARTING_S)  # a machine that shuts down tells all its processes at once
-        if self._over.is_set() and (child.code < 0 or not child.ended_by_itself):
+        stopped = self._over.is_set() and (-signal.SIGKILL != child.code < 0 or not child.ended_by_itself)
+        if stopped or child.code == ORPHANED:
             self._insist(lambda: self._queue.put_back(job, "its server ended"))
         elif child.cancelled:
             self._insist(lambda: self._queue.end(job, "cancelled", output=output))
         elif child.code == 0:
             self._insist(lambda: self._queue.end(job, "succeeded", output=output))
-        elif (why := child.trouble or next(iter(self._machine.problems()), None)) is not None:
+        else:
+            self._failed(job, child, output, slot)
+
+    def _failed(self, job: Job, child: _Child, output: str, slot: int) -> None:
+        """Tell the machine's trouble from what the job did itself."""
+        problems = self._machine.problems()
+        why = child.trouble or next(iter(problems), None)
+        if why is not None:
             self._problems[slot] = why
-            self._insist(lambda: self._queue.put_back(job, without_places(why)))
+            with self._taking:
+                self._held[job.id] = time.monotonic() + HELD_S
+            self._insist(lambda: self._put_back(job, without_places(why), None if problems else "troubles", output))
             self._over.wait(PAUSE_S)  # what is wrong may not show from here
         elif child.code < 0:
-            self._insist(lambda: self._queue.put_back(job, "its process was killed", killed=True))
+            self._insist(lambda: self._put_back(job, "its process was killed", "kills", output))
         else:
             self._insist(lambda: self._queue.end(job, "failed", output=output, error=child.reason))
+
+    def _put_back(self, job: Job, why: str, stop: Stop | None, output: str) -> None:
+        """Queue it again, unless it was stopped so too often."""
+        if stop is None or job.stops.get(stop, 0) + 1 < MOST[stop]:
+            self._queue.put_back(job, why, stop)
+        else:
+            self._queue.end(job, "failed", output=output, error=_too_often(why, stop))
 
     def _insist(self, write: Callable[[], None]) -> None:
         """What came of a job is written down when the database is back, unless all ends before: then nothing is."""
@@ -246,17 +267,20 @@ class _Child:
     @property
     def trouble(self) -> str | None:
         """What the machine did to it, as it said itself, if so."""
-        if self.code == ORPHANED:
-            return "its server ended"
-        return self.log[-1].removeprefix("ftdnas: ") if self.code == EXIT_CODE and self.log else None
+        return self._said if self.code == EXIT_CODE else None
 
     @property
     def reason(self) -> str:
         """What the command said last."""
-        said = self.log[-1] if self.log else ""
-        if self.code == WRONG_INPUT and said.startswith("ftdnas: "):
-            return said.removeprefix("ftdnas: ")
-        return f"it ended with exit code {self.code}: {said}"
+        if self.code == WRONG_INPUT and self._said:
+            return self._said
+        return f"it ended with exit code {self.code}: {self.log[-1] if self.log else ''}"
+
+    @property
+    def _said(self) -> str | None:
+        """The last line that is the command's own: a library may say more after it."""
+        own = (line for line in reversed(self.log) if line.startswith("ftdnas: "))
+        return next((line.removeprefix("ftdnas: ") for line in own), None)
 
     def _read(self, stream: IO[bytes]) -> None:
         for raw in stream:
@@ -277,9 +301,12 @@ class _Child:
 
     def _place(self) -> dict[str, Any]:
         """Where it is: stage, done of total, values, seconds left in this stage, seconds so far in all attempts."""
-        place = {**self.progress, "spent_s": self._before_s + time.time() - self.begun}
-        place |= {"kills": self.job.kills} if self.job.kills else {}
+        place = {**self.progress, **self.job.stops, "spent_s": self._before_s + time.time() - self.begun}
         return place if self.left_s is None else {**place, "left_s": self.left_s}
+
+
+def _too_often(why: str, stop: Stop) -> str:
+    return f"{why} ({MOST[stop]} times): see the log, and retry"
 
 
 def _end_all(session: int) -> None:

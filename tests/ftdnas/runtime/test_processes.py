@@ -5,6 +5,7 @@ The pieces of work are built-in functions: a spawned process does not know the m
 
 from __future__ import annotations
 
+import multiprocessing
 import operator
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 
 from ftdnas.runtime.processes import Failure, LocalProcesses
+from ftdnas.runtime.trouble import MachineTrouble
 
 
 def _nine() -> partial[int]:
@@ -41,6 +43,19 @@ def test_every_piece_of_work_has_its_outcome_whatever_happens_to_the_others() ->
     assert "SIGKILL" in crash.error
     assert outcomes == {0: 27, 1: Failure("IndexError: list index out of range"), 3: 1, 4: 10}
     assert again == {0: 18}
+
+
+def test_trouble_of_the_machine_ends_all_at_once(tmp_path: Path) -> None:
+    """Nothing is tried again there, and no process is left."""
+    begun = tmp_path / "begun"
+    full = partial(eval, f"(open({str(begun)!r}, 'a').write('x'), open('/dev/full', 'wb', 0).write(b'x'))")
+    with (
+        pytest.raises(MachineTrouble, match="no space is left on the disk"),
+        LocalProcesses(lambda: partial(dict), 2) as processes,
+    ):
+        list(processes.map([partial(eval, "__import__('time').sleep(600)"), full]))
+    assert begun.read_text() == "x"
+    assert not multiprocessing.active_children()
 
 
 def test_each_process_sees_one_gpu_and_those_after_it_too() -> None:

@@ -15,7 +15,7 @@ from distill.synthetic import SyntheticSet
 from ftdnas.cli.main import run
 from ftdnas.runtime.home import home
 from ftdnas.runtime.leases import DatabaseAway
-from ftdnas.runtime.processes import Failure, outcome_of
+from ftdnas.runtime.processes import Tasks, outcome_of
 from ftdnas.runtime.rows import RowFile
 from ftdnas.runtime.shared import Record, carry_out
 from ftdnas.runtime.trouble import EXIT_CODE, MachineTrouble, trouble, unwritable
@@ -69,11 +69,13 @@ def test_a_candidate_that_the_machine_failed_has_no_row(tmp_path: Path) -> None:
         raise refused(errno.ENOSPC, Path("/somewhere/weights"))
 
     outcome = outcome_of(work, None)
-    assert outcome == Failure("no space is left on the disk: /somewhere/weights", crashed=True)
+    assert outcome.error == "no space is left on the disk: /somewhere/weights"
 
     class Full:
         def map(self, works: Any, limit_s: float | None = None) -> Iterator[tuple[int, Any]]:  # noqa: ARG002
-            yield from ((number, outcome) for number, _ in enumerate(works))
+            tasks = Tasks(works)
+            while (task := tasks.pull()) is not None:
+                yield from tasks.settle(task, outcome, 0.0)
 
     file = RowFile(tmp_path / "rows.jsonl")
     with pytest.raises(MachineTrouble, match="no space is left") as caught:

@@ -63,7 +63,7 @@ def test_who_lost_a_job_changes_it_no_more(inside: Any) -> None:
         assert (queue.asked(lost), queue.asked(held)) == ("lost", "go on")
         queue.note(lost, {"stage": "matching"}, ["not mine"])
         queue.end(lost, "failed", error="another process is working on it")
-        queue.put_back(lost, "its process was killed", killed=True)
+        queue.put_back(lost, "its process was killed", "kills")
         assert queue.get(job.id).state == "running"
         assert not queue.get(job.id).log
         queue.cancel(job.id)
