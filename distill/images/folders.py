@@ -132,22 +132,29 @@ def _splits(tops: Sequence[Path]) -> list[str]:
     """The split of each of the folders on top; [] where they are classes.
 
     They are splits where all are called so, or one of those that hold folders is "train"; or where names hold such
-    words, as seg_train and seg_test, of which one is of training.
+    words, one of training, and differ in nothing else, as seg_train and seg_test, or no other holds folders.
     """
     exact = [SPLIT_WORDS.get(top.name.lower(), "") for top in tops]
     deep = [bool(subfolders(top)) for top in tops]
-    loose = [word or (_split_in(top.name) if below else "") for word, top, below in zip(exact, tops, deep, strict=True)]
+    spoken = [_split_in(top.name) for top in tops]
+    loose = [word or (split if below else "") for word, below, (split, _) in zip(exact, deep, spoken, strict=True)]
     whole = bool(tops) and all(exact)
-    if whole or ("train", True) in zip(exact, deep, strict=True) or {"train"} < set(loose) - {""}:
+    if whole or ("train", True) in zip(exact, deep, strict=True):
+        return loose
+    others = any(below and not split for below, split in zip(deep, loose, strict=True))
+    alike = len({rest for (_, rest), split in zip(spoken, loose, strict=True) if split}) == 1
+    if {"train"} < set(loose) - {""} and (alike or not others):
         return loose
     return []
 
 
-def _split_in(name: str) -> str:
-    """The one split that a name speaks of, as in "TestImages"; "" where it is none or more."""
+def _split_in(name: str) -> tuple[str, str]:
+    """The one split that a name speaks of, as in "TestImages", and its other words; "" where it is none or more."""
     words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)
-    found = {split for word in words if (split := SPLIT_WORDS.get(word.lower().removesuffix("set")))}
-    return found.pop() if len(found) == 1 else ""
+    splits = [SPLIT_WORDS.get(word.lower().removesuffix("set"), "") for word in words]
+    found = set(splits) - {""}
+    rest = [word.lower() for word, split in zip(words, splits, strict=True) if not split]
+    return (found.pop(), " ".join(rest)) if len(found) == 1 else ("", "")
 
 
 def _class_folders(path: Path, left_out: LeftOut) -> tuple[list[str], list[_Item]]:

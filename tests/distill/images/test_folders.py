@@ -243,11 +243,19 @@ def test_classes_with_such_words_in_their_names_stay_classes(tmp_path: Path, cla
     assert set(list_folder(tmp_path).given) == {""}
 
 
-def test_what_is_no_split_beside_one_is_refused(tmp_path: Path) -> None:
+def test_classes_that_hold_folders_stay_classes_too(tmp_path: Path) -> None:
+    classes = ("forest", "test_site", "train_station")
+    for name in classes:
+        write_images(tmp_path / name / "day", 2)
+    assert list_folder(tmp_path).class_names == classes
+
+
+@pytest.mark.parametrize("below", ["", "seg_pred"])
+def test_what_is_no_split_beside_one_is_refused(tmp_path: Path, below: str) -> None:
     for top in ("seg_train", "seg_test"):
         for name in ("a", "b"):
             write_images(tmp_path / top / name, 2)
-    write_images(tmp_path / "seg_pred", 3)
+    write_images(tmp_path / "seg_pred" / below, 3)
     assert "has the folder seg_pred beside seg_train, and it is no split: move it away" in refused(tmp_path)
 
 
