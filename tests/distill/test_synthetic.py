@@ -64,7 +64,7 @@ def same(one: SyntheticSet, other: SyntheticSet) -> bool:
 
 
 @pytest.mark.parametrize("soft", [False, True])
-@pytest.mark.parametrize("kind", PREPROCESSES)
+@pytest.mark.parametrize("kind", [kind for kind in PREPROCESSES if kind != "published"])  # which is stored as another
 def test_round_trip_and_equal_bytes(kind: str, soft: bool, tmp_path: Path) -> None:
     made = make(kind, soft)
     made.save(tmp_path / "new" / "one.safetensors")

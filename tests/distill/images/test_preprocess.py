@@ -170,7 +170,7 @@ def test_a_matrix_that_cannot_be_inverted_is_refused_when_inverting(images: np.n
 
 @pytest.mark.parametrize("kind", PREPROCESSES)
 def test_images_are_preprocessed_on_the_device_that_is_named(kind: str, images: np.ndarray) -> None:
-    fitted = fit_preprocess(kind, images[:50])
+    fitted = fit_preprocess(kind, images[:50], dataset="cifar10")
     expected = fitted.apply(images[:20])
     assert fitted.apply(images[:20], "meta").device.type == "meta"
     assert torch.equal(fitted.apply(images[:20], "cpu"), expected)  # what was moved elsewhere is still here

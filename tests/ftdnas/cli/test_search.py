@@ -68,14 +68,14 @@ def test_from_a_search_to_a_report(capsys: pytest.CaptureFixture[str], tmp_path:
     assert told.err == ""
     best = ranking["candidates"][0]
     assert lines[0].startswith(f"Best guess   {best['id']}  width 32, depth 1, norm {best['choices']['norm']}")
-    assert [one["place"] for one in ranking["candidates"]] == [1, 2, 3, 4, None]  # sigmoids: the last is dead
-    assert lines[-2:] == ["  1 learned nothing and has no place", "  1 other way to rank is beside it in the report"]
+    assert [one["place"] for one in ranking["candidates"]] == [1, 2, 3, None, None]  # sigmoids: the last are dead
+    assert lines[-2:] == ["  2 learned nothing and have no place", "  1 other way to rank is beside it in the report"]
     assert run(["show", "--study", "first", best["id"]]) == 0
     shown = capsys.readouterr().out
     assert shown.startswith(
         f"{best['architecture']}\nfor 1 x 8 x 8 images and 10 classes: {best['parameters']:,} weights"
     )
-    assert shown.endswith(f"in first {best['id']}, place 1 of 4\n")
+    assert shown.endswith(f"in first {best['id']}, place 1 of 3\n")
     assert run(["show", "--study", "first", "0" * 64]) == 2
     assert "no candidate of first has the id 000" in capsys.readouterr().err
 

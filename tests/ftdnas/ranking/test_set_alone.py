@@ -58,6 +58,7 @@ def test_it_ranks_by_what_needs_no_real_image_and_finishes_at_home(digits: Image
     assert "dead: a late loss of 2.3" in str(errors[NAMES[1]])
     assert {name for name, error in errors.items() if error is None} == {NAMES[0], NAMES[2]}
     # At home, where the images are, the candidates are trained for real, and the same scores are held up to that.
+    Library().remove("tiny")
     Library().add(tiny.with_provenance(data=Source("digits").to_json(), data_fingerprint=digits.fingerprint), "tiny")
     _, reached = run_truth(TruthRequest(study="alone", epochs=1, seeds=1, jobs=1, device="cpu"))
     assert reached.known == set(NAMES)
@@ -81,6 +82,7 @@ def test_images_that_are_named_are_not_done_without() -> None:
 
 
 def test_a_set_whose_images_are_gone_is_enough_too(tiny: SyntheticSet) -> None:
+    Library().remove("tiny")
     Library().add(tiny.with_provenance(data=Source("folder:/nowhere").to_json()), "tiny")
     ranking, _ = searched(proxy="jacob_cov+flops")
     assert ranking.settings["source"]["spec"] == "folder:/nowhere"
