@@ -23,7 +23,7 @@ OVER: tuple[State, ...] = ("succeeded", "failed", "cancelled")
 SCOPE = "jobs"  # of the leases
 VERSION = 1  # of the table
 Stop = Literal["kills", "troubles", "deaths"]  # of its process; of its machine, which looks well; of its server
-MOST: Mapping[Stop, int] = {"kills": 3, "troubles": 3, "deaths": 10}  # a job that is stopped so often fails
+MOST: Mapping[str, int] = {"kills": 3, "troubles": 3, "deaths": 10}  # a job that is stopped so often fails
 LOG_LINES = 400  # the last ones are kept
 MOST_OPEN = 1000  # jobs that wait or run
 USUAL = 10  # jobs of a kind, the last ones, whose durations say what is usual
@@ -88,11 +88,11 @@ class Job:
     worker: str | None = None
 
     @property
-    def stops(self) -> Mapping[Stop, int]:
+    def stops(self) -> Mapping[str, int]:
         """How often it was stopped without having failed itself, by what stopped it."""
         return {stop: int(self.progress[stop]) for stop in MOST if stop in self.progress}
 
-    def stopped(self, stop: Stop | None) -> Mapping[Stop, int]:
+    def stopped(self, stop: Stop | None) -> Mapping[str, int]:
         """The same, once more so; None counts for nothing."""
         return self.stops if stop is None else {**self.stops, stop: self.stops.get(stop, 0) + 1}
 

@@ -49,10 +49,8 @@ def test_trouble_of_the_machine_ends_all_at_once(tmp_path: Path) -> None:
     """Nothing is tried again there, and no process is left."""
     begun = tmp_path / "begun"
     full = partial(eval, f"(open({str(begun)!r}, 'a').write('x'), open('/dev/full', 'wb', 0).write(b'x'))")
-    with (
-        pytest.raises(MachineTrouble, match="no space is left on the disk"),
-        LocalProcesses(lambda: partial(dict), 2) as processes,
-    ):
+    lay_out: Callable[[], Callable[[], Any]] = lambda: partial(dict)  # noqa: E731
+    with pytest.raises(MachineTrouble, match="no space is left on the disk"), LocalProcesses(lay_out, 2) as processes:
         list(processes.map([partial(eval, "__import__('time').sleep(600)"), full]))
     assert begun.read_text() == "x"
     assert not multiprocessing.active_children()
