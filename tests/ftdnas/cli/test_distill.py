@@ -126,7 +126,7 @@ def test_what_cannot_be_done_is_one_line(
 
 def test_ctrl_c_is_one_line_and_the_same_command_goes_on(begin: Callable[..., Any]) -> None:
     apart = begin("distill", *small(matching__outer_steps=3000, matching__syn_steps=9))
-    while "this takes about" not in (apart.err.read_text() if apart.err.exists() else "") and apart.process.is_alive():
+    while "Ctrl-C is safe" not in (apart.err.read_text() if apart.err.exists() else "") and apart.process.is_alive():
         time.sleep(0.01)
     assert apart.send(signal.SIGINT) == 130
     said = apart.err.read_text()
