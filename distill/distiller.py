@@ -21,14 +21,13 @@ import torch
 from torch import Tensor
 
 from distill.experts import ExpertBuffer
-from distill.files import Damaged, set_aside
 from distill.images.augment import parse_augment
 from distill.matching import Match, draw_steps, match
 from distill.randomness import generator, moved
 from distill.recipe import MatchingRecipe, Recipe
 from distill.restart import MatchingState, RestartPoints
 from distill.run import Progress, Run
-from distill.tensors import read_tensors, write_tensors
+from distill.tensors import read_tensors, sound, write_tensors
 from distill.training.derivatives import Derivatives, about_s, derivatives_for
 from distill.training.examples import Examples
 from distill.training.flat import FlatNetwork, Network, initial_weights
@@ -170,7 +169,7 @@ class _Matching:
         zeros = torch.zeros_like(images)
         first = MatchingState(images, zeros, zeros, matching.initial_step_size)
         state = points.latest() or first
-        if state.validation and not self._best_is_there():  # only the same steps lead to it
+        if state.validation and not sound(self.best):  # only the same steps lead to it
             state = first
         if state.step == matching.outer_steps:
             return self._result(state)
@@ -202,16 +201,6 @@ class _Matching:
             last = state.step == matching.outer_steps
             if (last or state.step % matching.checkpoint_every == 0) and not self._is_due(state):
                 points.keep(state)
-
-    def _best_is_there(self) -> bool:
-        try:
-            read_tensors(self.best)
-        except FileNotFoundError:
-            return False
-        except Damaged:
-            set_aside(self.best)
-            return False
-        return True
 
     def _tell(self, state: MatchingState, values: Mapping[str, float] | None = None, message: str = "") -> None:
         self.run.listener(Progress("matching", state.step, self.recipe.matching.outer_steps, values or {}, message))

@@ -24,10 +24,10 @@ from torch import Tensor
 from distill.files import whole_file
 from distill.images.augment import parse_augment
 from distill.images.preprocess import Preprocess
+from distill.tensors import KEY
 
 FORMAT = 2
 FORMATS = (1, 2)  # that are read
-KEY = "ftdnas"
 TEACHERS = "teachers"
 PREFIX = "preprocess."
 SOFT_TOLERANCE = 1e-4  # how far the probabilities of one image may be from summing to 1

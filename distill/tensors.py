@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from distill.files import SUM, UNSUMMED, Damaged, check, whole_file
+from distill.files import SUM, UNSUMMED, Damaged, check, set_aside, whole_file
 
 KEY = "ftdnas"
 
@@ -44,6 +44,18 @@ def opened(path: Path) -> Iterator[Any]:
         raise
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise Damaged(path, error) from error
+
+
+def sound(path: Path) -> bool:
+    """Whether it is there and as it was written; a damaged one is set aside."""
+    try:
+        with opened(path):
+            return True
+    except FileNotFoundError:
+        return False
+    except Damaged:
+        set_aside(path)
+        return False
 
 
 def facts_of(file: Any) -> dict[str, Any]:

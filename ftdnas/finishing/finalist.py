@@ -9,9 +9,8 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from distill.files import Damaged, set_aside
 from distill.recipe import TrainingRecipe
-from distill.tensors import opened, read_tensors, write_tensors
+from distill.tensors import read_tensors, write_tensors
 from distill.training.clock import Limit
 from ftdnas.candidates.materials import Shelf
 from ftdnas.candidates.training import Training
@@ -76,18 +75,6 @@ class FinalistTraining:
 def save_weights(network: nn.Module, path: Path) -> None:
     """Its state_dict as a whole .safetensors file."""
     write_tensors(path, network.state_dict())
-
-
-def weights_there(path: Path) -> bool:
-    """Whether they are there and sound; damaged ones are set aside."""
-    try:
-        with opened(path):
-            return True
-    except FileNotFoundError:
-        return False
-    except Damaged:
-        set_aside(path)
-        return False
 
 
 class KeptTraining(Work[Shelf], Protocol):

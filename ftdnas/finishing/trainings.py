@@ -18,6 +18,7 @@ from distill.images.datasets import ImageDataset, Split
 from distill.images.preprocess import Preprocess, fit_preprocess
 from distill.recipe import TrainingRecipe
 from distill.run import Listener, Progress, about
+from distill.tensors import sound
 from distill.training.examples import Examples
 from distill.training.loop import probabilities
 from ftdnas.candidates.cost import TimedStep, flops_of, wall_s
@@ -26,7 +27,7 @@ from ftdnas.candidates.materials import Material, Shelf
 from ftdnas.candidates.training import Training
 from ftdnas.candidates.truth import PREPROCESS, truth_materials, truth_rows
 from ftdnas.finishing.card import Accuracy
-from ftdnas.finishing.finalist import FinalistTraining, shares, trained_again, weights_there
+from ftdnas.finishing.finalist import FinalistTraining, shares, trained_again
 from ftdnas.finishing.pretrained import FineTuning, Pretrained, pixel_examples, pixel_materials
 from ftdnas.finishing.readings import FILE, read_once
 from ftdnas.runtime.device import visible_gpus
@@ -83,7 +84,7 @@ class PreparedFinish:
 
     def with_weights(self, work: FinalTraining, row: Row) -> Row:
         """The row of a work whose weights lie there: trained once more where only its row was known."""
-        if weights_there(work.weights):
+        if sound(work.weights):
             return row
         self._say(f"{work.architecture} was trained before and its weights are not there: once more")
         _, threads = shares(1, self.jobs, self.device)

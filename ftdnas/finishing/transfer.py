@@ -20,7 +20,7 @@ from torch import Tensor
 
 from distill.images.datasets import ACCURACY, Split
 from distill.images.preprocess import Preprocess
-from distill.tensors import read_tensors, write_tensors
+from distill.tensors import read_tensors, sound, write_tensors
 from distill.training.examples import Examples
 from ftdnas.finishing.pretrained import Adapted
 
@@ -57,11 +57,11 @@ def seconds_an_image(network: Adapted, split: Split, side: int) -> float:
 
 
 def features(network: Adapted, split: Split, folder: Path, progressed: Progressed) -> Tensor:
-    """(N, D): what the last layer is given, of every image; those in `folder` are not computed again."""
+    """(N, D): what the last layer is given, of every image; those in `folder` that are sound are not computed again."""
     known = []
     for first in range(0, len(split), CHUNK):
         file = folder / f"features-{network.pixels}-{first}.safetensors"
-        if not file.exists():
+        if not sound(file):
             computed = _features(network, split.take(np.arange(first, min(first + CHUNK, len(split)))))
             write_tensors(file, {"features": computed.half()})
         known.append(read_tensors(file)[0]["features"].float())

@@ -20,12 +20,13 @@ import torch
 from distill.files import digest, locked
 from distill.images.datasets import ImageDataset
 from distill.run import Listener, Progress, duration, ignore
+from distill.tensors import sound
 from distill.training.examples import Examples
 from ftdnas.candidates.cost import TimedStep
 from ftdnas.candidates.handover import hand_over
 from ftdnas.candidates.materials import Material, Shelf
 from ftdnas.finishing.contest import RECIPE, Contest, Entry, timed
-from ftdnas.finishing.finalist import FinalistTraining, trained_again, weights_there
+from ftdnas.finishing.finalist import FinalistTraining, trained_again
 from ftdnas.finishing.folds import Pool
 from ftdnas.finishing.pretrained import reachable
 from ftdnas.finishing.winner import Answer, delivered
@@ -283,9 +284,8 @@ class Way:
         scale = min(1.0, math.sqrt(2000 / count))  # epochs of many images are fewer
         epochs = float(f"{max(0.1, SHORT * scale**2):.2g}")
         image_s = self._image_s(self.reference)
-        largest_s = (
-            max(self.ledger.left_s, 0.3 * total) * 0.5 * self.jobs**0.5 / (ENOUGH * scale * count)
-        )  # an image may take
+        winner_s = max(self.ledger.left_s, 0.3 * total) * 0.5 * self.jobs**0.5
+        largest_s = winner_s / (ENOUGH * scale * count)  # an image may take
         limit = int(self._flops(self.reference) * largest_s / image_s)
         most = max(limit, self._flops(default_networks(self.side)[0]))
         dearest_s = image_s * most / self._flops(self.reference) * count * epochs
@@ -308,11 +308,16 @@ class Way:
 
     def _image_s(self, name: str) -> float:
         """Seconds for an image of a training step of a network, in one thread."""
+        few = self._few
+        with one_thread():
+            return TimedStep(name, few.label.fingerprint, self._flops(name), RECIPE)({few.label.fingerprint: few})[0]
+
+    @cached_property
+    def _few(self) -> Material:
+        """Images on the device, to time steps with."""
         few = self.pool.material("timing", np.arange(min(256, len(self.pool.split))))
         images, labels = few.examples.take(torch.arange(len(few.examples)))
-        here = replace(few, source=Examples(images.to(self.device), labels.to(self.device)))
-        with one_thread():
-            return TimedStep(name, few.label.fingerprint, self._flops(name), RECIPE)({few.label.fingerprint: here})[0]
+        return replace(few, source=Examples(images.to(self.device), labels.to(self.device)))
 
     def _flops(self, name: str) -> int:
         return flops(parse_architecture(name), self.data.image_shape, self.data.num_classes)
@@ -409,7 +414,7 @@ class Way:
             self.say(f"winner: it trains on all images but the test images, {duration(chosen['seconds'])} at most")
         with self._processes([material, read]) as processes:
             row = self._carried_out(processes, "winner", [work])[work.key]
-            if row["error"] is None and not weights_there(work.weights):
+            if row["error"] is None and not sound(work.weights):
                 self.say("winner: its weights are not there, it trains once more")
                 row = trained_again(work, processes, RowFile(self.folder / "rows.jsonl"))
         if row["error"] is not None:

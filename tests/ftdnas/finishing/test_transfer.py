@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
+from distill.images.datasets import Split
 from distill.randomness import generator
 from ftdnas.finishing import folds as folds_module
+from ftdnas.finishing import transfer
 from ftdnas.finishing.code import plain_code
 from ftdnas.finishing.folds import dealt, inside, taught_labels
 from ftdnas.finishing.lite import EfficientNetLite, SamePadded
@@ -19,6 +25,25 @@ def features(noise: float) -> tuple[torch.Tensor, NDArray[np.int64]]:
     labels = np.arange(120) % 3
     centres = torch.eye(3, 20)[torch.from_numpy(labels)]
     return centres + noise * torch.randn(120, 20, generator=generator(0, "features")), labels
+
+
+def test_damaged_features_are_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    computed = []
+
+    def compute(network: object, part: Split) -> torch.Tensor:  # noqa: ARG001
+        computed.append(len(part))
+        return torch.ones(len(part), 3)
+
+    monkeypatch.setattr(transfer, "_features", compute)
+    split = Split(np.zeros((5, 1, 2, 2), np.uint8), np.zeros(5, np.int64))
+    network: Any = SimpleNamespace(pixels=2)
+    for _ in range(2):
+        assert transfer.features(network, split, tmp_path, lambda done: None).shape == (5, 3)  # noqa: ARG005
+    assert computed == [5]
+    file = next(tmp_path.iterdir())
+    file.write_bytes(file.read_bytes()[:-1])
+    assert transfer.features(network, split, tmp_path, lambda done: None).shape == (5, 3)  # noqa: ARG005
+    assert computed == [5, 5]
 
 
 def test_classes_that_lie_apart_are_told_apart() -> None:
